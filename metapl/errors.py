@@ -1,0 +1,18 @@
+"""The one exception that means: the input is wrong, and here is the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input. The message is one line that says what is wrong, where, and what to do; the CLI exits with code 2."""
+
+
+def unknown(what: str, name: str, choices: Iterable[str]) -> InputError:
+    """The error for a name that is not among `choices`, with the nearest one as a suggestion."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"unknown {what} {name!r}: {hint}choose from {', '.join(choices)}")

@@ -1,0 +1,51 @@
+"""What the one-step estimators share: the learner's own step, taken once, with the way back through the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from metapl import gradients, tree
+from metapl.types import Learner, Params, Problem, PyTree
+
+
+class Step(NamedTuple):
+    """A step of the learner."""
+
+    learner: Learner
+    """The learner after the step."""
+    grads: Params
+    """g, the gradient of its mean loss before the step."""
+    pull: Callable[[Params], Params]
+    """v ↦ u = (∂ update / ∂ g)ᵀ v: the exam's gradient with respect to g. For plain SGD u = −lr · v."""
+
+
+def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
+    """The only lesson and batch, or a `ValueError` that says which estimator takes one step at a time."""
+    if len(lessons) != 1 or len(batches) != 1:
+        raise ValueError(f"{estimator} takes one inner step, got {len(lessons)} lessons: use unroll() for more")
+    return lessons[0], batches[0]
+
+
+def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
+    """Take one step on the mean of the inner losses. Cost: 1 F + 1 B, and the graph of the (elementwise) update."""
+
+    def loss(params: Params) -> tuple[Tensor, PyTree]:
+        losses, buffers = problem.inner(params, learner.buffers, targets, batch)
+        return losses.mean(), buffers
+
+    _, buffers, grads = gradients.value_and_grad(loss, learner.params)
+    updates, opt_state, pull = gradients.pullback(
+        lambda g: problem.optimizer.update(g, learner.opt_state, learner.params), grads
+    )
+    return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, pull)
+
+
+def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:
+    """The exam loss of a learner, and v, its gradient with respect to the learner's parameters. Cost: 1 F + 1 B."""
+    value, _, grads = gradients.value_and_grad(
+        lambda params: (problem.outer(params, learner.buffers, exam), ()), learner.params
+    )
+    return value, grads

@@ -1,0 +1,69 @@
+"""Any `nn.Module` as a pair of pure functions.
+
+Example:
+    >>> import torch
+    >>> from metapl import functional, rng
+    >>> model = functional.from_module(lambda: torch.nn.Linear(3, 2))
+    >>> params, buffers = model.init(rng.key(0))
+    >>> logits, buffers = model.apply(params, buffers, torch.zeros(5, 3), train=True)
+    >>> logits.shape
+    torch.Size([5, 2])
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from metapl import rng, tree
+from metapl.types import Buffers, Key, Model, Params
+
+
+def from_module(build: Callable[[], nn.Module]) -> Model:
+    """A model from a function that builds a module with torch's usual random initialisation.
+
+    `apply` never changes its inputs: BatchNorm's running statistics go in as buffers and come back updated (with
+    `train=True`), so a probe is a call whose buffers are dropped. With `train=True`, `key` seeds what the module
+    draws (dropout); without a key, and in evaluation, a module that draws nothing needs none.
+
+    Args:
+        build: called once for the structure, and once per `init` with the global generator seeded from the key.
+
+    Returns:
+        A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own.
+    """
+    with rng.seeded(rng.key(0)):
+        # Without storage, so that a missing parameter can never be filled in silently from the template.
+        template = build().to("meta")
+    templates = {True: template.train(), False: copy.deepcopy(template).eval()}
+
+    def init(key: Key) -> tuple[Params, Buffers]:
+        with rng.seeded(key):
+            module = build()
+        params = {name: value.detach().clone() for name, value in module.named_parameters()}
+        buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
+        return params, buffers
+
+    def apply(
+        params: Params, buffers: Buffers, x: Tensor, *, train: bool, key: Key | None = None
+    ) -> tuple[Tensor, Buffers]:
+        # Cloned here, inside whatever transform is running: a transform refuses to mutate what it captured.
+        state = {**params, **({name: value.clone() for name, value in buffers.items()} if train else buffers)}
+        with rng.seeded(key) if train and key is not None else nullcontext():
+            logits = torch.func.functional_call(templates[train], state, (x,), strict=True)
+        return logits, {name: state[name].detach() for name in buffers}
+
+    return Model(init, apply)
+
+
+def cast(model: Model, dtype: torch.dtype) -> Model:
+    """The same model with its parameters and buffers initialised in another floating-point dtype."""
+
+    def init(key: Key) -> tuple[Params, Buffers]:
+        return tree.to(model.init(key), dtype)
+
+    return model._replace(init=init)

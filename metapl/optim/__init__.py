@@ -1,0 +1,37 @@
+"""Optimisers as pure, differentiable functions of gradients, state and parameters.
+
+Each constructor returns an `Optimizer(init, update)`; `update(grads, state, params)` returns what to *add* to the
+parameters, and the next state. The numbers are those of the optimiser of the same name in `torch.optim`. A learning
+rate may be a number, a tensor or a schedule (a function of the step count); other hyperparameters may be numbers or
+tensors, and gradients flow to all of them.
+
+Example:
+    >>> import torch
+    >>> from metapl import optim, tree
+    >>> optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(lr=0.1, momentum=0.9))
+    >>> params = {"w": torch.ones(2)}
+    >>> state = optimizer.init(params)
+    >>> updates, state = optimizer.update({"w": torch.ones(2)}, state, params)
+    >>> params = tree.add(params, updates)
+"""
+
+from metapl.optim.adam import adam, adamw
+from metapl.optim.chain import chain
+from metapl.optim.clip import clip_by_global_norm, clip_by_value
+from metapl.optim.schedule import Schedule, constant, cosine
+from metapl.optim.sgd import sgd
+
+OPTIMIZERS = {"sgd": sgd, "adam": adam, "adamw": adamw}
+
+__all__ = [
+    "OPTIMIZERS",
+    "Schedule",
+    "adam",
+    "adamw",
+    "chain",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "constant",
+    "cosine",
+    "sgd",
+]

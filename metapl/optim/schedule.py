@@ -1,0 +1,47 @@
+"""Learning rates as functions of the step count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Schedule: TypeAlias = Callable[[Tensor], Tensor]
+"""`schedule(step)`: the value at a step count (int64 scalar, 0 at the first step), a float32 or float64 scalar."""
+
+Rate: TypeAlias = float | Tensor | Schedule
+"""What an optimiser takes as its learning rate."""
+
+
+def at(rate: Rate, step: Tensor) -> float | Tensor:
+    """The value of a learning rate at a step count."""
+    return rate(step) if callable(rate) else rate
+
+
+def constant(value: float | Tensor) -> Schedule:
+    """The same value at every step."""
+    return lambda step: torch.as_tensor(value, dtype=torch.float64, device=step.device)
+
+
+def cosine(base: float | Tensor, total: int, warmup: int = 0, wait: int = 0) -> Schedule:
+    """Zero for `wait` steps, linear warm-up over `warmup` steps, then half a cosine down to zero at `total`.
+
+    With s = step − wait:  0 for s < 0;  base (s + 1) / warmup for s < warmup;
+    base (1 + cos(π (s − warmup) / (total − warmup − wait))) / 2 after that, and 0 from `total` on.
+    It is the schedule of the Meta Pseudo Labels release, where `wait` belongs to the student.
+    """
+    if total <= warmup + wait:
+        raise ValueError(f"cosine(total={total}) must be more than warmup + wait = {warmup + wait} steps")
+
+    def schedule(step: Tensor) -> Tensor:
+        s = (step - wait).to(torch.float64)
+        rising = (s + 1.0) / max(warmup, 1)
+        progress = ((s - warmup) / (total - warmup - wait)).clamp(0.0, 1.0)
+        falling = 0.5 * (1.0 + torch.cos(math.pi * progress))
+        factor = torch.where(s < 0, torch.zeros_like(s), torch.where(s < warmup, rising, falling))
+        return base * factor
+
+    return schedule

@@ -1,0 +1,119 @@
+"""Randomness as a value.
+
+A key is an int64 scalar tensor. Whoever needs randomness takes a key as an argument; the same key gives the same
+numbers, on every device, and nothing global is read or written. Derive keys with `split` and `fold_in`, and use
+each for one purpose. The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which passes BigCrush:
+number i of key k is mix(k + i · gamma), so a draw costs about ten integer operations a number, needs no state, and
+can be vectorised over keys by `torch.vmap`.
+
+Example:
+    >>> from metapl import rng
+    >>> a, b = rng.split(rng.key(0), 2)
+    >>> bool((rng.uniform(a, (3,)) == rng.uniform(a, (3,))).all())
+    True
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from metapl.types import Key
+
+
+def _signed(value: int) -> int:
+    """A 64-bit word as torch's int64 holds it."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+GAMMA = _signed(0x9E3779B97F4A7C15)
+_MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
+_MULTIPLY_2 = _signed(0x94D049BB133111EB)
+_SALT = _signed(0xD1B54A32D192ED03)  # keeps derived keys apart from the numbers drawn with the same key
+
+
+def _shift(word: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own is arithmetic."""
+    return (word >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(word: Tensor) -> Tensor:
+    word = (word ^ _shift(word, 30)) * _MULTIPLY_1
+    word = (word ^ _shift(word, 27)) * _MULTIPLY_2
+    return word ^ _shift(word, 31)
+
+
+def key(seed: int) -> Key:
+    """The key of an integer seed."""
+    return fold_in(torch.tensor(_SALT), seed)
+
+
+def fold_in(key: Key, data: int | Tensor) -> Key:
+    """A new key from a key and an integer, such as a step number."""
+    if isinstance(data, int):
+        data = torch.tensor(_signed(data))
+    return _mix(key ^ _mix(data.to(key.device, torch.int64) + _SALT))
+
+
+def split(key: Key, count: int) -> tuple[Key, ...]:
+    """`count` independent keys."""
+    return tuple(fold_in(key, index) for index in range(count))
+
+
+def bits(key: Key, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    """Uniform 64-bit words, int64, of the given shape."""
+    key = key if device is None else key.to(device)
+    counter = torch.arange(1, math.prod(shape) + 1, device=key.device)
+    return _mix(key + counter * GAMMA).reshape(tuple(shape))
+
+
+def uniform(
+    key: Key,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, of 2⁻⁵³ in float64."""
+    digits = 53 if dtype == torch.float64 else 24
+    odd = (_shift(bits(key, shape, device), 65 - digits) << 1) + 1
+    return odd.to(dtype) * 2.0**-digits
+
+
+def normal(
+    key: Key,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard normal, by the inverse of the distribution function."""
+    return math.sqrt(2.0) * torch.erfinv(2.0 * uniform(key, shape, dtype, device) - 1.0)
+
+
+def randint(key: Key, shape: Sequence[int], high: int, device: torch.device | str | None = None) -> Tensor:
+    """Integers 0 … high − 1, int64; the bias is below high · 2⁻⁵³."""
+    return (uniform(key, shape, torch.float64, device) * high).to(torch.int64)
+
+
+def permutation(key: Key, count: int, device: torch.device | str | None = None) -> Tensor:
+    """A random order of 0 … count − 1, int64."""
+    return torch.argsort(bits(key, (count,), device))
+
+
+def categorical(key: Key, logits: Tensor) -> Tensor:
+    """One class index per row of `logits` `[..., classes]`, by the Gumbel-max trick."""
+    gumbel = -torch.log(-torch.log(uniform(key, logits.shape, logits.dtype, logits.device)))
+    return torch.argmax(logits + gumbel, dim=-1)
+
+
+@contextmanager
+def seeded(key: Key) -> Iterator[None]:
+    """Seed torch's global generators within the block and restore them after: for code that draws from them."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(key))
+        yield

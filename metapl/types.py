@@ -1,0 +1,110 @@
+"""The nouns of metapl, on one page.
+
+Everything is a value: networks, optimisers and estimators are small named tuples of pure functions, and all
+state is a pytree of tensors that goes in and comes out. A *learner* (the student) takes steps on what a *lesson*
+(the teacher's logits) tells it, then sits an *exam* (the labelled loss). An *estimator* returns the *feedback*:
+the gradient of the exam loss with respect to the lesson. It never sees the teacher, so the same estimators serve
+whatever else may be a lesson: example weights, synthetic data, hyperparameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+PyTree: TypeAlias = Any
+"""Nested dicts, lists, tuples and named tuples with tensors at the leaves."""
+
+Params: TypeAlias = dict[str, Tensor]
+"""Trainable tensors by qualified name."""
+
+Buffers: TypeAlias = dict[str, Tensor]
+"""Tensors that a network carries but nobody differentiates, such as BatchNorm's running statistics."""
+
+Key: TypeAlias = Tensor
+"""Randomness as a value: an int64 scalar, see `metapl.rng`."""
+
+Claim: TypeAlias = Literal["exact", "unbiased", "approximate", "zero"]
+"""What an estimator promises of its feedback; the tests hold each one to its claim."""
+
+
+class Model(NamedTuple):
+    """A network as two pure functions; `metapl.functional.from_module` makes one of any `nn.Module`."""
+
+    init: Callable[[Key], tuple[Params, Buffers]]
+    """`init(key)`: fresh parameters and buffers."""
+    apply: Callable[..., tuple[Tensor, Buffers]]
+    """`apply(params, buffers, x, *, train, key=None)`: logits `[batch, classes]` and the buffers after the pass."""
+
+
+class Optimizer(NamedTuple):
+    """An update rule as two pure functions, differentiable in every argument."""
+
+    init: Callable[[Params], PyTree]
+    """`init(params)`: the state before the first step."""
+    update: Callable[[Params, PyTree, Params], tuple[Params, PyTree]]
+    """`update(grads, state, params)`: what to *add* to the parameters, and the next state."""
+
+
+class Learner(NamedTuple):
+    """Everything about a network in training that changes from step to step."""
+
+    params: Params
+    buffers: Buffers
+    opt_state: PyTree
+
+
+class Labels(NamedTuple):
+    """How a lesson (logits) becomes the targets that the learner is taught; see `metapl.labels`."""
+
+    teach: Callable[[PyTree, Key], PyTree]
+    """`teach(lesson, key)`: targets, differentiable in the lesson as their expectation over the key is."""
+    log_prob: Callable[[PyTree, PyTree], Tensor] | None
+    """`log_prob(lesson, targets)`: log-probability `[batch]` of drawn targets; None where nothing is drawn."""
+
+
+class Problem(NamedTuple):
+    """A bilevel problem: what the learner minimises, what it is examined on, and how it steps.
+
+    `inner` returns one loss per example because per-example credit is what makes low-variance estimators possible;
+    the learner minimises the mean.
+    """
+
+    inner: Callable[[Params, Buffers, PyTree, PyTree], tuple[Tensor, Buffers]]
+    """`inner(params, buffers, targets, batch)`: losses `[batch]` and the buffers after the pass."""
+    outer: Callable[[Params, Buffers, PyTree], Tensor]
+    """`outer(params, buffers, exam)`: the exam loss, a scalar. A probe: it returns no buffers."""
+    optimizer: Optimizer
+    labels: Labels
+
+
+class Feedback(NamedTuple):
+    """What an estimator returns."""
+
+    lessons: Sequence[PyTree]
+    """One cotangent per inner step, shaped as its lesson: (an estimate of) d exam loss / d lesson."""
+    learner: Learner
+    """The learner after its steps."""
+    outer: Tensor
+    """The exam loss of that learner, a scalar."""
+    scale: Tensor
+    """The sum over the steps of |u||g|: g is the learner's gradient and u the exam's gradient with respect to g. It bounds how
+    much the exam loss can change to first order per relative change of g; feedback / scale is the paper's cosine normalisation."""
+    info: dict[str, Tensor]
+    """Scalars worth logging."""
+
+
+class Estimator(NamedTuple):
+    """A meta-gradient estimator: a value made by a constructor with its hyperparameters, such as `exact()`."""
+
+    init: Callable[[], PyTree]
+    """`init()`: the memory before the first estimate, such as a moving baseline; `()` for most."""
+    estimate: Callable[..., tuple[Feedback, PyTree]]
+    """`estimate(problem, lessons, learner, batches, exam, memory, key)`: the feedback and the next memory."""
+    claim: Claim
+    labels: tuple[str, ...]
+    """The kinds of labels (keys of `metapl.labels.LABELS`) that it can use; the first is its default."""
+    cost: str
+    """Cost beyond the learner's own step, in passes of the learner: F forward, B backward."""
