@@ -1,0 +1,10 @@
+"""metapl: Meta Pseudo Labels and other meta-learning as pure functions on torch.func.
+
+Example:
+    >>> from metapl import estimators, labels, optim, rng
+    >>> feedback = estimators.exact()
+    >>> feedback.claim
+    'exact'
+"""
+
+__version__ = "0.1.0"

@@ -89,9 +89,11 @@ class Feedback(NamedTuple):
     """The learner after its steps."""
     outer: Tensor
     """The exam loss of that learner, a scalar."""
+    inner: Tensor
+    """The learner's mean loss on what it was taught, before its step; the mean over steps if there are several."""
     scale: Tensor
-    """The sum over the steps of |u||g|: g is the learner's gradient and u the exam's gradient with respect to g. It bounds how
-    much the exam loss can change to first order per relative change of g; feedback / scale is the paper's cosine normalisation."""
+    """Σ |u||g| over the steps: g is the learner's gradient, u the exam's gradient with respect to g. Feedback divided
+    by it is the paper's cosine normalisation: no feedback can change the exam loss by more, to first order."""
     info: dict[str, Tensor]
     """Scalars worth logging."""
 

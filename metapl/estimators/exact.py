@@ -55,6 +55,6 @@ def exact() -> Estimator:
 
         slope, _, cotangent = gradients.value_and_grad(change, lesson)
         scale = tree.norm(u) * tree.norm(step.grads)
-        return Feedback((cotangent,), step.learner, outer, scale, {"slope": slope}), memory
+        return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": slope}), memory
 
     return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 1 jvp = 2 F")

@@ -76,7 +76,7 @@ def first_order(*, baseline: float = 0.0, reduction: str = "sum") -> Estimator:
             memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
         reduce = torch.sum if reduction == "sum" else torch.mean
         _, _, score = gradients.value_and_grad(lambda lesson: (reduce(log_prob(lesson, targets)), ()), lesson)
-        feedback = Feedback((tree.scale(-credit, score),), step.learner, outer, scale, {"slope": -h})
+        feedback = Feedback((tree.scale(-credit, score),), step.learner, outer, step.loss, scale, {"slope": -h})
         return feedback, memory
 
     def init() -> Baseline:

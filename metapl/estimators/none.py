@@ -30,6 +30,6 @@ def none() -> Estimator:
         step = student.step(problem, learner, tree.detach(problem.labels.teach(lesson, key)), batch)
         with torch.no_grad():
             outer = problem.outer(step.learner.params, step.learner.buffers, exam)
-        return Feedback((tree.zeros_like(lesson),), step.learner, outer, torch.ones_like(outer), {}), memory
+        return Feedback((tree.zeros_like(lesson),), step.learner, outer, step.loss, torch.ones_like(outer), {}), memory
 
     return Estimator(lambda: (), estimate, "zero", ("soft", "sampled", "argmax"), "1 F (exam)")

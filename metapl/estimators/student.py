@@ -18,6 +18,8 @@ class Step(NamedTuple):
     """The learner after the step."""
     grads: Params
     """g, the gradient of its mean loss before the step."""
+    loss: Tensor
+    """Its mean loss before the step, a scalar."""
     pull: Callable[[Params], Params]
     """v ↦ u = (∂ update / ∂ g)ᵀ v: the exam's gradient with respect to g. For plain SGD u = −lr · v."""
 
@@ -36,11 +38,11 @@ def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> 
         losses, buffers = problem.inner(params, learner.buffers, targets, batch)
         return losses.mean(), buffers
 
-    _, buffers, grads = gradients.value_and_grad(loss, learner.params)
+    value, buffers, grads = gradients.value_and_grad(loss, learner.params)
     updates, opt_state, pull = gradients.pullback(
         lambda g: problem.optimizer.update(g, learner.opt_state, learner.params), grads
     )
-    return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, pull)
+    return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, value, pull)
 
 
 def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:

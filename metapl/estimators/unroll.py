@@ -31,7 +31,7 @@ def unroll() -> Estimator:
             lessons = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
             params = tree.map(lambda leaf: leaf.detach().requires_grad_(), learner.params)
             buffers, opt_state = learner.buffers, learner.opt_state
-            steps = []
+            steps, inner = [], []
             for index, (lesson, batch) in enumerate(zip(lessons, batches, strict=True)):
                 targets = problem.labels.teach(lesson, key if len(lessons) == 1 else rng.fold_in(key, index))
                 losses, buffers = problem.inner(params, buffers, targets, batch)
@@ -40,12 +40,13 @@ def unroll() -> Estimator:
                 updates, opt_state = problem.optimizer.update(grads, opt_state, params)
                 params = tree.add(params, updates)
                 steps.append(grads)
+                inner.append(losses.detach().mean())
             outer = problem.outer(params, buffers, exam)
             leaves, structure = tree.flatten((lessons, steps))
             cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
         feedback, u = tree.unflatten(list(cotangents), structure)
         scale = torch.stack([tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, steps, strict=True)]).sum()
         after = tree.detach(Learner(params, buffers, opt_state))
-        return Feedback(tuple(feedback), after, outer.detach(), scale, {}), memory
+        return Feedback(tuple(feedback), after, outer.detach(), torch.stack(inner).mean(), scale, {}), memory
 
     return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F + 2 B a step")

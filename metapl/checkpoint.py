@@ -1,0 +1,80 @@
+"""Files of a run: written whole or not at all, and read without unpickling anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from metapl.errors import InputError
+from metapl.mpl import Network
+
+CHECKPOINT = Path("checkpoints/final.safetensors")
+
+
+def write(path: Path, save: Callable[[Path], object]) -> None:
+    """Have `save` write a temporary file beside `path`, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        save(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write(path, lambda temporary: temporary.write_text(text))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def create_run(path: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        InputError: it exists, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"--out {path} exists already: name a new folder, or remove this one") from None
+    except OSError as error:
+        raise InputError(f"--out {path} cannot be made ({error.strerror}): name a folder that you may write") from None
+
+
+def save_networks(path: Path, networks: dict[str, Network]) -> None:
+    """Write networks as safetensors; tensors are named NETWORK/params/NAME and NETWORK/buffers/NAME."""
+    tensors = {
+        f"{name}/{kind}/{key}": value.detach().cpu().contiguous().clone()
+        for name, network in networks.items()
+        for kind, values in network._asdict().items()
+        for key, value in values.items()
+    }
+    write(path, lambda temporary: save_file(tensors, temporary))
+
+
+def load_networks(path: Path) -> dict[str, Network]:
+    """Read what `save_networks` wrote.
+
+    Raises:
+        InputError: no such file, or one that is damaged.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}): is the run complete?") from None
+    networks: dict[str, Network] = {}
+    for name, value in tensors.items():
+        owner, kind, key = name.split("/", 2)
+        getattr(networks.setdefault(owner, Network({}, {})), kind)[key] = value
+    return networks

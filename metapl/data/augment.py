@@ -1,0 +1,90 @@
+"""Augmentations: pure functions of a batch and a key, drawn anew for every example, on the batch's device.
+
+Example:
+    >>> import torch
+    >>> from metapl import rng
+    >>> from metapl.data import augment
+    >>> view = augment.compose(augment.shift(1), augment.noise(0.1))
+    >>> view(torch.zeros(4, 1, 8, 8), rng.key(0)).shape
+    torch.Size([4, 1, 8, 8])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metapl import rng
+from metapl.types import Key
+
+View: TypeAlias = Callable[[Tensor, Key], Tensor]
+"""`view(x, key)`: a batch shaped as `x` `[batch, ...]`."""
+
+
+class Augment(NamedTuple):
+    """The two views of an example: the teacher's consistency target and the exam see weak ones, the lesson strong ones."""
+
+    weak: View
+    strong: View
+
+
+def identity(x: Tensor, key: Key) -> Tensor:  # noqa: ARG001 - a view takes a key
+    """The batch as it is."""
+    return x
+
+
+def compose(*views: View) -> View:
+    """One view after another, each with a key of its own."""
+
+    def view(x: Tensor, key: Key) -> Tensor:
+        for one, one_key in zip(views, rng.split(key, len(views)), strict=True):
+            x = one(x, one_key)
+        return x
+
+    return view
+
+
+def noise(std: float) -> View:
+    """Gaussian noise of the given standard deviation, in the units of the data."""
+    return lambda x, key: x + std * rng.normal(key, x.shape, x.dtype, x.device)
+
+
+def _window(key: Key, count: int, choices: int, length: int, device: torch.device) -> Tensor:
+    """`length` consecutive indices per example, `[count, length]`, from one of `choices` starting points."""
+    start = rng.randint(key, (count,), choices, device)
+    return start[:, None] + torch.arange(length, device=device)
+
+
+def shift(pixels: int) -> View:
+    """Images `[batch, channels, height, width]` moved by up to `pixels` each way, the edge repeated."""
+
+    def view(x: Tensor, key: Key) -> Tensor:
+        batch, _, height, width = x.shape
+        row_key, column_key = rng.split(key, 2)
+        rows = _window(row_key, batch, 2 * pixels + 1, height, x.device)
+        columns = _window(column_key, batch, 2 * pixels + 1, width, x.device)
+        padded = torch.nn.functional.pad(x, (pixels,) * 4, mode="replicate")
+        example = torch.arange(batch, device=x.device)[:, None, None]
+        return padded[example, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    return view
+
+
+def erase(side: int) -> View:
+    """A square of `side` pixels set to the batch's mean, its centre anywhere in the image (cutout)."""
+
+    def view(x: Tensor, key: Key) -> Tensor:
+        batch, _, height, width = x.shape
+        row_key, column_key = rng.split(key, 2)
+        rows = rng.randint(row_key, (batch, 1), height, x.device) - torch.arange(height, device=x.device)
+        columns = rng.randint(column_key, (batch, 1), width, x.device) - torch.arange(width, device=x.device)
+        # The square reaches from (side − 1) // 2 pixels before its centre to side // 2 after it.
+        hit_row = (rows <= (side - 1) // 2) & (rows >= -(side // 2))
+        hit_column = (columns <= (side - 1) // 2) & (columns >= -(side // 2))
+        hit = hit_row[:, None, :, None] & hit_column[:, None, None, :]
+        return torch.where(hit, x.mean(), x)
+
+    return view

@@ -1,0 +1,38 @@
+"""Handwritten digits, embedded in scikit-learn."""
+
+from __future__ import annotations
+
+import torch
+
+from metapl import rng
+from metapl.data import augment
+from metapl.data.sources.base import Dataset
+from metapl.data.split import split
+
+TEST = 500
+
+
+def digits(*, shift: int = 1, noise: float = 0.5, erase: int = 2) -> Dataset:
+    """The 1,797 grey images of 8×8 pixels of scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits).
+
+    500 class-balanced images, the same for every seed, are the test set; the other 1,297 are the training pool. Pixels
+    are scaled to mean 0 and standard deviation 1 over the pool.
+
+    Args:
+        shift: pixels by which either view moves an image, each way at most.
+        noise: standard deviation of the strong view's Gaussian noise.
+        erase: side in pixels of the square that the strong view blanks.
+    """
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second to import, and only this source needs it
+
+    raw = load_digits()
+    x = torch.as_tensor(raw.images, dtype=torch.float32)[:, None] / 16.0
+    y = torch.as_tensor(raw.target, dtype=torch.int64)
+    parts = split(y, 10, labels=TEST, validation=0, key=rng.key(0), labelled_in_unlabelled=False)
+    pool, test = parts.unlabelled, parts.labelled
+    x = (x - x[pool].mean()) / x[pool].std()
+    views = augment.Augment(
+        weak=augment.shift(shift),
+        strong=augment.compose(augment.shift(shift), augment.noise(noise), augment.erase(erase)),
+    )
+    return Dataset(x[pool], y[pool], x[test], y[test], 10, views)

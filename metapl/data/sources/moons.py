@@ -1,0 +1,26 @@
+"""Two interleaving half circles."""
+
+from __future__ import annotations
+
+import torch
+
+from metapl.data import augment
+from metapl.data.sources.base import Dataset
+
+
+def moons(*, points: int = 2000, noise: float = 0.1, jitter: float = 0.1) -> Dataset:
+    """Two moons (`sklearn.datasets.make_moons`), scaled to mean 0 and standard deviation 1.
+
+    Args:
+        points: in the training pool, half a moon; the test set has as many, drawn apart.
+        noise: standard deviation of the points about their moon, in the moons' radius.
+        jitter: standard deviation of the strong view's noise, after scaling; the weak view is the point itself.
+    """
+    from sklearn.datasets import make_moons  # noqa: PLC0415 - a second to import, and only this source needs it
+
+    x, y = make_moons(n_samples=2 * points, noise=noise, random_state=0)
+    x = torch.as_tensor(x, dtype=torch.float32)
+    y = torch.as_tensor(y, dtype=torch.int64)
+    x = (x - x[:points].mean(0)) / x[:points].std(0)
+    views = augment.Augment(weak=augment.identity, strong=augment.noise(jitter))
+    return Dataset(x[:points], y[:points], x[points:], y[points:], 2, views)

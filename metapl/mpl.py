@@ -1,0 +1,207 @@
+"""Meta Pseudo Labels as one pure step.
+
+    batch ─► weak and strong views
+    teacher, forward once on [labelled, weak, strong] ─► logits; the strong ones are the lesson
+    lesson ─► labels ─► the student's step ─► exam on the labelled batch ─► feedback = d exam / d lesson
+    teacher's loss: supervised + UDA + ⟨feedback, lesson⟩, pulled back once through the same forward pass
+    teacher's step; moving average of the student
+
+The student sees pseudo labels only; the labelled batch reaches it through the teacher. Source: Pham et al., *Meta
+Pseudo Labels*, CVPR 2021, with the details of the released code where the paper is silent, and without its defects
+(docs/maths.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metapl import gradients, losses, rng, tree
+from metapl.data.augment import Augment
+from metapl.data.loader import Batch
+from metapl.types import Buffers, Estimator, Key, Labels, Learner, Model, Optimizer, Params, Problem, PyTree
+
+
+class Network(NamedTuple):
+    """Parameters and buffers, ready to be evaluated."""
+
+    params: Params
+    buffers: Buffers
+
+
+class Method(NamedTuple):
+    """A training method as pure functions; the trainer knows nothing else of it."""
+
+    init: Callable[[Key], PyTree]
+    """`init(key)`: the state before the first step."""
+    step: Callable[[PyTree, Batch, Key], tuple[PyTree, dict[str, Tensor]]]
+    """`step(state, batch, key)`: the next state, and scalars worth logging."""
+    networks: Callable[[PyTree], dict[str, Network]]
+    """`networks(state)`: what can be evaluated, by name."""
+
+
+class Recipe(NamedTuple):
+    """The numbers of the loss, shared by Meta Pseudo Labels and its baselines."""
+
+    feedback_weight: float = 1.0
+    """Factor of the feedback in the teacher's gradient."""
+    cosine: bool = True
+    """Divide the feedback by |u||g|, which makes the paper's scalar h a cosine. False leaves it raw."""
+    uda_weight: float = 1.0
+    """Factor of the consistency loss; 0 leaves the weak view out altogether."""
+    uda_temperature: float = 0.7
+    uda_threshold: float = 0.6
+    uda_ramp: int = 0
+    """Steps over which the UDA weight grows linearly from 0."""
+    smoothing: float = 0.0
+    """Label smoothing of the supervised loss and of the student's loss, as in the released code; never of the exam."""
+    ema: float = 0.99
+    """Decay of the moving average of the weights; early on min(ema, (step + 1) / (step + 10))."""
+
+
+class State(NamedTuple):
+    """Everything that changes in a run of Meta Pseudo Labels."""
+
+    teacher: Learner
+    student: Learner
+    ema: Network
+    memory: PyTree
+    """The estimator's."""
+    step: Tensor
+
+
+class Player(NamedTuple):
+    """A network and the optimiser that trains it."""
+
+    model: Model
+    optimizer: Optimizer
+
+
+def new_learner(player: Player, key: Key) -> Learner:
+    """A learner before its first step."""
+    params, buffers = player.model.init(key)
+    return Learner(params, buffers, player.optimizer.init(params))
+
+
+def apply_gradient(optimizer: Optimizer, learner: Learner, grads: Params, buffers: Buffers) -> Learner:
+    """The learner after one update, with the buffers of the pass that made the gradient."""
+    with torch.no_grad():
+        updates, opt_state = optimizer.update(grads, learner.opt_state, learner.params)
+        return Learner(tree.add(learner.params, updates), buffers, opt_state)
+
+
+def average(ema: Network, learner: Learner, step: Tensor, decay: float) -> Network:
+    """The moving average of parameters and buffers, BatchNorm's statistics included."""
+    kept = torch.clamp((step + 1) / (step + 10), max=decay)
+    after = Network(learner.params, learner.buffers)
+    return Network(*(tree.lerp(new, old, kept.to(step.device)) for old, new in zip(ema, after, strict=True)))
+
+
+def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a network learns without feedback: supervised loss, and UDA where a weak view is among the logits."""
+    supervised = losses.cross_entropy(logits["labelled"], y, recipe.smoothing).mean()
+    if "weak" not in logits:
+        return supervised, {"supervised": supervised.detach()}
+    per_example = losses.uda(logits["weak"], logits["strong"], recipe.uda_temperature, recipe.uda_threshold)
+    weight = recipe.uda_weight * torch.clamp((step + 1) / max(recipe.uda_ramp, 1), max=1.0)
+    consistency = per_example.mean()
+    total = supervised + weight * consistency
+    return total, {"supervised": supervised.detach(), "uda": consistency.detach()}
+
+
+def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:
+    """The views of a batch by name: "labelled" (weakly augmented), "weak" and "strong" (of the unlabelled examples)."""
+    makers = {
+        "labelled": (augment.weak, batch.x_labelled),
+        "weak": (augment.weak, batch.x_unlabelled),
+        "strong": (augment.strong, batch.x_unlabelled),
+    }
+    keys = dict(zip(makers, rng.split(key, len(makers)), strict=True))
+    return {name: makers[name][0](makers[name][1], keys[name]) for name in names}
+
+
+def forward(
+    model: Model, params: Params, buffers: Buffers, x: dict[str, Tensor], key: Key
+) -> tuple[dict[str, Tensor], Buffers]:
+    """One training-mode pass over all views together, so that BatchNorm sees them as one batch."""
+    logits, buffers = model.apply(params, buffers, torch.cat(list(x.values())), train=True, key=key)
+    parts = logits.split([len(view) for view in x.values()])
+    return dict(zip(x, parts, strict=True)), buffers
+
+
+def meta_pseudo_labels(
+    teacher: Player, student: Player, estimator: Estimator, labels: Labels, augment: Augment, recipe: Recipe
+) -> Method:
+    """Meta Pseudo Labels with any estimator of the feedback.
+
+    Args:
+        teacher: makes the labels; learns from labelled data, from UDA and from the feedback.
+        student: learns from the teacher's labels of the strong view. The feedback sees its real optimiser.
+        estimator: how the feedback is computed, such as `estimators.exact()`.
+        labels: soft, sampled or argmax, of the kinds that the estimator takes.
+        augment: the weak and the strong view.
+        recipe: the numbers.
+
+    Returns:
+        A method with the networks "teacher", "student" and "ema" (of the student).
+    """
+
+    def inner(params: Params, buffers: Buffers, targets: Tensor, batch: tuple[Tensor, Key]) -> tuple[Tensor, Buffers]:
+        x, key = batch
+        logits, buffers = student.model.apply(params, buffers, x, train=True, key=key)
+        return losses.cross_entropy(logits, targets, recipe.smoothing), buffers
+
+    def outer(params: Params, buffers: Buffers, exam: tuple[Tensor, Tensor, Key]) -> Tensor:
+        x, y, key = exam
+        logits, _ = student.model.apply(params, buffers, x, train=True, key=key)
+        return losses.cross_entropy(logits, y).mean()
+
+    problem = Problem(inner, outer, student.optimizer, labels)
+    seen = ("labelled", "weak", "strong") if recipe.uda_weight else ("labelled", "strong")
+
+    def init(key: Key) -> State:
+        teacher_key, student_key = rng.split(key, 2)
+        pupil = new_learner(student, student_key)
+        step = torch.zeros((), dtype=torch.int64, device=next(iter(pupil.params.values())).device)
+        ema = Network(pupil.params, pupil.buffers)
+        return State(new_learner(teacher, teacher_key), pupil, ema, estimator.init(), step)
+
+    def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
+        view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
+        x = views(seen, augment, batch, view_key)
+        logits, buffers, pull = gradients.pullback(
+            lambda params: forward(teacher.model, params, state.teacher.buffers, x, teacher_key), state.teacher.params
+        )
+        exam = (x["labelled"], batch.y_labelled, exam_key)
+        feedback, memory = estimator.estimate(
+            problem, [logits["strong"]], state.student, [(x["strong"], student_key)], exam, state.memory, label_key
+        )
+        factor = _feedback_factor(recipe, feedback.scale)
+
+        def loss(logits: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            own, parts = self_loss(recipe, logits, batch.y_labelled, state.step)
+            return own + factor * tree.dot(feedback.lessons[0], logits["strong"]), parts
+
+        _, parts, cotangents = gradients.value_and_grad(loss, logits)
+        taught = apply_gradient(teacher.optimizer, state.teacher, pull(cotangents), buffers)
+        ema = average(state.ema, feedback.learner, state.step, recipe.ema)
+        told = {"feedback": factor * tree.norm(feedback.lessons[0])}
+        metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, **told}
+        return State(taught, feedback.learner, ema, memory, state.step + 1), metrics
+
+    def networks(state: State) -> dict[str, Network]:
+        pairs = {"teacher": state.teacher, "student": state.student, "ema": state.ema}
+        return {name: Network(one.params, one.buffers) for name, one in pairs.items()}
+
+    return Method(init, step, networks)
+
+
+def _feedback_factor(recipe: Recipe, scale: Tensor) -> Tensor:
+    """The weight, over the scale where the feedback is normalised; 0 where the scale is, since the feedback is then 0."""
+    if not recipe.cosine:
+        return torch.full_like(scale, recipe.feedback_weight)
+    positive = scale > 0
+    return torch.where(positive, recipe.feedback_weight / torch.where(positive, scale, 1.0), 0.0)

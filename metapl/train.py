@@ -1,0 +1,77 @@
+"""The training loop, the same for every method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from metapl import rng
+from metapl.data.loader import Batch
+from metapl.errors import InputError
+from metapl.mpl import Method, Network
+from metapl.types import Key, PyTree
+
+
+class Progress(NamedTuple):
+    """Where a phase stands; `metrics` are the means since the last report."""
+
+    phase: str
+    step: int
+    steps: int
+    images_per_second: float
+    """Unlabelled and labelled images together, over the time since the last report."""
+    metrics: dict[str, float]
+    networks: dict[str, Network]
+
+
+class Phase(NamedTuple):
+    """One method's run."""
+
+    name: str
+    method: Method
+    batches: Callable[[int], Batch]
+    steps: int
+    key: Key
+
+
+def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50) -> PyTree:
+    """Run a method for its steps and return its last state.
+
+    Step t is `method.step(state, batches(t), fold_in(key, t))`, so a run is determined by its key alone.
+
+    Args:
+        phase: what to run.
+        report: called every `every` steps and after the last one.
+        every: steps between reports.
+
+    Raises:
+        InputError: a loss that is no longer finite; checked at every report.
+    """
+    init_key, step_key = rng.split(phase.key, 2)
+    state = phase.method.init(init_key)
+    gathered: list[dict[str, torch.Tensor]] = []
+    seen, since = 0, time.perf_counter()
+    for step in range(phase.steps):
+        batch = phase.batches(step)
+        state, metrics = phase.method.step(state, batch, rng.fold_in(step_key, step))
+        gathered.append(metrics)
+        seen += len(batch.x_labelled) + len(batch.x_unlabelled)
+        if (step + 1) % every and step + 1 != phase.steps:
+            continue
+        means = {name: torch.stack([m[name] for m in gathered]).mean().item() for name in metrics}
+        _require_finite(phase.name, step + 1, means)
+        rate = seen / max(time.perf_counter() - since, 1e-9)
+        report(Progress(phase.name, step + 1, phase.steps, rate, means, phase.method.networks(state)))
+        gathered, seen, since = [], 0, time.perf_counter()
+    return state
+
+
+def _require_finite(phase: str, step: int, means: dict[str, float]) -> None:
+    wrong = [name for name, value in means.items() if not value - value == 0.0]
+    if wrong:
+        raise InputError(
+            f"{phase}: the loss {wrong[0]!r} is not finite by step {step}: lower --lr or --feedback-weight, or give --clip"
+        )

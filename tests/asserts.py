@@ -1,0 +1,100 @@
+"""One assertion per mathematical property."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in _pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _flat(value: Any) -> Tensor:
+    return torch.cat([leaf.detach().double().reshape(-1) for leaf in _tensors(value)])
+
+
+def relative_error(actual: Any, expected: Any) -> float:
+    """|actual − expected| / |expected| over all leaves."""
+    a, b = _flat(actual), _flat(expected)
+    return float((a - b).norm() / b.norm().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def assert_close_tree(actual: Any, expected: Any, rtol: float, atol: float = 0.0) -> None:
+    """Same structure and shapes, and every leaf within rtol · |leaf| + atol in norm."""
+    paths, structure = _pytree.tree_flatten_with_path(expected)
+    leaves, found = _pytree.tree_flatten(actual)
+    assert found == structure, f"structure {found}, expected {structure}"
+    for (path, b), a in zip(paths, leaves, strict=True):
+        a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()  # noqa: PLW2901
+        assert a.shape == b.shape, f"{_pytree.keystr(path)}: shape {a.shape}, expected {b.shape}"
+        error, bound = (a.double() - b.double()).norm(), rtol * b.double().norm() + atol
+        assert error <= bound, f"{_pytree.keystr(path)}: error {error:.3e} exceeds {bound:.3e}"
+
+
+def assert_same_gradient(actual: Any, expected: Any, norm_tol: float, cosine_tol: float) -> None:
+    """Equal in norm and in direction: ||a|/|b| − 1| <= norm_tol and 1 − cos(a, b) <= cosine_tol."""
+    a, b = _flat(actual), _flat(expected)
+    assert a.shape == b.shape, f"{a.shape} numbers, expected {b.shape}"
+    assert b.norm() > 0, "the expected gradient is zero, which has no direction"
+    ratio = float(a.norm() / b.norm())
+    assert abs(ratio - 1.0) <= norm_tol, f"|actual| / |expected| = 1 + {ratio - 1:.3e}, tolerance {norm_tol:.1e}"
+    # 1 − cos = |a/|a| − b/|b||² / 2, which does not cancel.
+    angle = float((a / a.norm() - b / b.norm()).square().sum() / 2.0)
+    assert angle <= cosine_tol, f"1 - cosine = {angle:.3e}, tolerance {cosine_tol:.1e}"
+
+
+def finite_differences(fn: Callable[[Any], Any], at: Any, width: float = 1e-3) -> Any:
+    """The gradient of the scalar `fn` at a tree of float64 tensors, by Richardson-extrapolated central differences.
+
+    (4 D(h) − D(2h)) / 3, of error O(h⁴): about 10⁻⁹ relative for a smooth function of order one.
+    """
+    leaves, structure = _pytree.tree_flatten(at)
+    leaves = [torch.as_tensor(leaf).detach().clone(memory_format=torch.contiguous_format) for leaf in leaves]
+    assert all(leaf.dtype == torch.float64 for leaf in leaves), "finite differences need float64"
+    grads = [torch.zeros_like(leaf) for leaf in leaves]
+
+    def value(number: Tensor, offset: float) -> float:
+        before = number.clone()
+        number += offset
+        result = float(fn(_pytree.tree_unflatten([leaf.clone() for leaf in leaves], structure)))
+        number.copy_(before)
+        return result
+
+    for leaf, grad in zip(leaves, grads, strict=True):
+        for number, slope in zip(leaf.view(-1), grad.view(-1), strict=True):
+            near = (value(number, width) - value(number, -width)) / (2.0 * width)
+            far = (value(number, 2 * width) - value(number, -2 * width)) / (4.0 * width)
+            slope.fill_((4.0 * near - far) / 3.0)
+    return _pytree.tree_unflatten(grads, structure)
+
+
+def _bytes(value: Any) -> list[tuple[torch.dtype, torch.Size, bytes]]:
+    return [(leaf.dtype, leaf.shape, leaf.detach().contiguous().numpy().tobytes()) for leaf in _tensors(value)]
+
+
+def _flags(value: Any) -> list[tuple[int, bool, bool]]:
+    return [(leaf._version, leaf.requires_grad, leaf.grad is None) for leaf in _tensors(value)]
+
+
+def assert_pure(fn: Callable[..., Any], *args: Any) -> Any:
+    """Same inputs twice give bit-identical outputs; inputs and the global generator stay as they were.
+
+    The outputs are data: none requires a gradient. Every tensor among the arguments is checked, BatchNorm's buffers
+    and the optimiser's state included. Returns the output.
+    """
+    before, flags, generator = _bytes(args), _flags(args), torch.get_rng_state()
+    first = fn(*args)
+    kept = _bytes(first)
+    second = fn(*args)
+    assert _bytes(second) == kept, "the same inputs gave different outputs"
+    assert _bytes(first) == kept, "the second call changed what the first returned"
+    assert _bytes(args) == before, "an input was modified"
+    assert _flags(args) == flags, "an input was written to, or got a gradient"
+    assert torch.equal(torch.get_rng_state(), generator), "the global generator was used"
+    assert not any(leaf.requires_grad for leaf in _tensors(first)), "an output requires a gradient"
+    return first
