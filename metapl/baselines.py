@@ -1,4 +1,4 @@
-"""What Meta Pseudo Labels is compared with, in the same trainer: supervised learning, UDA, pseudo labels; finetuning."""
+"""What Meta Pseudo Labels is compared with, in the same trainer: supervised, UDA, pseudo labels; finetuning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, and read without unpickling anything."""
+"""Files: written whole or not at all, and read without unpickling anything."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from metapl.errors import InputError
 from metapl.mpl import Network
-
-CHECKPOINT = Path("checkpoints/final.safetensors")
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
@@ -36,20 +34,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def create_run(path: Path) -> None:
-    """Make the folder of a new run.
-
-    Raises:
-        InputError: it exists, or cannot be made.
-    """
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(f"--out {path} exists already: name a new folder, or remove this one") from None
-    except OSError as error:
-        raise InputError(f"--out {path} cannot be made ({error.strerror}): name a folder that you may write") from None
 
 
 def save_networks(path: Path, networks: dict[str, Network]) -> None:

@@ -7,105 +7,81 @@ small search on the validation part of digits; `docs/results/defaults.md` has th
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from metapl.errors import InputError, unknown
 
 
+def _option(default: Any, text: str, **limits: float) -> Any:
+    """A field with its help text and its limits: `least` ≤ value ≤ `most`, or value > `above`."""
+    return field(default=default, metadata={"help": text, "limits": limits})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
-    """What `metapl train` needs to know."""
+    """What `metapl train` needs to know: a flag on the command line and a key in a TOML file for each field."""
 
-    data: str = "digits"
-    """Data source, NAME:key=value,…"""
-    labels: int = 10
-    """Labelled examples in all, balanced over the classes."""
-    validation: int = 200
-    """Labelled examples held out for choosing hyperparameters."""
-    labelled_in_unlabelled: bool = True
-    """Whether the labelled examples are in the unlabelled set too."""
-    model: str = "mlp"
-    """The student's network, and the teacher's unless it has its own."""
-    teacher_model: str = ""
-    """The teacher's network; empty for the student's."""
-    method: str = "mpl"
-    """mpl, uda, pseudo-labels or supervised."""
-    baselines: bool = True
-    """Whether `mpl` trains the three other methods first, for the table."""
-    grad: str = "exact"
-    """Estimator of the feedback."""
-    pseudo_labels: str = "auto"
-    """soft, sampled or argmax; auto takes the first that the estimator can use."""
-    feedback_weight: float = 1.0
-    """Factor of the feedback in the teacher's gradient."""
-    cosine: bool = True
-    """Normalise the feedback as the paper does, so that its weight needs no units."""
-    steps: int = 1500
-    """Training steps of each method."""
-    batch: int = 128
-    """Unlabelled examples a step."""
-    labelled_batch: int = 64
-    """Labelled examples a step; all of them if there are fewer."""
-    optimizer: str = "sgd:momentum=0.9,nesterov=true,weight_decay=0.0005"
-    """Update rule of every network."""
-    lr: float = 0.05
-    """The student's learning rate, and the baselines'; a cosine to zero."""
-    teacher_lr: float = 0.05
-    """The teacher's learning rate; a cosine to zero."""
-    warmup: int = 0
-    """Steps over which the learning rates grow linearly."""
-    student_wait: int = 0
-    """Steps before the student starts to move."""
-    clip: float = 0.0
-    """Largest norm of a gradient; 0 for no clipping."""
-    uda_weight: float = 1.0
-    """Factor of the teacher's consistency loss; 0 for none."""
-    uda_temperature: float = 0.7
-    """Temperature that sharpens the consistency target."""
-    uda_threshold: float = 0.6
-    """Least confidence of a consistency target."""
-    uda_ramp: int = 0
-    """Steps over which the consistency loss grows linearly."""
-    smoothing: float = 0.0
-    """Label smoothing, except in the exam."""
-    ema: float = 0.99
-    """Decay of the moving average of the weights."""
-    finetune_steps: int = 200
-    """Steps on labelled data at the end, from the averaged student."""
-    finetune_lr: float = 0.001
-    """Their constant learning rate."""
-    seed: int = 0
-    """Determines the split, the initial weights, the batches and all draws."""
-    device: str = "auto"
-    """cpu, cuda or auto."""
+    data: str = _option("digits", "Data source, NAME:key=value,…")
+    labels: int = _option(10, "Labelled examples in all, balanced over the classes.")
+    validation: int = _option(200, "Labelled examples held out for choosing hyperparameters.", least=0)
+    labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
+    model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
+    teacher_model: str = _option("", "The teacher's network; empty for the student's.")
+    method: str = _option("mpl", "mpl, uda, pseudo-labels or supervised.")
+    baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
+    grad: str = _option("exact", "Estimator of the feedback.")
+    pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
+    feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
+    cosine: bool = _option(True, "Normalise the feedback as the paper does, so that its weight needs no units.")
+    steps: int = _option(1500, "Training steps of each method.", least=1)
+    batch: int = _option(128, "Unlabelled examples a step.", least=1)
+    labelled_batch: int = _option(64, "Labelled examples a step; all of them if there are fewer.", least=1)
+    optimizer: str = _option("sgd:momentum=0.9,nesterov=true,weight_decay=0.0005", "Update rule of every network.")
+    lr: float = _option(0.05, "The student's learning rate, and the baselines'; a cosine to zero.", above=0)
+    teacher_lr: float = _option(0.05, "The teacher's learning rate; a cosine to zero.", above=0)
+    warmup: int = _option(0, "Steps over which the learning rates grow linearly.", least=0)
+    student_wait: int = _option(0, "Steps before the student starts to move.", least=0)
+    clip: float = _option(0.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
+    uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
+    uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
+    uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
+    uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
+    smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)
+    ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
+    finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
+    finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
+    seed: int = _option(0, "Determines the split, the initial weights, the batches and all draws.")
+    device: str = _option("auto", "cpu, cuda or auto.")
 
     def __post_init__(self) -> None:
-        """Check the ranges that belong to no other part."""
-        for name in ("steps", "batch", "labelled_batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{flag(name)} {getattr(self, name)} must be at least 1")
-        for name in (
-            "validation", "warmup", "student_wait", "clip", "uda_weight", "uda_ramp", "finetune_steps", "finetune_lr"
-        ):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{flag(name)} {getattr(self, name)} must not be negative")
-        for name in ("lr", "teacher_lr", "uda_temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{flag(name)} {getattr(self, name)} must be a positive number")
-        for name in ("uda_threshold", "smoothing", "ema"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{flag(name)} {getattr(self, name)} must lie between 0 and 1")
+        """Check what no other part checks."""
+        for one in fields(self):
+            _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
+        if self.method == "uda" and not self.uda_weight:
+            raise InputError("--method uda with --uda-weight 0 is supervised learning: give a weight")
         if self.warmup + self.student_wait >= self.steps:
             raise InputError(
                 f"--warmup {self.warmup} and --student-wait {self.student_wait} leave nothing of --steps {self.steps}: "
                 "lower them or take more steps"
             )
+
+
+def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{flag(name)} {value} must be a finite number")
+    if "least" in limits and value < limits["least"]:
+        raise InputError(f"{flag(name)} {value} must be at least {limits['least']}")
+    if "most" in limits and value > limits["most"]:
+        raise InputError(f"{flag(name)} {value} must be at most {limits['most']}")
+    if "above" in limits and value <= limits["above"]:
+        raise InputError(f"{flag(name)} {value} must be more than {limits['above']}")
 
 
 METHODS = ("mpl", "uda", "pseudo-labels", "supervised")
@@ -144,7 +120,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise InputError(f"{where}: {key} = {value!r} must be a {wanted.__name__}, as in {key} = {_toml(defaults[key])}")
+        raise InputError(
+            f"{where}: {key} = {value!r} must be a {wanted.__name__}, as in {key} = {_toml(defaults[key])}"
+        )
     return value
 
 

@@ -41,7 +41,9 @@ def pullback(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple
         inputs, structure = tree.flatten(leaves)
         wanted = [leaf for leaf in inputs if leaf.requires_grad]
         outputs = [leaf for leaf in tree.leaves(output) if leaf.requires_grad]
-        cotangents = [c for c, leaf in zip(tree.leaves(cotangent), tree.leaves(output), strict=True) if leaf.requires_grad]
+        cotangents = [
+            c for c, leaf in zip(tree.leaves(cotangent), tree.leaves(output), strict=True) if leaf.requires_grad
+        ]
         if outputs:
             found = iter(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True, materialize_grads=True))
         else:

@@ -96,8 +96,8 @@ def apply_gradient(optimizer: Optimizer, learner: Learner, grads: Params, buffer
 def average(ema: Network, learner: Learner, step: Tensor, decay: float) -> Network:
     """The moving average of parameters and buffers, BatchNorm's statistics included."""
     kept = torch.clamp((step + 1) / (step + 10), max=decay)
-    after = Network(learner.params, learner.buffers)
-    return Network(*(tree.lerp(new, old, kept.to(step.device)) for old, new in zip(ema, after, strict=True)))
+    weight = 1.0 - kept
+    return Network(tree.lerp(ema.params, learner.params, weight), tree.lerp(ema.buffers, learner.buffers, weight))
 
 
 def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -193,14 +193,17 @@ def meta_pseudo_labels(
         return State(taught, feedback.learner, ema, memory, state.step + 1), metrics
 
     def networks(state: State) -> dict[str, Network]:
-        pairs = {"teacher": state.teacher, "student": state.student, "ema": state.ema}
-        return {name: Network(one.params, one.buffers) for name, one in pairs.items()}
+        return {
+            "teacher": Network(state.teacher.params, state.teacher.buffers),
+            "student": Network(state.student.params, state.student.buffers),
+            "ema": state.ema,
+        }
 
     return Method(init, step, networks)
 
 
 def _feedback_factor(recipe: Recipe, scale: Tensor) -> Tensor:
-    """The weight, over the scale where the feedback is normalised; 0 where the scale is, since the feedback is then 0."""
+    """The weight, over the scale where the feedback is normalised; 0 where that is 0, as the feedback then is."""
     if not recipe.cosine:
         return torch.full_like(scale, recipe.feedback_weight)
     positive = scale > 0

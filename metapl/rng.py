@@ -54,7 +54,7 @@ def key(seed: int) -> Key:
 
 
 def fold_in(key: Key, data: int | Tensor) -> Key:
-    """A new key from a key and an integer, such as a step number."""
+    """A new key from a key and an integer, such as a step number; from a tensor of integers, as many keys."""
     if isinstance(data, int):
         data = torch.tensor(_signed(data))
     return _mix(key ^ _mix(data.to(key.device, torch.int64) + _SALT))
@@ -62,7 +62,7 @@ def fold_in(key: Key, data: int | Tensor) -> Key:
 
 def split(key: Key, count: int) -> tuple[Key, ...]:
     """`count` independent keys."""
-    return tuple(fold_in(key, index) for index in range(count))
+    return fold_in(key, torch.arange(count)).unbind()
 
 
 def bits(key: Key, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
@@ -113,7 +113,13 @@ def categorical(key: Key, logits: Tensor) -> Tensor:
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
     """Seed torch's global generators within the block and restore them after: for code that draws from them."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(key))
+    # Not torch.manual_seed: while CUDA is not in use it queues a call, with a formatted stack trace, for later.
+    generators = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(int(key))
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

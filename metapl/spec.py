@@ -65,15 +65,17 @@ def parse(text: str, registry: Mapping[str, Callable[..., Any]], what: str) -> t
         if not equals:
             raise InputError(f"{what} option {item!r} of {name!r} has no value: write {name}:{item}=VALUE")
         if key not in known:
-            raise unknown(f"option of {what} {name!r}", key, known) if known else InputError(
-                f"{what} {name!r} takes no options, got {key!r}: write {name}"
+            raise (
+                unknown(f"option of {what} {name!r}", key, known)
+                if known
+                else InputError(f"{what} {name!r} takes no options, got {key!r}: write {name}")
             )
         given[key] = convert(value, known[key], f"{name}:{key}")
     return name, given
 
 
 def build(text: str, registry: Mapping[str, Callable[..., Any]], what: str, *args: Any) -> Any:
-    """Call the constructor that `text` names with `args` and the options given; a `ValueError` becomes an `InputError`."""
+    """Call the constructor that `text` names with `args` and its options; a `ValueError` becomes an `InputError`."""
     name, given = parse(text, registry, what)
     try:
         return registry[name](*args, **given)

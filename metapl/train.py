@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -70,8 +71,8 @@ def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50) -> Py
 
 
 def _require_finite(phase: str, step: int, means: dict[str, float]) -> None:
-    wrong = [name for name, value in means.items() if not value - value == 0.0]
+    wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
         raise InputError(
-            f"{phase}: the loss {wrong[0]!r} is not finite by step {step}: lower --lr or --feedback-weight, or give --clip"
+            f"{phase}: {wrong[0]!r} is no longer finite by step {step}: lower --lr or --feedback-weight, or give --clip"
         )

@@ -4,9 +4,12 @@ A constructor takes the shape of one example and the number of classes, then its
 command line sets as in `--model mlp:width=256`.
 """
 
+from collections.abc import Callable
+
 from metapl.models.convnet import convnet
 from metapl.models.mlp import mlp
+from torch import nn
 
-MODELS = {"mlp": mlp, "convnet": convnet}
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "convnet": convnet}
 
 __all__ = ["MODELS", "convnet", "mlp"]

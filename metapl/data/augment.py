@@ -25,7 +25,7 @@ View: TypeAlias = Callable[[Tensor, Key], Tensor]
 
 
 class Augment(NamedTuple):
-    """The two views of an example: the teacher's consistency target and the exam see weak ones, the lesson strong ones."""
+    """The views of an example: consistency target and exam see the weak one, the lesson the strong one."""
 
     weak: View
     strong: View

@@ -35,8 +35,10 @@ def stream(count: int, size: int, key: Key) -> Callable[[int], Tensor]:
 
     def indices(step: int) -> Tensor:
         epoch, offset = divmod(step * size, count)
-        return torch.cat([order(epoch)[offset:], order(epoch + 1)])[:size] if offset + size > count else (
-            order(epoch)[offset : offset + size]
+        return (
+            torch.cat([order(epoch)[offset:], order(epoch + 1)])[:size]
+            if offset + size > count
+            else (order(epoch)[offset : offset + size])
         )
 
     return indices

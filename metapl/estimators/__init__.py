@@ -4,12 +4,15 @@ A new one is a file here and a line in `ESTIMATORS`; it is then selectable (`met
 listed (`metapl grads`) and held to its claim by the shared tests. See `docs/estimators.md`.
 """
 
+from collections.abc import Callable
+
 from metapl.estimators.exact import exact
 from metapl.estimators.first_order import first_order
 from metapl.estimators.none import none
 from metapl.estimators.unroll import unroll
+from metapl.types import Estimator
 
-ESTIMATORS = {
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "exact": exact,
     "first-order": first_order,
     "none": none,

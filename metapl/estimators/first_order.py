@@ -38,8 +38,8 @@ def first_order(*, baseline: float = 0.0, reduction: str = "sum") -> Estimator:
         reduction: "sum" over the batch (unbiased), or "mean" as the released code has it, which is 1 / batch of it.
 
     With argmax labels in place of sampled ones it is what most ports compute, and biased towards whatever the teacher
-    already believes. Soft labels are refused: Σ_c sg[p_c] log p_c has a gradient of exactly zero in the logits, which is the released
-    code's feedback.
+    already believes. Soft labels are refused: Σ_c sg[p_c] log p_c has a gradient of exactly zero in the logits,
+    which is the released code's feedback.
 
     Cost: 1 F + 1 B for the exam beyond the learner's own step.
 

@@ -15,13 +15,16 @@ Example:
     >>> params = tree.add(params, updates)
 """
 
+from collections.abc import Callable
+
 from metapl.optim.adam import adam, adamw
 from metapl.optim.chain import chain
 from metapl.optim.clip import clip_by_global_norm, clip_by_value
 from metapl.optim.schedule import Schedule, constant, cosine
 from metapl.optim.sgd import sgd
+from metapl.types import Optimizer
 
-OPTIMIZERS = {"sgd": sgd, "adam": adam, "adamw": adamw}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
 
 __all__ = [
     "OPTIMIZERS",

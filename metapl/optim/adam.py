@@ -14,7 +14,7 @@ from metapl.types import Optimizer, Params, PyTree
 
 
 class AdamState(NamedTuple):
-    """`step`: updates taken, int64 scalar. The moments are shaped as the parameters; `largest` is `()` without AMSGrad."""
+    """`step`: updates taken, int64 scalar. The moments: shaped as the parameters; `largest`: `()` without AMSGrad."""
 
     step: Tensor
     mean: PyTree

@@ -6,7 +6,7 @@ from metapl.types import Optimizer, Params, PyTree
 
 
 def chain(*links: Optimizer) -> Optimizer:
-    """Feed the output of each link to the next; the last one is the optimiser itself. The state is a tuple, one a link."""
+    """Feed the output of each link to the next; the last is the optimiser itself. The state is a tuple, one a link."""
 
     def init(params: Params) -> tuple[PyTree, ...]:
         return tuple(link.init(params) for link in links)

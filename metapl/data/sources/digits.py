@@ -13,7 +13,7 @@ TEST = 500
 
 
 def digits(*, shift: int = 1, noise: float = 0.5, erase: int = 2) -> Dataset:
-    """The 1,797 grey images of 8×8 pixels of scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits).
+    """The 1,797 grey 8×8 images of scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits).
 
     500 class-balanced images, the same for every seed, are the test set; the other 1,297 are the training pool. Pixels
     are scaled to mean 0 and standard deviation 1 over the pool.

@@ -1,0 +1,36 @@
+"""`metapl eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metapl.errors import InputError
+
+HELP = """Evaluate the networks of a finished run once more, from its files."""
+
+PARTS = ("test", "validation")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A folder that `metapl train` wrote.")],
+    part: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    json: Annotated[Path | None, typer.Option(help="Write the metrics to this file too.", show_default=False)] = None,
+) -> None:
+    """See HELP."""
+    if part not in PARTS:
+        raise InputError(f"--part {part} must be test or validation")
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
+
+    from metapl import checkpoint, experiment, run_folder  # noqa: PLC0415 - imports torch
+
+    setting, networks = run_folder.load(run, device)
+    rows = experiment.evaluate(setting, networks, part)
+    if not rows:
+        raise InputError(f"{run} was trained with --validation 0, so that part is empty: use --part test")
+    display.table(rows, title=f"{part} of {run}")
+    if json is not None:
+        checkpoint.write_json(json, rows)

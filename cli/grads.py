@@ -1,0 +1,45 @@
+"""`metapl grads`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HELP = """List the estimators of the feedback: how to type them, what each claims, what it costs."""
+
+
+def _row(name: str, constructor: Callable[..., Any]) -> dict[str, str]:
+    from metapl import spec  # noqa: PLC0415 - quick help
+
+    estimator = constructor()
+    return {
+        "name": name,
+        "signature": spec.signature(name, constructor),
+        "claim": estimator.claim,
+        "labels": ", ".join(estimator.labels),
+        "cost": estimator.cost,
+        "about": (constructor.__doc__ or "").strip().splitlines()[0],
+    }
+
+
+def grads(
+    json: Annotated[Path | None, typer.Option(help="Write the list to this file too.", show_default=False)] = None,
+) -> None:
+    """See HELP."""
+    from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from rich.table import Table  # noqa: PLC0415
+
+    from metapl import checkpoint  # noqa: PLC0415 - imports torch
+    from metapl.estimators import ESTIMATORS  # noqa: PLC0415 - imports torch
+
+    rows = [_row(name, constructor) for name, constructor in ESTIMATORS.items()]
+    printed = Table("--grad", "claim", "labels", "cost beyond the student's step", "about")
+    for row in rows:
+        printed.add_row(*(row[key] for key in ("signature", "claim", "labels", "cost", "about")))
+    console.print(printed)
+    console.print("F: a forward pass of the student. B: a backward pass.")
+    if json is not None:
+        checkpoint.write_json(json, rows)
