@@ -23,9 +23,8 @@ def evaluate(
     """See HELP."""
     if part not in PARTS:
         raise InputError(f"--part {part} must be test or validation")
-    from metapl.cli import display  # noqa: PLC0415 - imports torch
-
     from metapl import checkpoint, experiment, run_folder  # noqa: PLC0415 - imports torch
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
 
     setting, networks = run_folder.load(run, device)
     rows = experiment.evaluate(setting, networks, part)

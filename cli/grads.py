@@ -29,10 +29,10 @@ def grads(
     json: Annotated[Path | None, typer.Option(help="Write the list to this file too.", show_default=False)] = None,
 ) -> None:
     """See HELP."""
-    from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from rich.table import Table  # noqa: PLC0415
 
     from metapl import checkpoint  # noqa: PLC0415 - imports torch
+    from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.estimators import ESTIMATORS  # noqa: PLC0415 - imports torch
 
     rows = [_row(name, constructor) for name, constructor in ESTIMATORS.items()]

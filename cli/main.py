@@ -6,8 +6,8 @@ import sys
 
 import click
 import typer
-from metapl.cli import evaluate, grads, train
 
+from metapl.cli import evaluate, grads, train
 from metapl.errors import InputError
 
 app = typer.Typer(

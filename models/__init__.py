@@ -6,9 +6,10 @@ command line sets as in `--model mlp:width=256`.
 
 from collections.abc import Callable
 
+from torch import nn
+
 from metapl.models.convnet import convnet
 from metapl.models.mlp import mlp
-from torch import nn
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "convnet": convnet}
 
