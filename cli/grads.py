@@ -29,14 +29,14 @@ def grads(
     json: Annotated[Path | None, typer.Option(help="Write the list to this file too.", show_default=False)] = None,
 ) -> None:
     """See HELP."""
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
 
     from metapl import checkpoint  # noqa: PLC0415 - imports torch
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.estimators import ESTIMATORS  # noqa: PLC0415 - imports torch
 
     rows = [_row(name, constructor) for name, constructor in ESTIMATORS.items()]
-    printed = Table("--grad", "claim", "labels", "cost beyond the student's step", "about")
+    printed = Table(Column("--grad", no_wrap=True), "claim", "labels", "cost beyond the student's step", "about")
     for row in rows:
         printed.add_row(*(row[key] for key in ("signature", "claim", "labels", "cost", "about")))
     console.print(printed)

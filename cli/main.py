@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, NoReturn
 
-import click
 import typer
 
 from metapl.cli import evaluate, grads, train
@@ -12,7 +12,6 @@ from metapl.errors import InputError
 
 app = typer.Typer(
     name="metapl",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Meta Pseudo Labels, with a meta-gradient that is proven right and chosen per run.",
@@ -24,13 +23,20 @@ app.command("grads", help=grads.HELP)(grads.grads)
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
 ) -> None:
     if version:
         from metapl import __version__  # noqa: PLC0415 - only here
 
         typer.echo(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# Recent Typers carry their own copy of Click, so its exceptions are reached through the one that Typer exports.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+CommandLineError: type[Exception] = UsageError.__bases__[0]
 
 
 def main() -> None:
@@ -39,23 +45,20 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         _stop(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.ctx.get_help())
-        sys.exit(2)
-    except click.UsageError as error:
-        _stop(f"{error.format_message().rstrip('.')}: see {_command(error)} --help")
-    except click.ClickException as error:
-        _stop(error.format_message())
-    except (KeyboardInterrupt, click.Abort):
+    except CommandLineError as error:
+        _stop(_one_line(error))
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("metapl: interrupted", err=True)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _command(error: click.UsageError) -> str:
-    return error.ctx.command_path if error.ctx else "metapl"
+def _one_line(error: Any) -> str:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}: see {context.command_path} --help" if context else message
 
 
-def _stop(message: str) -> None:
+def _stop(message: str) -> NoReturn:
     typer.echo(f"metapl: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -23,6 +23,24 @@ from metapl import rng, tree
 from metapl.types import Buffers, Key, Model, Params
 
 
+def _without_storage(module: nn.Module) -> nn.Module:
+    """Put parameters and buffers on the meta device, so that a missing one is never filled in from the template.
+
+    `Module.to("meta")` would untie tied weights.
+    """
+    hollow: dict[Tensor, Tensor] = {}
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if tensor not in hollow:
+                    empty = torch.empty_like(tensor, device="meta")
+                    hollow[tensor] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+                tensors[name] = hollow[tensor]
+    return module
+
+
 def from_module(build: Callable[[], nn.Module]) -> Model:
     """A model from a function that builds a module with torch's usual random initialisation.
 
@@ -37,8 +55,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own.
     """
     with rng.seeded(rng.key(0)):
-        # Without storage, so that a missing parameter can never be filled in silently from the template.
-        template = build().to("meta")
+        template = _without_storage(build())
     templates = {True: template.train(), False: copy.deepcopy(template).eval()}
 
     def init(key: Key) -> tuple[Params, Buffers]:

@@ -90,33 +90,32 @@ def half_cosine(step: int) -> float:
     return 0.3 * 0.5 * (1.0 + math.cos(math.pi * (step - 3) / 17))
 
 
-def sgd(lr: float) -> Rule:
-    return Rule(lambda: optim.sgd(lr), lambda p: torch.optim.SGD(p, lr))
+def pair(
+    ours: Callable[..., Optimizer], theirs: Callable[..., torch.optim.Optimizer], lr: float, **options: Any
+) -> Rule:
+    return Rule(lambda: ours(lr, **options), lambda parameters: theirs(parameters, lr, **options))
 
 
-ADAM = {"betas": (0.8, 0.95)}
+def sgd(lr: float, **options: Any) -> Rule:
+    return pair(optim.sgd, torch.optim.SGD, lr, **options)
+
+
+def _clipped() -> Optimizer:
+    return optim.chain(optim.clip_by_global_norm(0.05), optim.sgd(0.3, momentum=0.9))
+
+
+def _scheduled() -> Optimizer:
+    return optim.sgd(optim.cosine(0.3, total=20, warmup=2, wait=1), momentum=0.9)
+
+
 OPTIMIZERS = {
     "sgd": sgd(0.3),
-    "momentum": Rule(lambda: optim.sgd(0.2, momentum=0.9), lambda p: torch.optim.SGD(p, 0.2, momentum=0.9)),
-    "nesterov": Rule(
-        lambda: optim.sgd(0.2, momentum=0.9, weight_decay=0.05, nesterov=True),
-        lambda p: torch.optim.SGD(p, 0.2, momentum=0.9, weight_decay=0.05, nesterov=True),
-    ),
-    "adam": Rule(lambda: optim.adam(0.05, eps=1e-3, **ADAM), lambda p: torch.optim.Adam(p, 0.05, eps=1e-3, **ADAM)),
-    "adamw": Rule(
-        lambda: optim.adamw(0.05, weight_decay=0.1, **ADAM),
-        lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1, **ADAM),
-    ),
-    "clipped": Rule(
-        lambda: optim.chain(optim.clip_by_global_norm(0.05), optim.sgd(0.3, momentum=0.9)),
-        lambda p: torch.optim.SGD(p, 0.3, momentum=0.9),
-        max_norm=0.05,
-    ),
-    "cosine": Rule(
-        lambda: optim.sgd(optim.cosine(0.3, total=20, warmup=2, wait=1), momentum=0.9),
-        lambda p: torch.optim.SGD(p, 0.3, momentum=0.9),
-        rate=half_cosine,
-    ),
+    "momentum": sgd(0.2, momentum=0.9),
+    "nesterov": sgd(0.2, momentum=0.9, weight_decay=0.05, nesterov=True),
+    "adam": pair(optim.adam, torch.optim.Adam, 0.05, betas=(0.8, 0.95), eps=1e-3),
+    "adamw": pair(optim.adamw, torch.optim.AdamW, 0.05, betas=(0.8, 0.95), weight_decay=0.1),
+    "clipped": sgd(0.3, momentum=0.9)._replace(ours=_clipped, max_norm=0.05),
+    "cosine": sgd(0.3, momentum=0.9)._replace(ours=_scheduled, rate=half_cosine),
 }
 
 
@@ -244,6 +243,27 @@ def soft_exam(case: Case, lessons: Sequence[Tensor]) -> Tensor:
     return run_torch(case, [torch.softmax(lesson, dim=-1) for lesson in lessons])[0]
 
 
-def tuples(count: int) -> list[Tensor]:
+def tuples(count: int, classes: int = CLASSES) -> list[Tensor]:
     """Every assignment of labels to `count` examples, as one-hot targets."""
-    return [F.one_hot(torch.tensor(y), CLASSES).double() for y in itertools.product(range(CLASSES), repeat=count)]
+    return [F.one_hot(torch.tensor(y), classes).double() for y in itertools.product(range(classes), repeat=count)]
+
+
+def gradients_of(loss: Tensor, module: nn.Module) -> Params:
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def learner_gradient(case: Case, target: Tensor) -> Params:
+    """g, the learner's gradient on these targets, by torch."""
+    module, _, _ = load_torch(case)
+    return gradients_of(F.cross_entropy(module(case.batches[0]), target), module)
+
+
+def exam_gradient(case: Case, target: Tensor) -> Params:
+    """v, the exam's gradient after torch's own step on these targets."""
+    _, module, _ = run_torch(case, [target])
+    return gradients_of(exam_torch(case, module), module)
+
+
+def inner_product(a: Params, b: Params) -> Tensor:
+    return sum((a[name] * b[name]).sum() for name in b)

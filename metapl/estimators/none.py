@@ -14,6 +14,8 @@ from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 def none() -> Estimator:
     """Zero feedback: the learner takes its step and sits the exam, and the teacher is told nothing.
 
+    Its scale is 1, not |u||g|: that would cost a backward pass, and scales nothing.
+
     Cost: 1 F for the exam loss, which is only logged.
     """
 

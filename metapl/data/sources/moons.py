@@ -12,7 +12,7 @@ def moons(*, points: int = 2000, noise: float = 0.1, jitter: float = 0.1) -> Dat
     """Two moons (`sklearn.datasets.make_moons`), scaled to mean 0 and standard deviation 1.
 
     Args:
-        points: in the training pool, half a moon; the test set has as many, drawn apart.
+        points: in the training pool, both moons together; the test set has as many, drawn apart.
         noise: standard deviation of the points about their moon, in the moons' radius.
         jitter: standard deviation of the strong view's noise, after scaling; the weak view is the point itself.
     """

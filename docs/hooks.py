@@ -1,0 +1,109 @@
+"""The build-time part of the documentation: where the sources are, and the tables that are made from the code.
+
+A page asks for a table by a line such as `<!-- table: flags -->`; see `TABLES` for the names.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+
+from metapl import spec
+from metapl.config import TrainConfig, flag
+from metapl.data.sources import SOURCES
+from metapl.estimators import ESTIMATORS
+from metapl.models import MODELS
+from metapl.optim import OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+MARKER = re.compile(r"<!-- table: ([\w-]+) -->")
+
+_folders = ExitStack()
+
+
+@event_priority(100)  # before mkdocstrings reads its own configuration
+def on_config(config: MkDocsConfig) -> None:
+    """Lay the sources out as they are installed, so that `metapl.models` is found whatever the kind of install."""
+    target = Path(_folders.enter_context(tempfile.TemporaryDirectory(prefix="metapl-docs-")))
+    lay_out(target)
+    config.plugins["mkdocstrings"].config["handlers"]["python"]["paths"] = [str(target)]
+
+
+def on_shutdown() -> None:
+    """Remove what was laid out."""
+    _folders.close()
+
+
+def lay_out(target: Path) -> None:
+    """Copy every package to the place that `[tool.setuptools.package-dir]` gives it."""
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    for package, folder in sorted(folders.items()):
+        place = target / package.replace(".", "/")
+        shutil.copytree(ROOT / folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in target.rglob("*.py"):
+        # Griffe takes the plural for doctests, and the singular for prose.
+        path.write_text(re.sub(r"^( *)Example:$", r"\1Examples:", path.read_text(), flags=re.MULTILINE))
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables in."""
+    return MARKER.sub(lambda match: TABLES[match[1]](), markdown)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def flags() -> str:
+    """Every flag of `metapl train` that is a key of the configuration too."""
+    rows = []
+    for field in fields(TrainConfig):
+        name, default = flag(field.name), field.default
+        if isinstance(default, bool):
+            name, default = f"{name}`, `--no-{name[2:]}", str(default).lower()
+        rows.append([f"`{name}`", f"`{default}`" if default != "" else "", field.metadata["help"]])
+    return table(["flag", "default", "meaning"], rows)
+
+
+def estimators() -> str:
+    """The estimators, as `metapl grads` lists them."""
+    rows = []
+    for name, constructor in ESTIMATORS.items():
+        value = constructor()
+        rows.append([f"`{spec.signature(name, constructor)}`", value.claim, ", ".join(value.labels), value.cost])
+    return table(["as typed, with its defaults", "claim", "labels", "cost beyond the learner's step"], rows)
+
+
+def registry(constructors: Mapping[str, Callable[..., Any]]) -> Callable[[], str]:
+    """The table of one registry: what may be typed, and the first line of its documentation."""
+
+    def build() -> str:
+        rows = [
+            [f"`{spec.signature(key, constructor)}`", (constructor.__doc__ or "").strip().splitlines()[0]]
+            for key, constructor in constructors.items()
+        ]
+        return table(["as typed, with its defaults", ""], rows)
+
+    return build
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "flags": flags,
+    "estimators": estimators,
+    "models": registry(MODELS),
+    "data": registry(SOURCES),
+    "optimizers": registry(OPTIMIZERS),
+}

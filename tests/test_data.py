@@ -1,0 +1,361 @@
+"""Splits, batches, augmentations and sources, against loops over single images and scikit-learn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from asserts import assert_pure
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import datasets
+
+from metapl import rng
+from metapl.config import TrainConfig
+from metapl.data import augment, loader
+from metapl.data.sources import SOURCES
+from metapl.data.split import split
+from metapl.errors import InputError
+from metapl.setting import prepare
+
+quick = settings(deadline=None, derandomize=True, database=None, max_examples=60)
+
+# ---------------------------------------------------------------- splits
+
+Y = torch.tensor([0, 1, 2] * 40)[torch.randperm(120, generator=torch.Generator().manual_seed(0))]
+
+
+def make_split(labels=9, validation=12, seed=0, **options):
+    return split(Y, 3, labels=labels, validation=validation, key=rng.key(seed), **options)
+
+
+def counts(index):
+    return torch.bincount(Y[index], minlength=3).tolist()
+
+
+@pytest.mark.parametrize(("labels", "validation"), [(3, 0), (9, 12), (60, 60), (120, 0)])
+def test_a_split_is_balanced(labels, validation):
+    parts = make_split(labels, validation)
+    assert counts(parts.labelled) == [labels // 3] * 3
+    assert counts(parts.validation) == [validation // 3] * 3
+
+
+@pytest.mark.parametrize("labels", [4, 10, 11, 29])
+@pytest.mark.parametrize("validation", [0, 5, 13])
+def test_what_does_not_divide_goes_to_some_classes(labels, validation):
+    parts = make_split(labels, validation)
+    assert len(parts.labelled) == labels
+    assert len(parts.validation) == validation
+    assert max(counts(parts.labelled)) - min(counts(parts.labelled)) == (labels % 3 > 0)
+
+
+def test_which_classes_get_what_does_not_divide_depends_on_the_key():
+    assert len({tuple(counts(make_split(labels=4, seed=seed).labelled)) for seed in range(20)}) == 3
+
+
+@given(st.integers(3, 60), st.sampled_from([0, 3, 20, 45]), st.integers(0, 99), st.booleans())
+@quick
+def test_parts_of_a_split_are_apart(labels, validation, seed, together):
+    parts = make_split(labels, validation, seed, labelled_in_unlabelled=together)
+    labelled, unlabelled, held_out = (set(part.tolist()) for part in parts)
+    assert not labelled & held_out
+    assert not unlabelled & held_out
+    assert labelled | unlabelled | held_out == set(range(len(Y)))
+    assert labelled & unlabelled == (labelled if together else set())
+    assert [len(labelled), len(held_out)] == [labels, validation]
+    assert all(part.dtype == torch.int64 and bool((part.diff() > 0).all()) for part in parts)
+
+
+def test_the_key_determines_the_split():
+    assert all(torch.equal(a, b) for a, b in zip(make_split(), make_split(), strict=True))
+    splits = {tuple(make_split(seed=seed).labelled.tolist()) for seed in range(20)}
+    assert len(splits) == 20
+
+
+def test_labelled_in_unlabelled_changes_neither_labels_nor_validation():
+    one, other = make_split(), make_split(labelled_in_unlabelled=False)
+    assert torch.equal(one.labelled, other.labelled)
+    assert torch.equal(one.validation, other.validation)
+
+
+def test_more_labels_leave_the_validation_part_as_it_is():
+    assert torch.equal(make_split(labels=3).validation, make_split(labels=60).validation)
+
+
+def test_every_example_may_be_chosen():
+    chosen = torch.cat([make_split(labels=30, validation=0, seed=seed).labelled for seed in range(40)])
+    assert len(chosen.unique()) == len(Y)
+
+
+@pytest.mark.parametrize(
+    ("labels", "validation", "message"),
+    [
+        (2, 0, r"--labels 2 .* at least 3"),
+        (0, 0, r"--labels 0 .* at least 3"),
+        (-5, 0, r"--labels -5 .* at least 3"),
+        (9, 2, r"--validation 2 .* 0 or at least 3"),
+        (121, 0, r"--labels 121 .* at most 120 labels"),
+        (100, 21, r"--labels 100 .* at most 99 labels"),
+    ],
+)
+def test_impossible_splits_are_refused(labels, validation, message):
+    with pytest.raises(InputError, match=message):
+        make_split(labels, validation)
+
+
+def test_a_class_that_is_too_small_is_refused():
+    with pytest.raises(InputError, match="class 2 has 1 examples .* 2 are wanted.* at most 3 in all"):
+        split(torch.tensor([0] * 9 + [1] * 9 + [2]), 3, labels=6, validation=0, key=rng.key(0))
+
+
+# ---------------------------------------------------------------- batches
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+@quick
+def test_every_epoch_of_a_stream_is_a_permutation(count, size, seed):
+    indices = loader.stream(count, size, rng.key(seed))
+    steps = 3 * count  # at least three epochs
+    drawn = torch.cat([indices(step) for step in range(steps)])
+    for epoch in drawn.split(count)[:3]:
+        assert epoch.sort().values.tolist() == list(range(count))
+    assert {len(indices(step)) for step in range(steps)} == {min(size, count)}
+
+
+@given(st.integers(2, 40), st.integers(1, 39), st.lists(st.integers(0, 200), min_size=1, max_size=8))
+@quick
+def test_any_step_of_a_stream_can_be_drawn_again(count, size, steps):
+    """In any order, by a stream that has drawn nothing else."""
+    used = loader.stream(count, size, rng.key(1))
+    for step in steps:
+        assert torch.equal(used(step), loader.stream(count, size, rng.key(1))(step))
+
+
+def test_epochs_have_orders_of_their_own():
+    indices = loader.stream(20, 10, rng.key(0))
+    epochs = [torch.cat([indices(2 * epoch), indices(2 * epoch + 1)]).tolist() for epoch in range(10)]
+    assert len({tuple(epoch) for epoch in epochs}) == 10
+    other = loader.stream(20, 10, rng.key(1))
+    assert not torch.equal(other(0), indices(0))
+
+
+@pytest.mark.parametrize("size", [5, 6, 100])
+def test_a_batch_that_would_hold_the_whole_set_is_the_whole_set(size):
+    indices = loader.stream(5, size, rng.key(0))
+    assert [indices(step).tolist() for step in range(3)] == [[0, 1, 2, 3, 4]] * 3
+
+
+def test_batches_keep_examples_and_labels_together():
+    x = torch.arange(12.0)[:, None]
+    at = loader.batches((x, torch.arange(12)), 100 + torch.arange(30.0)[:, None], (5, 7), rng.key(0))
+    for step in range(6):
+        batch = at(step)
+        assert batch.x_labelled[:, 0].tolist() == batch.y_labelled.tolist()
+        assert batch.x_labelled.shape == (5, 1)
+        assert batch.x_unlabelled.shape == (7, 1)
+        assert bool((batch.x_unlabelled >= 100).all())
+
+
+def test_labelled_and_unlabelled_examples_come_in_orders_of_their_own():
+    x = torch.arange(30.0)[:, None]
+    batch = loader.batches((x, torch.arange(30)), x, (10, 10), rng.key(0))(0)
+    assert not torch.equal(batch.x_labelled, batch.x_unlabelled)
+
+
+# ---------------------------------------------------------------- augmentations
+
+
+def images(count=300, height=5, width=6, channels=2):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, channels, height, width, generator=generator)
+
+
+def shifted(image, pixels):
+    """Every shift of one image, by numpy: the window of the padded image at each offset."""
+    _, height, width = image.shape
+    padded = np.pad(image, ((0, 0), (pixels, pixels), (pixels, pixels)), mode="edge")
+    offsets = [(i, j) for i in range(2 * pixels + 1) for j in range(2 * pixels + 1)]
+    return {(i, j): padded[:, i : i + height, j : j + width] for i, j in offsets}
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2])
+def test_shift_moves_every_image_by_an_offset_of_its_own(pixels):
+    x = images()
+    found = augment.shift(pixels)(x, rng.key(0))
+    taken = []
+    for before, after in zip(x.numpy(), found.numpy(), strict=True):
+        fitting = [offset for offset, window in shifted(before, pixels).items() if np.array_equal(window, after)]
+        assert len(fitting) == 1
+        taken += fitting
+    assert len(set(taken)) == (2 * pixels + 1) ** 2
+
+
+def test_shift_moves_all_channels_together_and_repeats_the_edge():
+    x = torch.arange(3.0).repeat(1, 2, 3, 1)  # every row is 0 1 2
+    rows = {tuple(augment.shift(1)(x, rng.key(seed))[0, channel, 1].tolist()) for seed in range(30) for channel in (0, 1)}
+    assert rows == {(0.0, 1.0, 2.0), (0.0, 0.0, 1.0), (1.0, 2.0, 2.0)}
+
+
+def erased(shape, side):
+    """Every square that may be blanked, as masks by two loops; the centre is anywhere in the image."""
+    height, width = shape
+    masks = []
+    for row in range(height):
+        for column in range(width):
+            mask = np.zeros(shape, dtype=bool)
+            top, left = row - (side - 1) // 2, column - (side - 1) // 2
+            mask[max(top, 0) : top + side, max(left, 0) : left + side] = True
+            masks.append(mask)
+    return masks
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_erase_blanks_one_square_of_every_image(side):
+    x = images(count=600)
+    found = augment.erase(side)(x, rng.key(0))
+    squares = [mask.tobytes() for mask in erased((5, 6), side)]
+    seen = set()
+    for before, after in zip(x.numpy(), found.numpy(), strict=True):
+        changed = before != after
+        assert np.array_equal(changed[0], changed[1])
+        assert changed[0].tobytes() in squares
+        np.testing.assert_allclose(after[changed], x.mean().item(), rtol=1e-5)
+        seen.add(changed[0].tobytes())
+    assert seen == set(squares)
+
+
+def test_erase_of_no_pixels_is_the_identity():
+    assert torch.equal(augment.erase(0)(images(), rng.key(0)), images())
+
+
+@pytest.mark.parametrize("std", [0.1, 2.0])
+def test_noise_has_its_standard_deviation(std):
+    """Five standard errors of mean and variance; neighbours and examples are uncorrelated."""
+    x = images(count=400)
+    drawn = ((augment.noise(std)(x, rng.key(0)) - x) / std).double().flatten(1)
+    total = drawn.numel()
+    assert abs(float(drawn.mean())) < 5 / total**0.5
+    assert abs(float(drawn.var()) - 1) < 5 * (2 / total) ** 0.5
+    assert abs(float((drawn[:, 1:] * drawn[:, :-1]).mean())) < 5 / total**0.5
+    assert abs(float((drawn[1:] * drawn[:-1]).mean())) < 5 / total**0.5
+
+
+VIEWS = {
+    "identity": augment.identity,
+    "shift": augment.shift(1),
+    "noise": augment.noise(0.3),
+    "erase": augment.erase(2),
+    "compose": augment.compose(augment.shift(1), augment.noise(0.3), augment.erase(2)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_pure_and_keep_shape_and_dtype(name, dtype):
+    x = images(count=8).to(dtype)
+    found = assert_pure(VIEWS[name], x, rng.key(0))
+    assert found.shape == x.shape
+    assert found.dtype == dtype
+    assert torch.equal(found, x) == (name == "identity")
+    assert torch.equal(VIEWS[name](x, rng.key(1)), found) == (name == "identity")
+
+
+@pytest.mark.parametrize("name", sorted(set(VIEWS) - {"identity"}))
+def test_the_same_image_is_drawn_anew_in_every_place_of_a_batch(name):
+    x = images(count=1).expand(200, -1, -1, -1)
+    distinct = len(VIEWS[name](x, rng.key(0)).unique(dim=0))
+    assert distinct == {"shift": 9, "erase": 30, "noise": 200, "compose": 200}[name]
+
+
+def test_composed_views_have_keys_of_their_own():
+    """The same noise twice would have twice the standard deviation, not √2 times."""
+    x = torch.zeros(4000, 1, 1, 1)
+    found = augment.compose(augment.noise(1.0), augment.noise(1.0))(x, rng.key(0))
+    assert float(found.std()) == pytest.approx(2**0.5, rel=0.06)
+
+
+def test_compose_goes_from_left_to_right():
+    double, more = (lambda x, key: 2 * x), (lambda x, key: x + 1)
+    assert float(augment.compose(double, more)(torch.tensor([3.0]), rng.key(0))) == 7.0
+
+
+# ---------------------------------------------------------------- sources
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_keep_to_their_types(name):
+    data = SOURCES[name]()
+    assert data.x.dtype == data.x_test.dtype == torch.float32
+    assert data.y.dtype == data.y_test.dtype == torch.int64
+    assert len(data.x) == len(data.y)
+    assert len(data.x_test) == len(data.y_test)
+    assert data.y.unique().tolist() == data.y_test.unique().tolist() == list(range(data.classes))
+    for view in data.augment:
+        assert view(data.x[:3], rng.key(0)).shape == data.x[:3].shape
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_are_the_same_every_time_and_for_every_seed(name):
+    one = prepare(dataclasses.replace(TrainConfig(), data=name, seed=0))
+    other = prepare(dataclasses.replace(TrainConfig(), data=name, seed=1))
+    for part in ("x", "y", "x_test", "y_test"):
+        assert torch.equal(getattr(one.data, part), getattr(other.data, part))
+    assert not torch.equal(one.split.labelled, other.split.labelled)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return SOURCES["digits"]()
+
+
+def test_digits_has_every_image_of_scikit_learn_once(digits):
+    """Pool and test set together, up to the affine scaling, with their labels."""
+    raw = datasets.load_digits()
+    x, y = torch.cat([digits.x, digits.x_test]).double(), torch.cat([digits.y, digits.y_test])
+    pixels = ((x - x.min()) * 16 / (x.max() - x.min())).flatten(1).numpy()
+    np.testing.assert_allclose(pixels, pixels.round(), atol=1e-4)
+    found = np.column_stack([pixels.round(), y.numpy()]).astype(int)
+    expected = np.column_stack([raw.data, raw.target]).astype(int)
+    assert found.shape == (1797, 65)
+    assert np.array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+
+
+def test_digits_has_a_balanced_test_set(digits):
+    assert len(digits.x_test) == 500
+    assert torch.bincount(digits.y_test).tolist() == [50] * 10
+    assert digits.x.shape == (1297, 1, 8, 8)
+
+
+def test_digits_is_scaled_by_its_pool_alone(digits):
+    assert abs(float(digits.x.double().mean())) < 1e-5
+    assert float(digits.x.double().std()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_strong_view_of_digits_is_stronger(digits):
+    weak, strong = (view(digits.x[:200], rng.key(0)) for view in digits.augment)
+    values = set(digits.x.unique().tolist())
+    assert set(weak.unique().tolist()) <= values
+    assert len(set(strong.unique().tolist()) - values) > 1000
+
+
+def test_moons_are_those_of_scikit_learn_scaled_by_the_pool():
+    data = SOURCES["moons"](points=300, noise=0.0)
+    raw, y = datasets.make_moons(n_samples=600, noise=0.0, random_state=0)
+    pool = raw[:300]
+    expected = (raw - pool.mean(0)) / pool.std(0, ddof=1)
+    np.testing.assert_allclose(torch.cat([data.x, data.x_test]), expected, atol=1e-5)
+    assert torch.equal(torch.cat([data.y, data.y_test]), torch.as_tensor(y))
+    assert len(data.x) == len(data.x_test)
+
+
+def test_moons_test_points_are_others():
+    data = SOURCES["moons"]()
+    assert not set(map(tuple, data.x.tolist())) & set(map(tuple, data.x_test.tolist()))
+
+
+def test_moons_options():
+    still, jittered = SOURCES["moons"](jitter=0.0), SOURCES["moons"](jitter=0.5)
+    for data in (still, jittered):
+        assert torch.equal(data.augment.weak(data.x, rng.key(0)), data.x)
+    assert torch.equal(still.augment.strong(still.x, rng.key(0)), still.x)
+    assert float((jittered.augment.strong(jittered.x, rng.key(0)) - jittered.x).std()) == pytest.approx(0.5, rel=0.1)

@@ -1,0 +1,190 @@
+"""The score-function feedback: enumeration of every label tuple, its sign, its baseline, and the released code's zero.
+
+For labels drawn from the lesson the truth is d/dlesson Σ_y P(y | lesson) exam(y) = Σ_y exam(y) P(y) ∇ log P(y), with
+exam(y) the exam loss after torch's own step on the labels y.
+"""
+
+import pytest
+import torch
+from asserts import assert_close_tree, assert_same_gradient, finite_differences, relative_error
+from problems import (
+    Case,
+    Network,
+    Rule,
+    arguments,
+    estimate,
+    exam_gradient,
+    exam_torch,
+    inner_product,
+    learner_gradient,
+    load_torch,
+    make,
+    problem_of,
+    run_torch,
+    sgd,
+    soft_exam,
+    tuples,
+)
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from metapl import functional, labels, rng
+from metapl.estimators import ESTIMATORS, first_order
+from metapl.types import Labels, Learner
+
+# torch.func.jvp scripts its decompositions when it is first called.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
+def taught(case, target):
+    """The same case, in which the labels drawn are `target`."""
+    forced = Labels(lambda _lesson, _key: target, labels.SAMPLED.log_prob)
+    return case._replace(problem=case.problem._replace(labels=forced))
+
+
+def probability(case, target):
+    return (torch.softmax(case.lessons[0], dim=-1) * target).sum(dim=-1).prod()
+
+
+def mean_feedback(case, **hyperparameters):
+    """Σ_y P(y) feedback(y)."""
+    return sum(
+        probability(case, y) * estimate(taught(case, y), "first-order", **hyperparameters).lessons[0]
+        for y in tuples(len(case.lessons[0]))
+    )
+
+
+def truth(case):
+    p = torch.softmax(case.lessons[0], dim=-1)
+    return sum(run_torch(case, [y])[0] * probability(case, y) * (y - p) for y in tuples(*p.shape))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "cosine"])
+def test_expectation_over_all_labels_is_exact_for_a_linear_exam(rule):
+    case = make("linear-exam", rule, "sampled", batch=3)
+    mean = mean_feedback(case)
+    assert_same_gradient(mean, truth(case), norm_tol=1e-9, cosine_tol=1e-18)
+    assert_same_gradient(mean, estimate(case, "exact").lessons, norm_tol=1e-9, cosine_tol=1e-18)
+
+
+def test_reduction_mean_divides_by_the_batch():
+    case = make("linear-exam", "momentum", "sampled", batch=3)
+    assert_close_tree(3.0 * mean_feedback(case, reduction="mean"), truth(case), rtol=1e-9)
+
+
+def test_error_shrinks_with_the_learning_rate_for_a_curved_exam():
+    cases = [make("mlp", sgd(lr), "sampled", warm=False, batch=3) for lr in (0.08, 0.04, 0.02)]
+    errors = torch.tensor([relative_error(mean_feedback(case), truth(case)) for case in cases])
+    orders = torch.log2(errors[:-1] / errors[1:])
+    assert ((orders > 0.9) & (orders < 1.1)).all(), f"errors {errors}, orders {orders}"
+    assert errors[-1] > 1e-6, "an exam without curvature tests nothing"
+
+
+def test_sign_rewards_labels_that_lowered_the_exam_loss():
+    """Descending on the feedback makes the labels likelier if the step lowered the exam loss, else less likely."""
+    case = make("mlp", sgd(1e-3), "sampled", warm=False, batch=3)
+    before = exam_torch(case, load_torch(case)[0]).detach()
+    rises = [(y, float(run_torch(case, [y])[0] - before)) for y in tuples(3)]
+    steepest = max(abs(rise) for _, rise in rises)
+    clear = [(y, rise) for y, rise in rises if abs(rise) > 0.1 * steepest]
+    assert {rise > 0 for _, rise in clear} == {True, False}, "the draws must hold both kinds of step"
+    for y, rise in clear:
+        lesson, feedback = case.lessons[0], estimate(taught(case, y), "first-order").lessons[0]
+        after = torch.log_softmax(lesson - feedback / feedback.norm() * 1e-3, dim=-1)
+        gain = ((after - torch.log_softmax(lesson, dim=-1)) * y).sum()
+        assert (gain > 0) == (rise < 0), f"exam loss rose by {rise:.3e}, log-probability by {gain:.3e}"
+
+
+def by_hand(case, target, lr):
+    """h = lr ⟨v, g⟩ and lr |v||g| of an SGD step, by torch."""
+    g, v = learner_gradient(case, target), exam_gradient(case, target)
+    return lr * inner_product(v, g), lr * (inner_product(v, v) * inner_product(g, g)).sqrt()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.6, 0.99])
+def test_baseline_is_a_moving_average_of_the_cosine(decay):
+    estimator = first_order(baseline=decay)
+    memory, mean = estimator.init(), 0.0
+    for draw in range(3):
+        case = make("mlp", "sgd", "sampled")
+        case = case._replace(key=rng.fold_in(case.key, draw))
+        target = case.problem.labels.teach(case.lessons[0], case.key)
+        h, scale = by_hand(case, target, 0.3)
+        feedback, memory = estimator.estimate(*arguments(case, estimator)[:-2], memory, case.key)
+        score = target - torch.softmax(case.lessons[0], dim=-1)
+        assert_close_tree(feedback.lessons[0], -(h - mean * scale) * score, rtol=1e-9)
+        mean = decay * mean + (1.0 - decay) * float(h / scale) if decay else 0.0
+        assert abs(float(memory.mean) - mean) <= 1e-12
+
+
+def test_baseline_stays_finite_where_the_exam_has_no_gradient():
+    case = make("linear-exam", "sgd", "sampled")
+    case = case._replace(exam={name: torch.zeros_like(value) for name, value in case.exam.items()})
+    estimator = first_order(baseline=0.9)
+    feedback, memory = estimator.estimate(*arguments(case, estimator))
+    assert torch.equal(feedback.lessons[0], torch.zeros_like(case.lessons[0]))
+    assert float(memory.mean) == 0.0
+
+
+def test_argmax_labels_give_the_feedback_of_that_tuple():
+    case = make("mlp", "momentum", "argmax")
+    best = F.one_hot(case.lessons[0].argmax(dim=-1), 3).double()
+    one, other = estimate(case, "first-order"), estimate(taught(case, best), "first-order")
+    assert_close_tree(one.lessons, other.lessons, rtol=1e-12)
+
+
+def test_soft_labels_are_refused():
+    with pytest.raises(ValueError, match="no log-probability"):
+        estimate(make("mlp", "sgd", "soft"), "first-order")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"reduction": "max"}, {"baseline": 1.0}, {"baseline": -0.1}, {"baseline": float("nan")}]
+)
+def test_bad_hyperparameters_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        first_order(**wrong)
+
+
+def test_released_codes_soft_feedback_is_zero_where_the_exact_one_is_not():
+    """CE(sg[softmax(z)], z), whose gradient the released code multiplies by h, does not depend on z to first order."""
+    case = make("mlp", "sgd")
+    z = (3.0 * case.lessons[0]).requires_grad_()
+    (released,) = torch.autograd.grad(F.cross_entropy(z, torch.softmax(z, dim=-1).detach(), reduction="sum"), z)
+    assert released.abs().max() <= 1e-15
+    case = case._replace(lessons=[z.detach()])
+    exact, expected = estimate(case, "exact").lessons, finite_differences(lambda x: soft_exam(case, x), case.lessons)
+    assert expected[0].norm() > 1e-3
+    assert_same_gradient(exact, expected, norm_tol=1e-6, cosine_tol=1e-12)
+
+
+def tiny(kind):
+    """Two examples, two classes, a linear exam; the two labels' credits nearly cancel, so that draws vary little."""
+    net = Network(lambda: nn.Linear(2, 2, bias=False).double(), (2,), exam="linear")
+    rule: Rule = sgd(0.5)
+    problem = problem_of(functional.from_module(net.build), "linear", rule.ours(), kind)
+    params = {"weight": torch.tensor([[0.1, 0.0], [0.0, 0.1]], dtype=torch.float64)}
+    learner = Learner(params, {}, problem.optimizer.init(params))
+    batch = torch.tensor([[1.0, 0.5], [0.2, -0.1]], dtype=torch.float64)
+    lesson = torch.tensor([[0.2, 0.0], [-0.1, 0.3]], dtype=torch.float64)
+    exam = {"weight": torch.tensor([[1.0, 0.7], [-0.8, 0.2]], dtype=torch.float64)}
+    return Case(problem, learner, [lesson], [batch], exam, rng.key(11), net, rule)
+
+
+def assert_mean_within_four_errors(draws, expected):
+    mean, error = draws.mean(dim=0), draws.std(dim=0) / len(draws) ** 0.5
+    assert ((mean - expected).abs() <= 4.0 * error + 1e-12).all(), f"off by {(mean - expected) / error} standard errors"
+
+
+@pytest.mark.parametrize("name", [name for name, build in ESTIMATORS.items() if build().claim == "unbiased"])
+def test_unbiased_claims_hold_in_the_mean_over_draws(name):
+    """And the test is sharp enough to tell a gradient that is 5 % too long or too short."""
+    estimator, case = ESTIMATORS[name](), tiny("sampled")
+    keys = [rng.fold_in(case.key, draw) for draw in range(2500)]
+    draws = torch.stack([estimator.estimate(*arguments(case, estimator)[:-1], key)[0].lessons[0] for key in keys])
+    (expected,) = finite_differences(lambda lessons: soft_exam(case, lessons), case.lessons)
+    assert_same_gradient(truth(case), expected, norm_tol=1e-9, cosine_tol=1e-15)
+    assert_mean_within_four_errors(draws, expected)
+    for biased in (0.95, 1.05):
+        with pytest.raises(AssertionError, match="standard errors"):
+            assert_mean_within_four_errors(draws, biased * expected)
