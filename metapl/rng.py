@@ -78,8 +78,8 @@ def uniform(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, of 2⁻⁵³ in float64."""
-    digits = 53 if dtype == torch.float64 else 24
+    """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, 2⁻⁵³ in float64."""
+    digits = 1 - round(math.log2(torch.finfo(dtype).eps))
     odd = (_shift(bits(key, shape, device), 65 - digits) << 1) + 1
     return odd.to(dtype) * 2.0**-digits
 
@@ -106,7 +106,8 @@ def permutation(key: Key, count: int, device: torch.device | str | None = None) 
 
 def categorical(key: Key, logits: Tensor) -> Tensor:
     """One class index per row of `logits` `[..., classes]`, by the Gumbel-max trick."""
-    gumbel = -torch.log(-torch.log(uniform(key, logits.shape, logits.dtype, logits.device)))
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    gumbel = -torch.log(-torch.log(uniform(key, logits.shape, dtype, logits.device)))
     return torch.argmax(logits + gumbel, dim=-1)
 
 

@@ -36,7 +36,7 @@ def map(fn: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:  # noqa:
 def map_unzip(fn: Callable[..., tuple[Any, ...]], count: int, tree: PyTree, *rest: PyTree) -> tuple[PyTree, ...]:
     """`map` for an `fn` that returns `count` values: one tree for each of them."""
     first, structure = flatten(tree)
-    results = [fn(*args) for args in zip(first, *(leaves(other) for other in rest), strict=True)]
+    results = [fn(*args) for args in zip(first, *(structure.flatten_up_to(other) for other in rest), strict=True)]
     columns = zip(*results, strict=True) if results else ((),) * count
     return tuple(unflatten(list(column), structure) for column in columns)
 
@@ -57,8 +57,8 @@ def scale(factor: float | Tensor, tree: PyTree) -> PyTree:
 
 
 def dot(a: PyTree, b: PyTree) -> Tensor:
-    """The inner product ⟨a, b⟩ over all leaves, a scalar."""
-    products = [(x * y).sum() for x, y in zip(leaves(a), leaves(b), strict=True)]
+    """The inner product ⟨a, b⟩ over all leaves, a scalar. Dicts are matched by name, whatever their order."""
+    products = leaves(map(lambda x, y: (x * y).sum(), a, b))
     return torch.stack(products).sum()
 
 

@@ -202,7 +202,7 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path):
 def test_a_run_that_is_incomplete(run, missing):
     out, _ = run
     (out / missing).unlink()
-    with pytest.raises(InputError, match="not a run|is the run complete"):
+    with pytest.raises(InputError, match=r"is not a run|is the run complete\?"):
         run_folder.load(out)
 
 

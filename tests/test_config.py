@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import string
 
 import pytest
 from hypothesis import given, settings
@@ -44,7 +45,9 @@ def test_a_whole_number_will_do_for_a_number(tmp_path):
 
 
 def test_a_dump_reads_back(tmp_path):
-    given = TrainConfig(data="moons:points=50", lr=1e-7, seed=-3, baselines=False, teacher_model="mlp:width=4", clip=1e16)
+    given = TrainConfig(
+        data="moons:points=50", lr=1e-7, seed=-3, baselines=False, teacher_model="mlp:width=4", clip=1e16
+    )
     assert resolve({}, write(tmp_path, config.dump(given))) == given
 
 
@@ -53,7 +56,7 @@ def test_a_dump_reads_back(tmp_path):
     feedback_weight=st.floats(allow_nan=False, allow_infinity=False),
     seed=st.integers(),
     cosine=st.booleans(),
-    data=st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"])),
+    data=st.text(string.printable),
 )
 @settings(deadline=None, derandomize=True, database=None, max_examples=100)
 def test_any_configuration_reads_back(tmp_path_factory, **values):
@@ -68,13 +71,13 @@ def test_any_configuration_reads_back(tmp_path_factory, **values):
     [
         ("stepz = 3", r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from baselines, batch"),
         ("[train]\nsteps = 3", r"unknown key in .*given\.toml 'train'"),
-        ('steps = "3"', r"given\.toml: steps = '3' must be a int, as in steps = "),
-        ("steps = 3.0", r"given\.toml: steps = 3\.0 must be a int"),
-        ("steps = true", r"given\.toml: steps = True must be a int"),
+        ('steps = "3"', r"given\.toml: steps = '3' must be an? int, as in steps = "),
+        ("steps = 3.0", r"given\.toml: steps = 3\.0 must be an? int"),
+        ("steps = true", r"given\.toml: steps = True must be an? int"),
         ("cosine = 1", r"given\.toml: cosine = 1 must be a bool, as in cosine = true"),
         ("lr = true", r"given\.toml: lr = True must be a float"),
         ("method = 3", r"given\.toml: method = 3 must be a str"),
-        ("steps = [3]", r"given\.toml: steps = \[3\] must be a int"),
+        ("steps = [3]", r"given\.toml: steps = \[3\] must be an? int"),
         ("steps = ", r"--config .*given\.toml: not valid TOML"),
         ("lr = nan", r"--lr nan must be a finite number"),
         ("labels = 3\nlabels = 4", r"--config .*given\.toml: not valid TOML"),

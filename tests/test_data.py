@@ -104,7 +104,7 @@ def test_impossible_splits_are_refused(labels, validation, message):
 
 
 def test_a_class_that_is_too_small_is_refused():
-    with pytest.raises(InputError, match="class 2 has 1 examples .* 2 are wanted.* at most 3 in all"):
+    with pytest.raises(InputError, match=r"^class 2 has 1 examples .* 2 are wanted.* at most 3 in all$"):
         split(torch.tensor([0] * 9 + [1] * 9 + [2]), 3, labels=6, validation=0, key=rng.key(0))
 
 
@@ -192,7 +192,9 @@ def test_shift_moves_every_image_by_an_offset_of_its_own(pixels):
 
 def test_shift_moves_all_channels_together_and_repeats_the_edge():
     x = torch.arange(3.0).repeat(1, 2, 3, 1)  # every row is 0 1 2
-    rows = {tuple(augment.shift(1)(x, rng.key(seed))[0, channel, 1].tolist()) for seed in range(30) for channel in (0, 1)}
+    rows = {
+        tuple(augment.shift(1)(x, rng.key(seed))[0, channel, 1].tolist()) for seed in range(30) for channel in (0, 1)
+    }
     assert rows == {(0.0, 1.0, 2.0), (0.0, 0.0, 1.0), (1.0, 2.0, 2.0)}
 
 

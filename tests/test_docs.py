@@ -16,7 +16,6 @@ from metapl.config import TrainConfig, flag
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```python(?P<about>[^\n]*)\n(?P<code>.*?)^```$", flags=re.MULTILINE | re.DOTALL)
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # the first jvp
 LINK = re.compile(r"\]\((?!https?://)(?P<path>[^)#]*)(?P<anchor>#[^)]*)?\)")
 
 

@@ -26,9 +26,6 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from metapl import estimators
 from metapl.estimators import ESTIMATORS
 
-# torch.func.jvp scripts its decompositions when it is first called.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
 DIFFERENTIATED = ["mlp", "dead-input", "batchnorm", "batchnorm-eval", "tied", "layernorm"]
 
 

@@ -28,12 +28,9 @@ from problems import (
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import functional, labels, rng
+from metapl import functional, labels, rng, spec
 from metapl.estimators import ESTIMATORS, first_order
 from metapl.types import Labels, Learner
-
-# torch.func.jvp scripts its decompositions when it is first called.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
 def taught(case, target):
@@ -46,10 +43,10 @@ def probability(case, target):
     return (torch.softmax(case.lessons[0], dim=-1) * target).sum(dim=-1).prod()
 
 
-def mean_feedback(case, **hyperparameters):
+def mean_feedback(case, reduction="sum"):
     """Σ_y P(y) feedback(y)."""
     return sum(
-        probability(case, y) * estimate(taught(case, y), "first-order", **hyperparameters).lessons[0]
+        probability(case, y) * estimate(taught(case, y), "first-order", baseline=0.0, reduction=reduction).lessons[0]
         for y in tuples(len(case.lessons[0]))
     )
 
@@ -103,7 +100,7 @@ def by_hand(case, target, lr):
 
 @pytest.mark.parametrize("decay", [0.0, 0.6, 0.99])
 def test_baseline_is_a_moving_average_of_the_cosine(decay):
-    estimator = first_order(baseline=decay)
+    estimator = first_order(baseline=decay, reduction="sum")
     memory, mean = estimator.init(), 0.0
     for draw in range(3):
         case = make("mlp", "sgd", "sampled")
@@ -131,6 +128,11 @@ def test_argmax_labels_give_the_feedback_of_that_tuple():
     best = F.one_hot(case.lessons[0].argmax(dim=-1), 3).double()
     one, other = estimate(case, "first-order"), estimate(taught(case, best), "first-order")
     assert_close_tree(one.lessons, other.lessons, rtol=1e-12)
+
+
+def test_only_the_unbiased_variant_claims_to_be():
+    claims = {(b, r): first_order(baseline=b, reduction=r).claim for b in (0.0, 0.9) for r in ("sum", "mean")}
+    assert [options for options, claim in claims.items() if claim == "unbiased"] == [(0.0, "sum")]
 
 
 def test_soft_labels_are_refused():
@@ -176,10 +178,16 @@ def assert_mean_within_four_errors(draws, expected):
     assert ((mean - expected).abs() <= 4.0 * error + 1e-12).all(), f"off by {(mean - expected) / error} standard errors"
 
 
-@pytest.mark.parametrize("name", [name for name, build in ESTIMATORS.items() if build().claim == "unbiased"])
+BUILT = {
+    text: spec.build(text, ESTIMATORS, "estimator") for text in (*ESTIMATORS, "first-order:baseline=0,reduction=sum")
+}
+"""Every estimator with its defaults, and those that claim more with other options."""
+
+
+@pytest.mark.parametrize("name", [name for name, built in BUILT.items() if built.claim == "unbiased"])
 def test_unbiased_claims_hold_in_the_mean_over_draws(name):
     """And the test is sharp enough to tell a gradient that is 5 % too long or too short."""
-    estimator, case = ESTIMATORS[name](), tiny("sampled")
+    estimator, case = BUILT[name], tiny("sampled")
     keys = [rng.fold_in(case.key, draw) for draw in range(2500)]
     draws = torch.stack([estimator.estimate(*arguments(case, estimator)[:-1], key)[0].lessons[0] for key in keys])
     (expected,) = finite_differences(lambda lessons: soft_exam(case, lessons), case.lessons)

@@ -8,9 +8,6 @@ from torch import nn
 
 from metapl import functional, rng
 
-# torch.func.jvp scripts its decompositions when it is first called.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
 BUILDS = {name: NETWORKS[name].build for name in ("mlp", "batchnorm", "layernorm", "tied")}
 
 

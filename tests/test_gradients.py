@@ -6,9 +6,6 @@ from asserts import assert_close_tree, assert_pure, finite_differences
 
 from metapl import gradients
 
-# torch.func.jvp scripts its decompositions when it is first called.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
 
 def point():
     generator = torch.Generator().manual_seed(0)

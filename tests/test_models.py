@@ -1,5 +1,7 @@
 """Networks: shapes, sizes by closed form, and their life as pure functions."""
 
+import itertools
+
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure
@@ -28,7 +30,7 @@ def mlp_size(features, width, depth, classes):
 
 def convnet_size(channels, width, depth, classes):
     grown = [channels, *(width * 2**index for index in range(depth))]
-    convolutions = sum(9 * a * b for a, b in zip(grown, grown[1:], strict=False))
+    convolutions = sum(9 * a * b for a, b in itertools.pairwise(grown))
     return convolutions + 2 * sum(grown[1:]) + grown[-1] * classes + classes
 
 
@@ -62,10 +64,13 @@ def test_mlp_activation(activation, kind):
     assert len(kinds(mlp(PLANE, 2, activation=activation), kind)) == 2
 
 
-@pytest.mark.parametrize(("norm", "kind", "other"), [
-    ("batch", nn.BatchNorm2d, nn.GroupNorm),
-    ("group", nn.GroupNorm, nn.BatchNorm2d),
-])
+@pytest.mark.parametrize(
+    ("norm", "kind", "other"),
+    [
+        ("batch", nn.BatchNorm2d, nn.GroupNorm),
+        ("group", nn.GroupNorm, nn.BatchNorm2d),
+    ],
+)
 def test_convnet_norm(norm, kind, other):
     module = convnet(IMAGE, 10, width=16, depth=3, norm=norm)
     assert len(kinds(module, kind)) == 3
@@ -75,7 +80,9 @@ def test_convnet_norm(norm, kind, other):
 def test_group_norm_takes_eight_channels_a_group():
     module = convnet(IMAGE, 10, width=16, depth=3, norm="group")
     assert [layer.num_channels // layer.num_groups for layer in kinds(module, nn.GroupNorm)] == [8, 8, 8]
-    assert [layer.num_groups for layer in kinds(convnet(IMAGE, 10, width=4, depth=1, norm="group"), nn.GroupNorm)] == [1]
+    assert [layer.num_groups for layer in kinds(convnet(IMAGE, 10, width=4, depth=1, norm="group"), nn.GroupNorm)] == [
+        1
+    ]
 
 
 @pytest.mark.parametrize("side", [8, 9])

@@ -98,9 +98,7 @@ class ByHand:
     def _load(build, learner, lr):
         module = build().train()
         module.load_state_dict({**learner.params, **learner.buffers})
-        return module, torch.optim.SGD(
-            module.parameters(), lr, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True
-        )
+        return module, torch.optim.SGD(module.parameters(), lr, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True)
 
     def step(self, batch):
         views = [VIEWS.weak(batch.x_labelled, None), VIEWS.strong(batch.x_unlabelled, None)]
@@ -136,8 +134,14 @@ class ByHand:
         loss = F.cross_entropy(self.student(x), targets, label_smoothing=self.recipe.smoothing)
         self.metrics["student"] = loss.detach()
         grads = torch.autograd.grad(loss, list(self.student.parameters()), create_graph=True)
-        rule = {"exact": self._exact, "unroll": self._exact, "first-order": self._first_order, "none": self._none}
-        told = rule[self.grad](lesson, targets, grads, self._nesterov(grads), exam)
+        moved = self._nesterov(grads)
+        if self.grad == "none":
+            self._exam(moved, exam)
+            told = 0.0 * lesson.sum()
+        elif self.grad == "first-order":
+            told = self._first_order(grads, moved, exam) * F.cross_entropy(lesson, targets.detach(), reduction="sum")
+        else:
+            told = self._exact(grads, moved, exam)
         return told, [grad.detach() for grad in grads]
 
     def _nesterov(self, grads):
@@ -159,22 +163,18 @@ class ByHand:
         self.metrics["exam"] = loss.detach()
         return loss
 
-    def _exact(self, lesson, targets, grads, moved, exam):
+    def _exact(self, grads, moved, exam):
         loss = self._exam(moved, exam)
         u = torch.autograd.grad(loss, grads, retain_graph=True)
         return self._factor(_length(u) * _length(grads)) * loss
 
-    def _first_order(self, lesson, targets, grads, moved, exam):
+    def _first_order(self, grads, moved, exam):
+        """The paper's scalar h, the change of the exam loss that the gradient foretells."""
         at = [value.detach().requires_grad_() for value in moved]
         v = torch.autograd.grad(self._exam(at, exam), at)
         rate = STUDENT_LR * (1.0 + MOMENTUM)  # what Nesterov's rule takes of the gradient at once
-        h = rate * sum((a * b).sum() for a, b in zip(v, grads, strict=True)).detach()
-        said = F.cross_entropy(lesson, targets.detach(), reduction="sum")
-        return self._factor(rate * _length(v) * _length(grads)) * h * said
-
-    def _none(self, lesson, targets, grads, moved, exam):
-        self._exam(moved, exam)
-        return 0.0 * lesson.sum()
+        h = rate * sum((a * b.detach()).sum() for a, b in zip(v, grads, strict=True))
+        return self._factor(rate * _length(v) * _length(grads)) * h
 
     def _factor(self, scale):
         return self.recipe.feedback_weight / (scale if self.recipe.cosine else 1.0)
@@ -391,7 +391,9 @@ def _linear():
 def _with_student(student, grad):
     estimator = ESTIMATORS[grad]() if grad != "first-order" else ESTIMATORS[grad](baseline=0.9)
     labels = LABELS[estimator.labels[0]]
-    return mpl.meta_pseudo_labels(player(mlp, TEACHER_LR), student, estimator, labels, Augment(identity, identity), BASE)
+    return mpl.meta_pseudo_labels(
+        player(mlp, TEACHER_LR), student, estimator, labels, Augment(identity, identity), BASE
+    )
 
 
 @pytest.mark.parametrize("grad", ["exact", "unroll", "first-order"])
@@ -403,9 +405,7 @@ def test_feedback_of_scale_zero_is_zero(grad, reason):
         student = player(mlp, optim.cosine(0.3, total=10, wait=2))
     else:
         student, batch = player(_linear, STUDENT_LR), batch._replace(x_labelled=torch.zeros_like(batch.x_labelled))
-    told, metrics = _with_student(student, grad).step(
-        _with_student(student, grad).init(rng.key(1)), batch, key_of(0)
-    )
+    told, metrics = _with_student(student, grad).step(_with_student(student, grad).init(rng.key(1)), batch, key_of(0))
     untold, _ = _with_student(student, "none").step(_with_student(student, "none").init(rng.key(1)), batch, key_of(0))
     assert metrics["feedback"] == 0
     assert_close_tree(told.teacher, untold.teacher, rtol=0)

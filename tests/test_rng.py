@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -111,6 +112,12 @@ def test_normal_moments_and_quantiles(seed, dtype):
     for quantile in (-2.0, -1.0, 0.0, 0.5, 3.0):
         p = 0.5 * (1.0 + math.erf(quantile / math.sqrt(2.0)))
         assert_mean(z < quantile, p, math.sqrt(p * (1.0 - p)))
+
+
+def test_normal_is_the_quantile_of_the_uniform():
+    u = rng.uniform(rng.key(0), (1000,), torch.float64)
+    expected = torch.tensor([NormalDist().inv_cdf(value) for value in u.tolist()], dtype=torch.float64)
+    assert torch.allclose(rng.normal(rng.key(0), (1000,), torch.float64), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("seed", KEYS)

@@ -61,7 +61,10 @@ def test_what_can_be_typed(text, given):
         ("thin", r"^unknown gadget 'thin': did you mean 'thing'\? choose from empty, thing$"),
         ("nowhere", r"^unknown gadget 'nowhere': choose from empty, thing$"),
         ("", r"^unknown gadget '': choose from empty, thing$"),
-        ("thing:cuont=3", r"gadget 'thing' 'cuont': did you mean 'count'\? choose from count, kind, nested, pair, rate$"),
+        (
+            "thing:cuont=3",
+            r"gadget 'thing' 'cuont': did you mean 'count'\? choose from count, kind, nested, pair, rate$",
+        ),
         ("thing:count", r"'count' of 'thing' has no value: write thing:count=VALUE$"),
         ("thing:count=3.5", r"^thing:count=3.5: expected a whole number, as in thing:count=3$"),
         ("thing:count=", r"^thing:count=: expected a whole number"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metapl import gradients, tree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 class Baseline(NamedTuple):
@@ -19,7 +19,7 @@ class Baseline(NamedTuple):
     mean: Tensor
 
 
-def first_order(*, baseline: float = 0.0, reduction: str = "sum") -> Estimator:
+def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator:
     """The estimator of Meta Pseudo Labels (Pham et al., CVPR 2021, equation 12): REINFORCE on sampled labels.
 
     With ŷ drawn from the lesson, g the learner's gradient on ŷ, v the exam's gradient after the step and
@@ -28,14 +28,17 @@ def first_order(*, baseline: float = 0.0, reduction: str = "sum") -> Estimator:
         h = −⟨u, g⟩  (= lr ⟨v, g⟩ for SGD),    feedback = −h ∇_lesson Σ_i log p(ŷ_i | lesson_i).
 
     h > 0 says that the step lowered the exam loss to first order; descending on this feedback then *raises* the
-    probability of ŷ. Given v, and for an optimiser linear in g, the expectation over labels is the exact feedback;
-    since one scalar is credited to the whole batch, the variance grows with the batch.
+    probability of ŷ. Since one scalar is credited to the whole batch, the variance grows with the batch.
+
+    The defaults are the paper's. With `baseline=0, reduction="sum"` it is unbiased: given v, and for an optimiser
+    linear in g, its expectation over labels is the exact feedback.
 
     Args:
-        baseline: decay of a moving average of the cosine h / scale that is subtracted from it, 0 for none (the
-            released code uses 0.99, starting here from 0). It is kept in units of the cosine because the paper
-            takes the cosine first.
-        reduction: "sum" over the batch (unbiased), or "mean" as the released code has it, which is 1 / batch of it.
+        baseline: decay of a moving average of the cosine h / scale that is subtracted from it, 0 for none. The paper
+            calls it crucial, the released code has 0.99; it starts from 0 here. It is kept in units of the cosine
+            because the paper takes the cosine first; times the scale, which depends on the draw, it leaves raw
+            feedback with a small bias.
+        reduction: "mean" over the batch as in the paper, which is 1 / batch of the true size, or "sum".
 
     With argmax labels in place of sampled ones it is what most ports compute, and biased towards whatever the teacher
     already believes. Soft labels are refused: Σ_c sg[p_c] log p_c has a gradient of exactly zero in the logits,
@@ -79,7 +82,9 @@ def first_order(*, baseline: float = 0.0, reduction: str = "sum") -> Estimator:
         feedback = Feedback((tree.scale(-credit, score),), step.learner, outer, step.loss, scale, {"slope": -h})
         return feedback, memory
 
+    claim: Claim = "unbiased" if reduction == "sum" and not baseline else "approximate"
+
     def init() -> Baseline:
         return Baseline(torch.zeros(()))
 
-    return Estimator(init, estimate, "unbiased", ("sampled", "argmax"), "1 F + 1 B (exam)")
+    return Estimator(init, estimate, claim, ("sampled", "argmax"), "1 F + 1 B (exam)")

@@ -14,6 +14,8 @@ def unroll() -> Estimator:
     """Exact feedback by recording every step of the learner and going backwards through all of it.
 
     The textbook way, kept as short as it can be, so that the other estimators have something to be held against.
+    torch does not differentiate BatchNorm's running statistics, so an exam in evaluation mode after several steps
+    misses how they depend on the lessons.
 
     Cost for K steps: a double backward a step (about 2 F + 2 B), and K graphs of memory.
     """
@@ -35,7 +37,9 @@ def unroll() -> Estimator:
             for index, (lesson, batch) in enumerate(zip(lessons, batches, strict=True)):
                 targets = problem.labels.teach(lesson, key if len(lessons) == 1 else rng.fold_in(key, index))
                 losses, buffers = problem.inner(params, buffers, targets, batch)
-                found = torch.autograd.grad(losses.mean(), list(params.values()), create_graph=True)
+                found = torch.autograd.grad(
+                    losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
+                )
                 grads = dict(zip(params, found, strict=True))
                 updates, opt_state = problem.optimizer.update(grads, opt_state, params)
                 params = tree.add(params, updates)

@@ -52,14 +52,14 @@ def sgd(
 
     def update(grads: Params, state: SgdState, params: Params) -> tuple[Params, SgdState]:
         rate = schedule.at(lr, state.step)
-        weight = torch.where(state.step == 0, 1.0, 1.0 - dampening) if dampened else 1.0
 
         def one(grad: Tensor, param: Tensor, buffer: Tensor | None = None) -> tuple[Tensor, ...]:
             grad = -grad if maximize else grad
             grad = grad + weight_decay * param if decayed else grad
             if buffer is None:
                 return (-rate * grad,)
-            buffer = momentum * buffer + (weight * grad if dampened else grad)
+            fresh = torch.where(state.step == 0, grad, (1.0 - dampening) * grad) if dampened else grad
+            buffer = momentum * buffer + fresh
             direction = grad + momentum * buffer if nesterov else buffer
             return -rate * direction, buffer
 
