@@ -36,10 +36,11 @@ def grads(
     from metapl.estimators import ESTIMATORS  # noqa: PLC0415 - imports torch
 
     rows = [_row(name, constructor) for name, constructor in ESTIMATORS.items()]
-    printed = Table(Column("--grad", no_wrap=True), "claim", "labels", "cost beyond the student's step", "about")
+    printed = Table(Column("--grad", no_wrap=True), "claim", "labels", "cost beyond the student's step")
     for row in rows:
-        printed.add_row(*(row[key] for key in ("signature", "claim", "labels", "cost", "about")))
+        printed.add_row(*(row[key] for key in ("signature", "claim", "labels", "cost")))
     console.print(printed)
+    console.print("Options are shown with their defaults, and a claim is that of the defaults.")
     console.print("F: a forward pass of the student. B: a backward pass.")
     if json is not None:
         checkpoint.write_json(json, rows)
