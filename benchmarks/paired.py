@@ -5,7 +5,8 @@
 
 An arm is `NAME: key=value key=value`, with the keys of `metapl.config.TrainConfig`; keys given by `--common` go to
 all arms. Every arm's difference to the first one is printed, for the final averaged student, with its standard error
-and a sign test. `--part validation` is for choosing hyperparameters, `--part test` for reporting.
+and a sign test. Runs that `--out` holds already are not run again. `--part validation` is for choosing
+hyperparameters, `--part test` for reporting.
 """
 
 from __future__ import annotations
@@ -69,11 +70,23 @@ def main() -> None:
     common = read_keys(args.common)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     jobs = [(name, {**common, **given, "seed": seed}) for seed in seeds for name, given in arms]
+    done = read_runs(args.out)
+    runs = [run for run in done if any(run["arm"] == name and run["config"] == given for name, given in jobs)]
+    known = [(run["arm"], run["config"]) for run in runs]
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        runs = list(pool.map(one, jobs))
-    if args.out:
-        args.out.write_text("".join(json.dumps(run) + "\n" for run in runs))
-    table(runs, [name for name, _ in arms], args.part)
+        for run in pool.map(one, [job for job in jobs if job not in known]):
+            runs.append(run)
+            if args.out:
+                with args.out.open("a") as file:
+                    file.write(json.dumps(run) + "\n")
+    table(sorted(runs, key=lambda run: run["seed"]), [name for name, _ in arms], args.part)
+
+
+def read_runs(path: Path | None) -> list[dict[str, Any]]:
+    """The runs that a file holds already; none where there is no file."""
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def table(runs: list[dict[str, Any]], arms: list[str], part: str) -> None:

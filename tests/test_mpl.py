@@ -178,7 +178,7 @@ class ByHand:
         return self._factor(_length(u) * _length(grads)) * loss
 
     def _first_order(self, grads, moved, exam):
-        """The paper's scalar h, the fall of the exam loss that the gradient foretells; in the paper, above the usual."""
+        """The scalar h, the foretold fall of the exam loss; as in the paper, above the usual."""
         at = [value.detach().requires_grad_() for value in moved]
         v = torch.autograd.grad(self._exam(at, exam), at)
         rate = STUDENT_LR * (1.0 + MOMENTUM)  # what Nesterov's rule takes of the gradient at once

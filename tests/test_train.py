@@ -1,15 +1,23 @@
-"""The training loop, on a method so small that every number is known."""
+"""The training loop, on a method so small that every number is known; and whole runs, on a network so small."""
 
 import math
 from typing import NamedTuple
 
 import pytest
 import torch
+from asserts import assert_close_tree
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import rng, train
+from metapl import experiment, rng, train
+from metapl.config import TrainConfig
 from metapl.data.loader import Batch
 from metapl.errors import InputError
+from metapl.models import convnet, mlp
 from metapl.mpl import Method, Network
+from metapl.setting import prepare
+
+# torch.func.jvp scripts its decompositions when it is first called.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
 class State(NamedTuple):
@@ -97,3 +105,122 @@ def test_a_loss_that_is_not_finite_stops_the_run(broken_at, reported):
     with pytest.raises(InputError, match=rf"^toy: 'count' .* by step {reported}: lower --lr"):
         train.fit(phase(method=toy(broken_at)), reports.append, every=3)
     assert [report.step for report in reports] == [step for step in (3, 6, 7) if step < reported]
+
+
+# ---------------------------------------------------------------- whole runs
+
+TINY = {
+    "model": "mlp:width=6,depth=1",
+    "teacher_model": "convnet:width=4,depth=1",
+    "device": "cpu",
+    "steps": 4,
+    "finetune_steps": 2,
+    "batch": 24,
+    "labels": 20,
+    "validation": 30,
+}
+
+
+def whole_run(setting):
+    return experiment.run(setting, lambda progress: None)
+
+
+def prepared(**options):
+    return prepare(TrainConfig(**{**TINY, **options}))
+
+
+def with_data(setting, **parts):
+    return setting._replace(data=setting.data._replace(**parts))
+
+
+@pytest.fixture(scope="module")
+def finished():
+    setting = prepared()
+    return setting, whole_run(setting)
+
+
+def assert_same_networks(one, other):
+    assert list(one) == list(other)
+    for name in one:
+        assert_close_tree(tuple(one[name]), tuple(other[name]), rtol=0)
+
+
+def test_a_run_trains_every_network(finished):
+    _, result = finished
+    expected = ["supervised", "pseudo-labels", "uda", "teacher", "student", "ema", "finetuned"]
+    assert list(result.networks) == list(result.test) == list(result.validation) == expected
+
+
+def test_no_network_ever_sees_the_validation_part_or_the_test_set(finished):
+    setting, result = finished
+    x, y = setting.data.x.clone(), setting.data.y.clone()
+    x[setting.split.validation], y[setting.split.validation] = 100.0, 0
+    held_out = {"x_test": -setting.data.x_test, "y_test": 9 - setting.data.y_test}
+    other = whole_run(with_data(setting, x=x, y=y, **held_out))
+    assert_same_networks(other.networks, result.networks)
+    assert other.validation != result.validation
+    assert other.test != result.test
+
+
+def test_no_network_ever_sees_a_label_that_was_not_given(finished):
+    setting, result = finished
+    y = torch.zeros_like(setting.data.y)
+    y[setting.split.labelled] = setting.data.y[setting.split.labelled]
+    y[setting.split.validation] = setting.data.y[setting.split.validation]
+    other = whole_run(with_data(setting, y=y))
+    assert_same_networks(other.networks, result.networks)
+    assert other.validation == result.validation
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("teacher", lambda: convnet((1, 8, 8), 10, width=4, depth=1)),
+        ("ema", lambda: mlp((1, 8, 8), 10, width=6, depth=1)),
+    ],
+)
+def test_every_part_is_judged_by_its_own_examples(finished, part, name, build):
+    setting, result = finished
+    data, held_out = setting.data, setting.split.validation
+    x, y = (data.x_test, data.y_test) if part == "test" else (data.x[held_out], data.y[held_out])
+    module = build().eval()
+    module.load_state_dict({**result.networks[name].params, **result.networks[name].buffers})
+    with torch.no_grad():
+        logits = module(x)
+    row = getattr(result, part)[name]
+    assert row["top1"] == pytest.approx(float((logits.argmax(-1) == y).float().mean()), abs=1e-6)
+    assert row["nll"] == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
+
+
+def test_finetuning_starts_from_the_averaged_student_and_learns_the_labelled_examples():
+    """Steps of no length stay there; long ones end where their loss is small."""
+    still = whole_run(prepared(baselines=False, finetune_lr=1e-12)).networks
+    assert_close_tree(still["finetuned"].params, still["ema"].params, rtol=1e-6)
+    with pytest.raises(AssertionError, match="exceeds"):
+        assert_close_tree(still["student"].params, still["ema"].params, rtol=1e-6)
+    setting = prepared(baselines=False, finetune_lr=0.05, finetune_steps=200)
+    x, y = setting.data.x[setting.split.labelled], setting.data.y[setting.split.labelled]
+    networks = whole_run(setting).networks
+    losses = {
+        name: float(F.cross_entropy(setting.student.apply(*networks[name], x, train=False)[0], y))
+        for name in ("ema", "finetuned")
+    }
+    assert losses["finetuned"] < 0.5 < losses["ema"]
+
+
+def test_without_feedback_the_teacher_learns_as_if_it_were_alone(finished):
+    """With `none` it depends neither on the student's network nor on how the student learns."""
+    options = {"baselines": False, "grad": "none", "finetune_steps": 0}
+    one = whole_run(prepared(**options)).networks["teacher"]
+    other = whole_run(prepared(**options, lr=0.7, model="mlp:width=3")).networks["teacher"]
+    assert_close_tree(tuple(one), tuple(other), rtol=0)
+    assert not torch.equal(one.params["0.weight"], finished[1].networks["teacher"].params["0.weight"])
+
+
+def test_pseudo_labels_learn_from_the_averaged_supervised_network():
+    """They never see a label, so what they know they have from the network that they name."""
+    result = whole_run(prepared(method="pseudo-labels", teacher_model="", steps=300, ema=0.9))
+    assert list(result.networks) == ["supervised", "pseudo-labels"]
+    assert result.test["supervised"]["top1"] > 0.4
+    assert result.test["pseudo-labels"]["top1"] > 0.4
