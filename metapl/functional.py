@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,8 @@ def _without_storage(module: nn.Module) -> nn.Module:
     """
     hollow: dict[Tensor, Tensor] = {}
     for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
+        stores: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        for tensors in stores:
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue
