@@ -34,11 +34,13 @@ def read_keys(text: str) -> dict[str, Any]:
     """The configuration in `key=value …`, each value as the type of its default."""
     defaults = {field.name: field.default for field in fields(TrainConfig)}
     given = dict(item.split("=", 1) for item in text.split())
+    if unknown := set(given) - set(defaults):
+        raise SystemExit(f"paired.py: unknown keys {', '.join(sorted(unknown))}: see metapl train --help")
     return {key: _typed(value, defaults[key]) for key, value in given.items()}
 
 
 def _typed(text: str, default: Any) -> Any:
-    return text == "true" if isinstance(default, bool) else type(default)(text)
+    return {"true": True, "false": False}[text] if isinstance(default, bool) else type(default)(text)
 
 
 def one(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def _root(
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 CommandLineError: type[Exception] = UsageError.__bases__[0]
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line; the exit code is 2 for bad input, 130 when interrupted."""
@@ -48,8 +50,9 @@ def main() -> None:
     except CommandLineError as error:
         _stop(_one_line(error))
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         typer.echo("metapl: interrupted", err=True)
-        sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

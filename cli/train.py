@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -30,7 +30,8 @@ def _with_flags(function: Callable[..., None]) -> Callable[..., None]:
         for field in fields(TrainConfig)
     ]
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = [p.replace(annotation=function.__annotations__[p.name]) for p in own] + options
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [p.replace(annotation=hints[p.name]) for p in own] + options
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
@@ -45,11 +46,11 @@ def _option(field: Any) -> Any:
     if isinstance(field.default, bool):
         names = [f"{flag(field.name)}/--no-{field.name.replace('_', '-')}"]
     shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-    return typer.Option(*names, help=f"{field.metadata['help']} [default: {shown or 'none'}]", show_default=False)
+    return typer.Option(*names, help=f"{field.metadata['help']} \\[default: {shown or 'none'}]", show_default=False)
 
 
 OutOption = typer.Option(
-    help="Folder of the run, which must not exist. [default: runs/DATA-METHOD-…]", show_default=False
+    help="Folder of the run, which must not exist. \\[default: runs/DATA-METHOD-…]", show_default=False
 )
 ConfigOption = typer.Option(help="TOML file with any of these flags as keys; flags override it.", show_default=False)
 

@@ -50,9 +50,6 @@ def lay_out(target: Path) -> None:
     for package, folder in sorted(folders.items()):
         place = target / package.replace(".", "/")
         shutil.copytree(ROOT / folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in target.rglob("*.py"):
-        # Griffe takes the plural for doctests, and the singular for prose.
-        path.write_text(re.sub(r"^( *)Example:$", r"\1Examples:", path.read_text(), flags=re.MULTILINE))
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -1,6 +1,6 @@
 """metapl: Meta Pseudo Labels and other meta-learning as pure functions on torch.func.
 
-Example:
+Examples:
     >>> from metapl import estimators, labels, optim, rng
     >>> feedback = estimators.exact()
     >>> feedback.claim

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,23 @@ from metapl.mpl import Network
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Have `save` write a temporary file beside `path`, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Have `save` write a temporary file beside `path`, then move it there in one step.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}): name a file that you may write"
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,6 +69,8 @@ def load_networks(path: Path) -> dict[str, Network]:
         raise InputError(f"{path} cannot be read ({error}): is the run complete?") from None
     networks: dict[str, Network] = {}
     for name, value in tensors.items():
-        owner, kind, key = name.split("/", 2)
+        owner, kind, key = [*name.split("/", 2), "", ""][:3]
+        if kind not in Network._fields:
+            raise InputError(f"{path} holds {name!r}, which is no tensor of a network: is it a file of `metapl train`?")
         getattr(networks.setdefault(owner, Network({}, {})), kind)[key] = value
     return networks

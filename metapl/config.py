@@ -84,6 +84,8 @@ def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
         raise InputError(f"{flag(name)} {value} must be more than {limits['above']}")
 
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
 METHODS = ("mpl", "uda", "pseudo-labels", "supervised")
 
 
@@ -120,9 +122,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise InputError(
-            f"{where}: {key} = {value!r} must be a {wanted.__name__}, as in {key} = {_toml(defaults[key])}"
-        )
+        raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {key} = {_toml(defaults[key])}")
     return value
 
 

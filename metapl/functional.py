@@ -1,6 +1,6 @@
 """Any `nn.Module` as a pair of pure functions.
 
-Example:
+Examples:
     >>> import torch
     >>> from metapl import functional, rng
     >>> model = functional.from_module(lambda: torch.nn.Linear(3, 2))

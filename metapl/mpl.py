@@ -95,7 +95,7 @@ def apply_gradient(optimizer: Optimizer, learner: Learner, grads: Params, buffer
 
 def average(ema: Network, learner: Learner, step: Tensor, decay: float) -> Network:
     """The moving average of parameters and buffers, BatchNorm's statistics included."""
-    kept = torch.clamp((step + 1) / (step + 10), max=decay)
+    kept = torch.clamp((step + 1).double() / (step + 10), max=decay)
     weight = 1.0 - kept
     return Network(tree.lerp(ema.params, learner.params, weight), tree.lerp(ema.buffers, learner.buffers, weight))
 
@@ -106,7 +106,7 @@ def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor
     if "weak" not in logits:
         return supervised, {"supervised": supervised.detach()}
     per_example = losses.uda(logits["weak"], logits["strong"], recipe.uda_temperature, recipe.uda_threshold)
-    weight = recipe.uda_weight * torch.clamp((step + 1) / max(recipe.uda_ramp, 1), max=1.0)
+    weight = recipe.uda_weight * torch.clamp((step + 1).double() / max(recipe.uda_ramp, 1), max=1.0)
     consistency = per_example.mean()
     total = supervised + weight * consistency
     return total, {"supervised": supervised.detach(), "uda": consistency.detach()}

@@ -6,7 +6,7 @@ each for one purpose. The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA
 number i of key k is mix(k + i · gamma), so a draw costs about ten integer operations a number, needs no state, and
 can be vectorised over keys by `torch.vmap`.
 
-Example:
+Examples:
     >>> from metapl import rng
     >>> a, b = rng.split(rng.key(0), 2)
     >>> bool((rng.uniform(a, (3,)) == rng.uniform(a, (3,))).all())

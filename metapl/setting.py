@@ -53,10 +53,13 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    refused = InputError(f"--device {name} is not available here: choose cpu or auto")
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise refused
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name} is not available here: choose cpu or auto") from None
+        raise refused from None
 
 
 def _model(text: str, data: Dataset) -> Model:

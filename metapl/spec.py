@@ -3,7 +3,7 @@
 The options of a name are the keyword-only parameters of its constructor, and the type of an option is the type of
 its default, so a new estimator, model or data source is selectable without a line of parsing.
 
-Example:
+Examples:
     >>> from metapl import spec
     >>> def square(*, side: float = 1.0):
     ...     return side**2
@@ -14,8 +14,9 @@ Example:
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from metapl.errors import InputError, unknown
 
@@ -30,8 +31,14 @@ def _read(text: str, default: Any) -> Any:
     if isinstance(default, bool):
         return {"true": True, "false": False}[text.lower()]
     if isinstance(default, tuple):
-        return tuple(float(part) for part in text.split("/"))
-    return type(default)(text)
+        parts = tuple(_read(part, default[0]) for part in text.split("/"))
+        return parts if len(parts) == len(default) else _refuse(text)
+    value = type(default)(text)
+    return _refuse(text) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(text)
 
 
 def convert(text: str, default: Any, where: str) -> Any:
@@ -39,7 +46,7 @@ def convert(text: str, default: Any, where: str) -> Any:
     try:
         return _read(text, default)
     except (KeyError, ValueError):
-        kind = {bool: "true or false", int: "a whole number", float: "a number", tuple: "numbers split by '/'"}
+        kind = {bool: "true or false", int: "a whole number", float: "a number", tuple: "as many numbers, split by '/'"}
         raise InputError(f"{where}={text}: expected {kind[type(default)]}, as in {where}={_write(default)}") from None
 
 

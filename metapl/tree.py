@@ -1,6 +1,6 @@
 """Arithmetic on pytrees of tensors. The only file that touches `torch.utils._pytree`.
 
-Example:
+Examples:
     >>> import torch
     >>> from metapl import tree
     >>> tree.dot({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 4.0])})

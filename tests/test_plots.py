@@ -124,6 +124,8 @@ def draw_curves(folder, lines):
 
 
 def shown(axes):
+    labels = [one.get_label() for one in axes.get_lines()]
+    assert len(labels) == len(set(labels))
     return {one.get_label(): (list(one.get_xdata()), list(one.get_ydata())) for one in axes.get_lines()}
 
 

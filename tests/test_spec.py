@@ -70,7 +70,7 @@ def test_what_can_be_typed(text, given):
         ("thing:count=", r"^thing:count=: expected a whole number"),
         ("thing:rate=fast", r"^thing:rate=fast: expected a number, as in thing:rate=0.5$"),
         ("thing:nested=yes", r"^thing:nested=yes: expected true or false, as in thing:nested=false$"),
-        ("thing:pair=0.5/x", r"^thing:pair=0.5/x: expected numbers split by '/', as in thing:pair=0.9/0.99$"),
+        ("thing:pair=0.5/x", r"^thing:pair=0.5/x: expected as many numbers, split by '/', as in thing:pair=0.9/0.99$"),
         ("empty:count=3", r"^gadget 'empty' takes no options, got 'count': write empty$"),
     ],
 )

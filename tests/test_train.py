@@ -151,6 +151,15 @@ def test_a_run_trains_every_network(finished):
     assert list(result.networks) == list(result.test) == list(result.validation) == expected
 
 
+def test_a_run_returns_the_last_networks_of_its_phases():
+    """Of a baseline the averaged weights, as of the student; of finetuning the weights themselves."""
+    last = {}
+    result = experiment.run(prepared(), lambda progress: last.update({progress.phase: progress.networks}), every=3)
+    expected = {name: last[name]["ema"] for name in ("supervised", "pseudo-labels", "uda")}
+    expected |= {**last["mpl"], "finetuned": last["finetune"]["model"]}
+    assert_same_networks(result.networks, expected)
+
+
 def test_no_network_ever_sees_the_validation_part_or_the_test_set(finished):
     setting, result = finished
     x, y = setting.data.x.clone(), setting.data.y.clone()

@@ -1,6 +1,6 @@
 """Augmentations: pure functions of a batch and a key, drawn anew for every example, on the batch's device.
 
-Example:
+Examples:
     >>> import torch
     >>> from metapl import rng
     >>> from metapl.data import augment
@@ -31,6 +31,11 @@ class Augment(NamedTuple):
     strong: View
 
 
+def _require_size(view: str, size: float) -> None:
+    if size < 0:
+        raise ValueError(f"{view}({size}) must not be negative")
+
+
 def identity(x: Tensor, key: Key) -> Tensor:  # noqa: ARG001 - a view takes a key
     """The batch as it is."""
     return x
@@ -49,6 +54,7 @@ def compose(*views: View) -> View:
 
 def noise(std: float) -> View:
     """Gaussian noise of the given standard deviation, in the units of the data."""
+    _require_size("noise", std)
     return lambda x, key: x + std * rng.normal(key, x.shape, x.dtype, x.device)
 
 
@@ -60,6 +66,7 @@ def _window(key: Key, count: int, choices: int, length: int, device: torch.devic
 
 def shift(pixels: int) -> View:
     """Images `[batch, channels, height, width]` moved by up to `pixels` each way, the edge repeated."""
+    _require_size("shift", pixels)
 
     def view(x: Tensor, key: Key) -> Tensor:
         batch, _, height, width = x.shape
@@ -75,6 +82,7 @@ def shift(pixels: int) -> View:
 
 def erase(side: int) -> View:
     """A square of `side` pixels set to the batch's mean, its centre anywhere in the image (cutout)."""
+    _require_size("erase", side)
 
     def view(x: Tensor, key: Key) -> Tensor:
         batch, _, height, width = x.shape

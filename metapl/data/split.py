@@ -63,6 +63,8 @@ def split(
         raise InputError(f"--labels {labels} leaves a class without an example: give at least {classes}, one a class")
     if validation and validation < classes:
         raise InputError(f"--validation {validation} leaves a class out: give 0 or at least {classes}")
+    if validation + classes > len(y):
+        raise InputError(f"--validation {validation} leaves too few of the {len(y)} training examples: lower it")
     if labels + validation > len(y):
         raise InputError(
             f"--labels {labels} and --validation {validation} are more than the {len(y)} training examples: "

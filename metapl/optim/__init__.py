@@ -5,7 +5,7 @@ parameters, and the next state. The numbers are those of the optimiser of the sa
 rate may be a number, a tensor or a schedule (a function of the step count); other hyperparameters may be numbers or
 tensors, and gradients flow to all of them.
 
-Example:
+Examples:
     >>> import torch
     >>> from metapl import optim, tree
     >>> optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(lr=0.1, momentum=0.9))

@@ -15,7 +15,12 @@ def moons(*, points: int = 2000, noise: float = 0.1, jitter: float = 0.1) -> Dat
         points: in the training pool, both moons together; the test set has as many, drawn apart.
         noise: standard deviation of the points about their moon, in the moons' radius.
         jitter: standard deviation of the strong view's noise, after scaling; the weak view is the point itself.
+
+    Raises:
+        ValueError: fewer than 2 points, or a negative jitter or noise.
     """
+    if points < 2:
+        raise ValueError(f"moons(points={points}) must be at least 2")
     from sklearn.datasets import make_moons  # noqa: PLC0415 - a second to import, and only this source needs it
 
     x, y = make_moons(n_samples=2 * points, noise=noise, random_state=0)
