@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -23,9 +22,9 @@ class AdamState(NamedTuple):
 
 
 def _bias_correction(beta: float | Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:
-    """1 − beta^step. By expm1, since 1 − 0.999 in float32 has lost four digits."""
-    log = torch.log(beta.to(dtype)) if isinstance(beta, Tensor) else math.log(beta) if beta > 0 else -math.inf
-    return -torch.expm1(step.to(dtype) * log)
+    """1 − beta^step, by way of float64, since 1 − 0.999 in float32 has lost four digits."""
+    base = beta.to(torch.float64) if isinstance(beta, Tensor) else beta
+    return (1.0 - base ** step.to(torch.float64)).to(dtype)
 
 
 def _adam(
