@@ -43,12 +43,18 @@ def probability(case, target):
     return (torch.softmax(case.lessons[0], dim=-1) * target).sum(dim=-1).prod()
 
 
-def mean_feedback(case, reduction="sum"):
+SUM = "first-order:baseline=0,reduction=sum"
+MEAN = "first-order:baseline=0,reduction=mean"
+
+
+def mean_feedback(case, text=SUM):
     """Σ_y P(y) feedback(y)."""
-    return sum(
-        probability(case, y) * estimate(taught(case, y), "first-order", baseline=0.0, reduction=reduction).lessons[0]
-        for y in tuples(len(case.lessons[0]))
-    )
+    estimator = spec.build(text, ESTIMATORS, "estimator")
+    total = torch.zeros_like(case.lessons[0])
+    for y in tuples(len(case.lessons[0])):
+        forced = taught(case, y)
+        total += probability(case, y) * estimator.estimate(*arguments(forced, estimator))[0].lessons[0]
+    return total
 
 
 def truth(case):
@@ -57,16 +63,17 @@ def truth(case):
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "cosine"])
-def test_expectation_over_all_labels_is_exact_for_a_linear_exam(rule):
+@pytest.mark.parametrize("text", [SUM, "score"])
+def test_expectation_over_all_labels_is_exact_for_a_linear_exam(text, rule):
     case = make("linear-exam", rule, "sampled", batch=3)
-    mean = mean_feedback(case)
+    mean = mean_feedback(case, text)
     assert_same_gradient(mean, truth(case), norm_tol=1e-9, cosine_tol=1e-18)
     assert_same_gradient(mean, estimate(case, "exact").lessons, norm_tol=1e-9, cosine_tol=1e-18)
 
 
 def test_reduction_mean_divides_by_the_batch():
     case = make("linear-exam", "momentum", "sampled", batch=3)
-    assert_close_tree(3.0 * mean_feedback(case, reduction="mean"), truth(case), rtol=1e-9)
+    assert_close_tree(3.0 * mean_feedback(case, MEAN), truth(case), rtol=1e-9)
 
 
 def test_error_shrinks_with_the_learning_rate_for_a_curved_exam():
@@ -130,6 +137,20 @@ def test_argmax_labels_give_the_feedback_of_that_tuple():
     assert_close_tree(one.lessons, other.lessons, rtol=1e-12)
 
 
+def test_per_example_credit_varies_less_than_one_scalar_for_the_batch():
+    """Both are unbiased; the scalar also carries every other example's credit."""
+    case = make("linear-exam", "sgd", "sampled", batch=4)
+    spread = {}
+    for text in (SUM, "score"):
+        estimator, mean = spec.build(text, ESTIMATORS, "estimator"), mean_feedback(case, text)
+        spread[text] = sum(
+            probability(case, y)
+            * (estimator.estimate(*arguments(taught(case, y), estimator))[0].lessons[0] - mean) ** 2
+            for y in tuples(4)
+        ).sum()
+    assert spread["score"] < 0.5 * spread[SUM]
+
+
 def test_only_the_unbiased_variant_claims_to_be():
     claims = {(b, r): first_order(baseline=b, reduction=r).claim for b in (0.0, 0.9) for r in ("sum", "mean")}
     assert [options for options, claim in claims.items() if claim == "unbiased"] == [(0.0, "sum")]
@@ -178,9 +199,7 @@ def assert_mean_within_four_errors(draws, expected):
     assert ((mean - expected).abs() <= 4.0 * error + 1e-12).all(), f"off by {(mean - expected) / error} standard errors"
 
 
-BUILT = {
-    text: spec.build(text, ESTIMATORS, "estimator") for text in (*ESTIMATORS, "first-order:baseline=0,reduction=sum")
-}
+BUILT = {text: spec.build(text, ESTIMATORS, "estimator") for text in (*ESTIMATORS, SUM)}
 """Every estimator with its defaults, and those that claim more with other options."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from metapl.estimators.exact import exact
 from metapl.estimators.first_order import first_order
 from metapl.estimators.none import none
+from metapl.estimators.score import score
 from metapl.estimators.unroll import unroll
 from metapl.types import Estimator
 
@@ -16,7 +17,8 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "exact": exact,
     "first-order": first_order,
     "none": none,
+    "score": score,
     "unroll": unroll,
 }
 
-__all__ = ["ESTIMATORS", "exact", "first_order", "none", "unroll"]
+__all__ = ["ESTIMATORS", "exact", "first_order", "none", "score", "unroll"]

@@ -64,9 +64,7 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator
         key: Key,
     ) -> tuple[Feedback, Baseline]:
         lesson, batch = student.single("first_order()", lessons, batches)
-        log_prob = problem.labels.log_prob
-        if log_prob is None:
-            raise ValueError("first_order() needs labels that are drawn (sampled), these have no log-probability")
+        log_prob = student.drawn("first_order()", problem)
         targets = tree.detach(problem.labels.teach(lesson, key))
         step = student.step(problem, learner, targets, batch)
         outer, v = student.exam_gradient(problem, step.learner, exam)

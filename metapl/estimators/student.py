@@ -31,6 +31,13 @@ def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree])
     return lessons[0], batches[0]
 
 
+def drawn(estimator: str, problem: Problem) -> Callable[[PyTree, PyTree], Tensor]:
+    """The log-probability of the problem's labels, or a `ValueError` if they are not drawn."""
+    if problem.labels.log_prob is None:
+        raise ValueError(f"{estimator} needs labels that are drawn (sampled), these have no log-probability")
+    return problem.labels.log_prob
+
+
 def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
     """Take one step on the mean of the inner losses. Cost: 1 F + 1 B, and the graph of the (elementwise) update."""
 
