@@ -33,7 +33,7 @@ SHORT = {"supervised": "sup", "student": "stu", "feedback": "fb"}
 WIDTH = 120
 """Columns where the output is not a terminal, such as a log file."""
 
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+console = Console(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def header(setting: Setting, folder: Path) -> None:

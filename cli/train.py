@@ -15,7 +15,7 @@ from metapl.config import TrainConfig, flag, resolve
 
 HELP = """Train a teacher and a student by Meta Pseudo Labels, beside its baselines, and print the test table.
 
-Without arguments: ten labelled digits, exact feedback, two to three minutes at most on two cores."""
+Without arguments: ten labelled digits, exact feedback, under three minutes on two cores."""
 
 
 def _with_flags(function: Callable[..., None]) -> Callable[..., None]:
