@@ -71,7 +71,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         params: Params, buffers: Buffers, x: Tensor, *, train: bool, key: Key | None = None
     ) -> tuple[Tensor, Buffers]:
         # Cloned here, inside whatever transform is running: a transform refuses to mutate what it captured.
-        state = {**params, **({name: value.clone() for name, value in buffers.items()} if train else buffers)}
+        state = {**params, **({name: value.detach().clone() for name, value in buffers.items()} if train else buffers)}
         with rng.seeded(key) if train and key is not None else nullcontext():
             logits = torch.func.functional_call(templates[train], state, (x,), strict=True)
         return logits, {name: state[name].detach() for name in buffers}

@@ -28,6 +28,9 @@ from metapl.estimators import ESTIMATORS
 
 DIFFERENTIATED = ["mlp", "dead-input", "batchnorm", "batchnorm-eval", "tied", "layernorm"]
 
+SEVERAL = ["exact", "unroll"]
+"""The estimators that take more than one inner step."""
+
 
 def claiming(*claims):
     return sorted(name for name, build in ESTIMATORS.items() if build().claim in claims)
@@ -57,9 +60,10 @@ def test_exact_claims_hold_with_a_fresh_optimiser(name, rule):
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adamw", "cosine"])
-@pytest.mark.parametrize("network", ["mlp", "dead-input", "batchnorm"])
-def test_unroll_of_three_steps_equals_finite_differences(network, rule):
-    feedback = estimate(make(network, rule, steps=3, batch=2), "unroll")
+@pytest.mark.parametrize("network", ["mlp", "dead-input", "batchnorm", "tied"])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_three_steps_equal_finite_differences(name, network, rule):
+    feedback = estimate(make(network, rule, steps=3, batch=2), name)
     assert len(feedback.lessons) == 3
     for found, expected in zip(feedback.lessons, truth(network, rule, steps=3, batch=2), strict=True):
         assert_same_gradient(found, expected, norm_tol=1e-6, cosine_tol=1e-12)
@@ -200,7 +204,15 @@ def test_zero_claims_give_zeros_and_still_learn(name):
     assert_close_tree(feedback.outer, soft_exam(case, case.lessons), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - {"unroll"}))
+@pytest.mark.parametrize("labels", ["soft", "sampled", "argmax"])
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_three_steps_of_exact_equal_those_of_unroll(rule, labels):
+    case = make("batchnorm", rule, labels, steps=3, batch=3)
+    one, other = estimate(case, "exact"), estimate(case, "unroll")
+    assert_close_tree(one._replace(info={}), other, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(SEVERAL)))
 def test_one_step_estimators_refuse_two(name):
     case = make("mlp", "sgd", ESTIMATORS[name]().labels[0], steps=2)
     with pytest.raises(ValueError, match="one inner step, got 2 lessons"):

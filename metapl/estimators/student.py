@@ -27,7 +27,7 @@ class Step(NamedTuple):
 def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
     """The only lesson and batch, or a `ValueError` that says which estimator takes one step at a time."""
     if len(lessons) != 1 or len(batches) != 1:
-        raise ValueError(f"{estimator} takes one inner step, got {len(lessons)} lessons: use unroll() for more")
+        raise ValueError(f"{estimator} takes one inner step, got {len(lessons)} lessons: use exact() for more")
     return lessons[0], batches[0]
 
 
