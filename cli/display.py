@@ -30,7 +30,7 @@ ROWS = {
 
 SHORT = {"supervised": "sup", "student": "stu", "feedback": "fb"}
 
-WIDTH = 120
+WIDTH = 130
 """Columns where the output is not a terminal, such as a log file."""
 
 console = Console(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -79,8 +79,8 @@ class Bars:
         self._tasks: dict[str, Any] = {}
         self._bars = Progress(
             TextColumn("{task.description}", table_column=Column(min_width=13, no_wrap=True)),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=Column(min_width=9, no_wrap=True)),
             TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
             TextColumn("left"),
             TimeRemainingColumn(compact=True),
