@@ -12,7 +12,7 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from torch import Tensor
 from metapl import tree
 from metapl.errors import unknown
 from metapl.types import PyTree
+
+T = TypeVar("T", Tensor, Tensor | None)
 
 Step = Callable[[PyTree, PyTree], PyTree]
 """`step(carry, input)`: the next carry, of the same structure."""
@@ -72,7 +74,8 @@ class _Loop(NamedTuple):
     input_structure: Any
     size: int
 
-    def carries(self, leaves: Sequence[Tensor]) -> list[list[Tensor]]:
+    def carries(self, leaves: Sequence[T]) -> list[list[T]]:
+        """The leaves of every carry, from those of all carries in a row."""
         return [list(leaves[start : start + self.size]) for start in range(0, len(leaves), self.size)]
 
     def flat(self, carry: Sequence[Tensor], given: PyTree) -> list[Tensor]:
@@ -117,9 +120,9 @@ class _Replay(torch.autograd.Function):
         back: list[Tensor | None] = [None] * loop.size
         to_inputs: list[list[Tensor | None]] = []
         for index in reversed(range(len(inputs))):
-            cotangents = [_sum(a, b) for a, b in zip(back, arriving[index], strict=True)]
+            told = [_sum(a, b) for a, b in zip(back, arriving[index], strict=True)]
             wanted = [*(leaf.is_floating_point() for leaf in carries[index]), *needed[index * width :][:width]]
-            back, to_input = _pull(loop, carries[index], inputs[index], cotangents, wanted)
+            back, to_input = _pull(loop, carries[index], inputs[index], told, wanted)
             to_inputs.append(to_input)
         return (None, *back, *(grad for grads in reversed(to_inputs) for grad in grads))
 
@@ -146,7 +149,7 @@ def _pull(
 
     grads: list[Tensor | None] = [None] * len(primals)
     if told:
-        _, pull = torch.func.vjp(replayed, *(primals[index] for index in moving))
+        pull = torch.func.vjp(replayed, *(primals[index] for index in moving))[1]
         for index, grad in zip(moving, pull(tuple(cotangents[index] for index in told)), strict=True):
             grads[index] = grad
     return grads[: loop.size], grads[loop.size :]
