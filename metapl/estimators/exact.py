@@ -52,9 +52,7 @@ def exact() -> Estimator:
 
 
 def _one(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam: PyTree, key: Key) -> Feedback:
-    step = student.step(problem, learner, tree.detach(problem.labels.teach(lesson, key)), batch)
-    outer, v = student.exam_gradient(problem, step.learner, exam)
-    u = step.pull(v)
+    _, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
 
     def change(lesson: PyTree) -> tuple[Tensor, tuple[()]]:
         targets = problem.labels.teach(lesson, key)
@@ -65,7 +63,6 @@ def _one(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam
         return torch.func.jvp(inner, (learner.params,), (u,))[1], ()
 
     slope, _, cotangent = gradients.value_and_grad(change, lesson)
-    scale = tree.norm(u) * tree.norm(step.grads)
     return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": slope})
 
 

@@ -65,11 +65,8 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator
     ) -> tuple[Feedback, Baseline]:
         lesson, batch = student.single("first_order()", lessons, batches)
         log_prob = student.drawn("first_order()", problem)
-        targets = tree.detach(problem.labels.teach(lesson, key))
-        step = student.step(problem, learner, targets, batch)
-        outer, v = student.exam_gradient(problem, step.learner, exam)
-        u = step.pull(v)
-        h, scale = -tree.dot(u, step.grads), tree.norm(u) * tree.norm(step.grads)
+        targets, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
+        h = -tree.dot(u, step.grads)
         credit = h
         if baseline:
             cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metapl import gradients, tree
+from metapl import gradients
 from metapl.estimators import student
 from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 
@@ -41,10 +41,7 @@ def score() -> Estimator:
     ) -> tuple[Feedback, PyTree]:
         lesson, batch = student.single("score()", lessons, batches)
         log_prob = student.drawn("score()", problem)
-        targets = tree.detach(problem.labels.teach(lesson, key))
-        step = student.step(problem, learner, targets, batch)
-        outer, v = student.exam_gradient(problem, step.learner, exam)
-        u = step.pull(v)
+        targets, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
 
         def inner(params: Params) -> Tensor:
             return problem.inner(params, learner.buffers, targets, batch)[0]
@@ -55,7 +52,6 @@ def score() -> Estimator:
         _, _, cotangent = gradients.value_and_grad(
             lambda lesson: ((credit * log_prob(lesson, targets)).sum(), ()), lesson
         )
-        scale = tree.norm(u) * tree.norm(step.grads)
         return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": credit.sum()}), memory
 
     return Estimator(lambda: (), estimate, "unbiased", ("sampled", "argmax"), "1 F + 1 B (exam), 1 jvp = 2 F")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from metapl import gradients, tree
-from metapl.types import Learner, Params, Problem, PyTree
+from metapl.types import Key, Learner, Params, Problem, PyTree
 
 
 class Step(NamedTuple):
@@ -58,3 +58,26 @@ def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Ten
         lambda params: (problem.outer(params, learner.buffers, exam), ()), learner.params
     )
     return value, grads
+
+
+class Sitting(NamedTuple):
+    """A step and the exam after it, as every one-step estimator needs them."""
+
+    targets: PyTree
+    """What the learner was taught, detached."""
+    step: Step
+    outer: Tensor
+    """The exam loss after the step."""
+    u: Params
+    """The exam's gradient with respect to the learner's gradient."""
+    scale: Tensor
+    """|u||g|."""
+
+
+def sit(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam: PyTree, key: Key) -> Sitting:
+    """Teach the lesson, take the step, sit the exam and pull its gradient back to g. Cost: 2 F + 2 B."""
+    targets = tree.detach(problem.labels.teach(lesson, key))
+    taken = step(problem, learner, targets, batch)
+    outer, v = exam_gradient(problem, taken.learner, exam)
+    u = taken.pull(v)
+    return Sitting(targets, taken, outer, u, tree.norm(u) * tree.norm(taken.grads))
