@@ -74,5 +74,5 @@ def _require_finite(phase: str, step: int, means: dict[str, float]) -> None:
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
         raise InputError(
-            f"{phase}: {wrong[0]!r} is no longer finite by step {step}: lower --lr, --feedback-weight or --clip"
+            f"{phase}: {wrong[0]!r} is no longer finite by step {step}: lower --lr or --feedback-weight, or set --clip"
         )

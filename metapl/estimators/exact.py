@@ -44,7 +44,7 @@ def exact() -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
-        if len(lessons) == 1:
+        if len(lessons) == len(batches) == 1:
             return _one(problem, lessons[0], learner, batches[0], exam, key), memory
         return _several(problem, lessons, learner, batches, exam, key), memory
 
