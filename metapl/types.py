@@ -39,6 +39,15 @@ class Model(NamedTuple):
     """`apply(params, buffers, x, *, train, key=None)`: logits `[batch, classes]` and the buffers after the pass."""
 
 
+class Rule(NamedTuple):
+    """How an optimiser was made, for whoever must say it in other terms (`metapl.optim.bridge`)."""
+
+    name: str
+    """The constructor's name in `metapl.optim`."""
+    options: dict[str, Any]
+    """All of its arguments by name."""
+
+
 class Optimizer(NamedTuple):
     """An update rule as two pure functions, differentiable in every argument."""
 
@@ -46,6 +55,8 @@ class Optimizer(NamedTuple):
     """`init(params)`: the state before the first step."""
     update: Callable[[Params, PyTree, Params], tuple[Params, PyTree]]
     """`update(grads, state, params)`: what to *add* to the parameters, and the next state."""
+    rule: Rule | None = None
+    """How it was made; None where nobody can say."""
 
 
 class Learner(NamedTuple):

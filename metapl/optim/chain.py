@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metapl.types import Optimizer, Params, PyTree
+from metapl.types import Optimizer, Params, PyTree, Rule
 
 
 def chain(*links: Optimizer) -> Optimizer:
@@ -18,4 +18,4 @@ def chain(*links: Optimizer) -> Optimizer:
             states.append(after)
         return grads, tuple(states)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, Rule("chain", {"links": links}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metapl import tree
-from metapl.types import Optimizer, Params, PyTree
+from metapl.types import Optimizer, Params, PyTree, Rule
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:
@@ -14,7 +14,7 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
     def update(grads: Params, state: PyTree, params: Params) -> tuple[Params, PyTree]:  # noqa: ARG001
         return tree.scale((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0), grads), state
 
-    return Optimizer(lambda _params: (), update)
+    return Optimizer(lambda _params: (), update, Rule("clip_by_global_norm", {"max_norm": max_norm}))
 
 
 def clip_by_value(limit: float) -> Optimizer:
@@ -23,4 +23,4 @@ def clip_by_value(limit: float) -> Optimizer:
     def update(grads: Params, state: PyTree, params: Params) -> tuple[Params, PyTree]:  # noqa: ARG001
         return tree.map(lambda grad: torch.clamp(grad, -limit, limit), grads), state
 
-    return Optimizer(lambda _params: (), update)
+    return Optimizer(lambda _params: (), update, Rule("clip_by_value", {"limit": limit}))

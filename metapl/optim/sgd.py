@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metapl import tree
 from metapl.optim import schedule
-from metapl.types import Optimizer, Params, PyTree
+from metapl.types import Optimizer, Params, PyTree, Rule
 
 
 class SgdState(NamedTuple):
@@ -69,4 +69,5 @@ def sgd(
         updates, buffers = tree.map_unzip(one, 2, grads, params, state.momentum)
         return updates, SgdState(state.step + 1, buffers)
 
-    return Optimizer(init, update)
+    options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+    return Optimizer(init, update, Rule("sgd", {**options, "nesterov": nesterov, "maximize": maximize}))
