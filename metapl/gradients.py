@@ -4,7 +4,8 @@
 a plain backward pass on a wide ResNet. Where the result is data, these helpers use `torch.autograd` on detached
 leaves instead, and return detached values. They are pure: the leaves are fresh, no `.grad` is written.
 
-They take `torch.func.jvp` inside, but do not work inside a `torch.func` transform themselves.
+`torch.autograd` does not work inside a `torch.func` transform, such as `torch.vmap` over draws or seeds. There the
+helpers go by `torch.func.vjp`, and return the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from torch import Tensor
 
 from metapl import tree
 from metapl.types import PyTree
+
+
+def transforming() -> bool:
+    """Whether a `torch.func` transform is running. Torch itself needs to know and has no public way to say it."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -33,6 +39,10 @@ def pullback(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple
         The output and aux, detached, and `pull(cotangent)`, which returns the gradient of ⟨output, cotangent⟩ with
         respect to `at` (zeros where `fn` does not depend on it). `pull` can be called once: it frees the graph.
     """
+    return (_transformed if transforming() else _recorded)(fn, at)
+
+
+def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple[PyTree, PyTree, Callable]:
     with torch.enable_grad():
         leaves = tree.map(_leaf, at)
         output, aux = fn(leaves)
@@ -49,6 +59,27 @@ def pullback(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple
         else:
             found = iter(torch.zeros_like(leaf) for leaf in wanted)
         grads = [next(found) if leaf.requires_grad else torch.zeros_like(leaf) for leaf in inputs]
+        return tree.unflatten(grads, structure)
+
+    return _detach(output), _detach(aux), pull
+
+
+def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple[PyTree, PyTree, Callable]:
+    inputs, structure = tree.flatten(at)
+    moving = [index for index, leaf in enumerate(inputs) if leaf.is_floating_point()]
+
+    def moved(*leaves: Tensor) -> tuple[PyTree, PyTree]:
+        full = list(inputs)
+        for index, leaf in zip(moving, leaves, strict=True):
+            full[index] = leaf
+        return fn(tree.unflatten(full, structure))
+
+    output, back, aux = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
+
+    def pull(cotangent: PyTree) -> PyTree:
+        grads = [torch.zeros_like(leaf) for leaf in inputs]
+        for index, grad in zip(moving, back(cotangent), strict=True):
+            grads[index] = grad.detach()
         return tree.unflatten(grads, structure)
 
     return _detach(output), _detach(aux), pull

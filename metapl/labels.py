@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import rng
 from metapl.types import Key, Labels
@@ -24,7 +23,9 @@ def _one_hot_log_prob(lesson: Tensor, targets: Tensor) -> Tensor:
 
 def _hard(choose: Callable[[Tensor, Key], Tensor]) -> Labels:
     def teach(lesson: Tensor, key: Key) -> Tensor:
-        chosen = F.one_hot(choose(lesson.detach(), key), lesson.shape[-1]).to(lesson.dtype)
+        classes = torch.arange(lesson.shape[-1], device=lesson.device)
+        # A comparison, since torch's own one_hot looks at its data, which torch.vmap refuses.
+        chosen = (choose(lesson.detach(), key)[..., None] == classes).to(lesson.dtype)
         expected = torch.softmax(lesson, dim=-1)
         return chosen + (expected - expected.detach())  # the value of `chosen`, the derivative of `expected`
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -18,11 +17,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
     Returns:
         `[batch]`, differentiable in the logits and in soft targets.
     """
-    if not targets.is_floating_point():
-        targets = F.one_hot(targets, logits.shape[-1]).to(logits.dtype)
-    if smoothing:
-        targets = (1.0 - smoothing) * targets + smoothing / logits.shape[-1]
-    return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
+    log_p = torch.log_softmax(logits, dim=-1)
+    if targets.is_floating_point():
+        chosen = (targets * log_p).sum(dim=-1)
+    else:
+        chosen = log_p.gather(-1, targets[..., None]).squeeze(-1)
+    return -torch.lerp(chosen, log_p.mean(dim=-1), smoothing) if smoothing else -chosen
 
 
 def uda(weak: Tensor, strong: Tensor, temperature: float, threshold: float) -> Tensor:

@@ -104,11 +104,20 @@ def permutation(key: Key, count: int, device: torch.device | str | None = None) 
     return torch.argsort(bits(key, (count,), device))
 
 
+def gumbel(
+    key: Key,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard Gumbel, drawn in float32 at least; with the same key it is the noise of `categorical`."""
+    drawn = uniform(key, shape, torch.promote_types(dtype, torch.float32), device)
+    return -torch.log(-torch.log(drawn))
+
+
 def categorical(key: Key, logits: Tensor) -> Tensor:
     """One class index per row of `logits` `[..., classes]`, by the Gumbel-max trick."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    gumbel = -torch.log(-torch.log(uniform(key, logits.shape, dtype, logits.device)))
-    return torch.argmax(logits + gumbel, dim=-1)
+    return torch.argmax(logits + gumbel(key, logits.shape, logits.dtype, logits.device), dim=-1)
 
 
 @contextmanager

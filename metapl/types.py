@@ -26,8 +26,8 @@ Buffers: TypeAlias = dict[str, Tensor]
 Key: TypeAlias = Tensor
 """Randomness as a value: an int64 scalar, see `metapl.rng`."""
 
-Claim: TypeAlias = Literal["exact", "unbiased", "approximate", "zero"]
-"""What an estimator promises of its feedback; the tests hold each one to its claim."""
+Claim: TypeAlias = Literal["exact", "unbiased", "approximate", "zero", "wrong"]
+"""What an estimator promises of its feedback; the tests hold each one to its claim. Wrong ones serve comparisons."""
 
 
 class Model(NamedTuple):

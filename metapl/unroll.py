@@ -11,14 +11,16 @@ Examples:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from metapl import tree
+from metapl import inner, tree
 from metapl.errors import unknown
+from metapl.gradients import transforming
 from metapl.types import PyTree
 
 T = TypeVar("T", Tensor, Tensor | None)
@@ -26,27 +28,73 @@ T = TypeVar("T", Tensor, Tensor | None)
 Step = Callable[[PyTree, PyTree], PyTree]
 """`step(carry, input)`: the next carry, of the same structure."""
 
+PRODUCTS: dict[str, inner.Product | None] = {
+    "replay": None,
+    "mixed": inner.mixed,
+    "difference": inner.difference(),
+    "first-order": inner.dropped,
+}
+"""How the replaying methods differentiate the gradients that the steps take with `inner.gradient`."""
 
-def unroll(step: Step, carry: PyTree, inputs: Sequence[PyTree], *, method: str = "replay") -> PyTree:
+METHODS = ("reverse", *PRODUCTS)
+
+
+def unroll(
+    step: Step,
+    carry: PyTree,
+    inputs: Sequence[PyTree],
+    *,
+    method: str | inner.Product = "replay",
+    checkpoints: bool = False,
+    last: int | None = None,
+) -> PyTree:
     """Apply `step` once for every input, and return the last carry.
 
     The result is differentiable in the carry and in every input, by `torch.func` and by `.backward()` alike, and as
     often as `step` is. `step` must be a pure function of its arguments: what it closes over is a constant, so that
-    a tensor to be differentiated belongs into the carry or the inputs. Inside it take gradients with `torch.func.grad`.
+    a tensor to be differentiated belongs into the carry or the inputs. Inside it take gradients with
+    `metapl.inner.gradient`; those of `torch.func.grad` are right too, but leave nothing to choose for the last three
+    methods and cost more. Forward mode (`torch.func.jvp` of the whole) needs "reverse".
 
     Args:
         step: the body of the loop.
         carry: what goes from step to step, such as parameters, buffers and optimiser state.
         inputs: what each step gets, all of the same structure.
-        method: "replay" keeps the carries only and replays each step on the way back: one more forward pass of every
-            step, and the memory of K carries and one step. "reverse" records every step: the memory of K steps.
+        method: what is kept on the way there, and how the way back goes for K steps.
+            "reverse": record every step. The memory of K steps.
+            "replay": keep the K carries, and replay and record one step at a time. One more pass of every step.
+            "mixed": as replay, and the inner gradients by forward mode over reverse mode: no graph of a gradient.
+            "difference", or a product such as `inner.difference(1e-3)`: as replay, and the inner gradients by
+            central differences. An approximation, O(radius²).
+            "first-order": as replay, and the inner gradients as constants. An approximation, O(lr).
+        checkpoints: keep every √K-th carry only, and the carries between two of them when it is their turn: about
+            2 √K carries in place of K, for one more pass of every step. Not for "reverse".
+        last: differentiate the last so many steps only; all that comes before them counts as a constant.
 
     Raises:
         InputError: an unknown method.
+        ValueError: `last` below 1, or checkpoints of "reverse", which keeps everything.
     """
-    if method not in METHODS:
+    if isinstance(method, str) and method not in METHODS:
         raise unknown("method of unroll()", method, METHODS)
-    return METHODS[method](step, carry, inputs) if len(inputs) else carry
+    if method == "reverse" and checkpoints:
+        raise ValueError("unroll(method='reverse') records every step: checkpoints need a method that replays")
+    if last is not None and last < 1:
+        raise ValueError(f"unroll(last={last}) must be at least 1")
+    if last is not None and last < len(inputs):
+        with torch.no_grad():
+            carry = tree.detach(_reverse(step, carry, inputs[:-last]))
+        inputs = inputs[-last:]
+    if not inputs:
+        return carry
+    if method == "reverse":
+        return _reverse(step, carry, inputs)
+    product = PRODUCTS[method] if isinstance(method, str) else method
+    if not checkpoints:
+        return _replay(step, carry, inputs, product)
+    size = math.isqrt(len(inputs) - 1) + 1
+    segments = [list(inputs[start : start + size]) for start in range(0, len(inputs), size)]
+    return _replay(lambda carry, segment: _replay(step, carry, segment, product), carry, segments, None)
 
 
 def _reverse(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
@@ -55,21 +103,19 @@ def _reverse(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
     return carry
 
 
-def _replay(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
+def _replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], product: inner.Product | None) -> PyTree:
     first, structure = tree.flatten(carry)
     rest, input_structure = tree.flatten(list(inputs))
-    loop = _Loop(step, structure, input_structure, len(first))
+    loop = _Loop(step, product, structure, input_structure, len(first))
     trail = _Replay.apply(loop, *first, *rest)
     return tree.unflatten(list(trail[-len(first) :]), structure)
-
-
-METHODS = {"replay": _replay, "reverse": _reverse}
 
 
 class _Loop(NamedTuple):
     """What `_Replay` needs beside tensors."""
 
     step: Step
+    product: inner.Product | None
     structure: Any
     input_structure: Any
     size: int
@@ -80,14 +126,21 @@ class _Loop(NamedTuple):
 
     def flat(self, carry: Sequence[Tensor], given: PyTree) -> list[Tensor]:
         """One step, from the leaves of a carry to those of the next."""
-        after, structure = tree.flatten(self.step(tree.unflatten(list(carry), self.structure), given))
-        if structure != self.structure:
-            raise ValueError(f"unroll(): step turned a carry of structure {self.structure} into {structure}")
-        return after
+        after = self.step(tree.unflatten(list(carry), self.structure), given)
+        try:  # by name: a step may list the entries of a dict in another order
+            leaves = self.structure.flatten_up_to(after)
+        except ValueError:
+            leaves = [None]
+        if not all(isinstance(leaf, Tensor) for leaf in leaves):
+            found = tree.flatten(after)[1]
+            raise ValueError(f"unroll(): step turned a carry of structure {self.structure} into {found}") from None
+        return leaves
 
 
 class _Replay(torch.autograd.Function):
     """All carries from the first and the inputs. Every carry is an output, so that higher derivatives see it too."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(loop: _Loop, *leaves: Tensor) -> tuple[Tensor, ...]:
@@ -115,16 +168,19 @@ class _Replay(torch.autograd.Function):
         inputs = tree.unflatten(saved[loop.size : loop.size + count], loop.input_structure)
         carries = loop.carries([*saved[: loop.size], *saved[loop.size + count :]])
         arriving = loop.carries(list(cotangents))
-        needed = ctx.needs_input_grad[1 + loop.size :]
-        width = len(needed) // len(inputs)
+        needed = list(ctx.needs_input_grad[1:])
+        end = len(needed)
         back: list[Tensor | None] = [None] * loop.size
-        to_inputs: list[list[Tensor | None]] = []
+        to_inputs: list[Tensor | None] = []
         for index in reversed(range(len(inputs))):
+            start = end - len(tree.leaves(inputs[index]))
+            # Of the first carry only what the caller asks for: often nothing, which spares the Hessian there.
+            asked = needed[: loop.size] if index == 0 else [leaf.is_floating_point() for leaf in carries[index]]
             told = [_sum(a, b) for a, b in zip(back, arriving[index], strict=True)]
-            wanted = [*(leaf.is_floating_point() for leaf in carries[index]), *needed[index * width :][:width]]
-            back, to_input = _pull(loop, carries[index], inputs[index], told, wanted)
-            to_inputs.append(to_input)
-        return (None, *back, *(grad for grads in reversed(to_inputs) for grad in grads))
+            back, to_input = _pull(loop, carries[index], inputs[index], told, [*asked, *needed[start:end]])
+            to_inputs = [*to_input, *to_inputs]
+            end = start
+        return (None, *back, *to_inputs)
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -144,12 +200,32 @@ def _pull(
         full = list(primals)
         for index, leaf in zip(moving, moved, strict=True):
             full[index] = leaf
-        after = loop.flat(full[: loop.size], tree.unflatten(full[loop.size :], structure))
+        with inner.differentiated_by(loop.product):
+            after = loop.flat(full[: loop.size], tree.unflatten(full[loop.size :], structure))
         return tuple(after[index] for index in told)
 
     grads: list[Tensor | None] = [None] * len(primals)
-    if told:
-        pull = torch.func.vjp(replayed, *(primals[index] for index in moving))[1]
-        for index, grad in zip(moving, pull(tuple(cotangents[index] for index in told)), strict=True):
+    if told and moving:
+        pull = _transformed if transforming() else _recorded
+        found = pull(replayed, [primals[index] for index in moving], [cotangents[index] for index in told])
+        for index, grad in zip(moving, found, strict=True):
             grads[index] = grad
     return grads[: loop.size], grads[loop.size :]
+
+
+def _transformed(fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotangents: list[Any]) -> Sequence[Any]:
+    return torch.func.vjp(fn, *at)[1](tuple(cotangents))
+
+
+def _recorded(fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotangents: list[Any]) -> Sequence[Any]:
+    """The same by autograd, at a fraction of the memory: torch.func records every gradient for a second derivative."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [leaf.view_as(leaf) if again and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in at]
+        pairs = [(out, told) for out, told in zip(fn(*leaves), cotangents, strict=True) if out.requires_grad]
+        outputs, arriving = zip(*pairs, strict=True) if pairs else ((), ())
+        return (
+            torch.autograd.grad(outputs, leaves, arriving, create_graph=again, allow_unused=True)
+            if pairs
+            else [None] * len(at)
+        )

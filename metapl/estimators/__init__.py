@@ -6,19 +6,54 @@ listed (`metapl grads`) and held to its claim by the shared tests. See `docs/est
 
 from collections.abc import Callable
 
+from metapl.estimators.difference import difference
+from metapl.estimators.evograd import evograd
+from metapl.estimators.evolution import antithetic, evolution
 from metapl.estimators.exact import exact
 from metapl.estimators.first_order import first_order
+from metapl.estimators.forward import forward
+from metapl.estimators.gumbel import gumbel
+from metapl.estimators.implicit import implicit
 from metapl.estimators.none import none
+from metapl.estimators.sama import sama
 from metapl.estimators.score import score
+from metapl.estimators.taylor import taylor
+from metapl.estimators.truncated import truncated
 from metapl.estimators.unroll import unroll
 from metapl.types import Estimator
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
+    "difference": difference,
+    "evograd": evograd,
+    "evolution": evolution,
     "exact": exact,
     "first-order": first_order,
+    "forward": forward,
+    "gumbel": gumbel,
+    "implicit": implicit,
     "none": none,
+    "sama": sama,
     "score": score,
+    "taylor": taylor,
+    "truncated": truncated,
     "unroll": unroll,
 }
 
-__all__ = ["ESTIMATORS", "exact", "first_order", "none", "score", "unroll"]
+__all__ = [
+    "ESTIMATORS",
+    "antithetic",
+    "difference",
+    "evograd",
+    "evolution",
+    "exact",
+    "first_order",
+    "forward",
+    "gumbel",
+    "implicit",
+    "none",
+    "sama",
+    "score",
+    "taylor",
+    "truncated",
+    "unroll",
+]

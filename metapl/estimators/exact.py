@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from metapl import gradients, rng, tree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
-from metapl.unroll import unroll
+from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
-def exact() -> Estimator:
+def exact(*, fraction: float = 1.0, method: str = "replay") -> Estimator:
     """Exact feedback through the learner's steps; through a single one without a double backward.
 
     The learner moves by update(g) with g = ∇_θ mean inner(θ, targets(lesson)). With v the exam's gradient after the
@@ -31,9 +29,22 @@ def exact() -> Estimator:
     labels the step is taken on the sample, and the feedback is the expectation over labels of the score-function
     gradient, given that v.
 
-    Cost: 1 F + 1 B for the exam and one jvp (about 2 F, with the primal pass) beyond the learner's own step. For K > 1
-    steps a double backward a step (about 2 F + 2 B), and the memory of K learners and one step.
+    Args:
+        fraction: of the unlabelled batch, drawn at random, that gets feedback; the rest gets zeros. For one step only.
+            Below 1 it is unbiased where the examples do not see each other, hence not with BatchNorm in training
+            mode. Lessons, targets and batch must have the examples along their first axis.
+        method: of `metapl.unroll.unroll` for several steps, "replay", "mixed" or "reverse": the same numbers.
+
+    Cost: 1 F + 1 B for the exam and one jvp (about 2 F, times the fraction) beyond the learner's own step. For K > 1
+    steps, one step more and a double backward a step (about 2 F + 2 B), and the memory of K learners and one step.
+
+    Raises:
+        ValueError: a fraction outside (0, 1], an approximate method, or a fraction below 1 of several steps.
     """
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(f"exact(fraction={fraction}) must lie in (0, 1]")
+    if method not in ("replay", "mixed", "reverse"):
+        raise ValueError(f"exact(method={method!r}) must be 'replay', 'mixed' or 'reverse', the exact ones")
 
     def estimate(
         problem: Problem,
@@ -45,53 +56,40 @@ def exact() -> Estimator:
         key: Key,
     ) -> tuple[Feedback, PyTree]:
         if len(lessons) == len(batches) == 1:
-            return _one(problem, lessons[0], learner, batches[0], exam, key), memory
-        return _several(problem, lessons, learner, batches, exam, key), memory
+            return _one(problem, lessons[0], learner, batches[0], exam, key, fraction), memory
+        if fraction < 1.0:
+            student.single(f"exact(fraction={fraction})", lessons, batches)
+        return student.examined(problem, lessons, learner, batches, exam, key, method=method), memory
 
-    return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 1 jvp = 2 F")
+    claim = "exact" if fraction == 1.0 else "unbiased"
+    cost = "1 F + 1 B (exam), 1 jvp = 2 F; K > 1: 3 F + 3 B a step"
+    return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost)
 
 
-def _one(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam: PyTree, key: Key) -> Feedback:
+def _one(
+    problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam: PyTree, key: Key, fraction: float
+) -> Feedback:
     _, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
 
     def change(lesson: PyTree) -> tuple[Tensor, tuple[()]]:
-        targets = problem.labels.teach(lesson, key)
-
-        def inner(params: Params) -> Tensor:
-            return problem.inner(params, learner.buffers, targets, batch)[0].mean()
-
-        return torch.func.jvp(inner, (learner.params,), (u,))[1], ()
+        targets, seen = problem.labels.teach(lesson, key), batch
+        if fraction < 1.0:
+            targets, seen = _part((targets, batch), len(tree.leaves(lesson)[0]), fraction, student.own_key(key))
+        return student.slope(problem, learner, seen, u)(targets), ()
 
     slope, _, cotangent = gradients.value_and_grad(change, lesson)
     return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": slope})
 
 
-def _several(
-    problem: Problem, lessons: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree], exam: PyTree, key: Key
-) -> Feedback:
-    """All steps by `unroll`. A nudge of zero, added to each g, has u as its cotangent, which the scale needs."""
-    keys = [rng.fold_in(key, index) for index in range(len(lessons))]
-    nudges = [tree.zeros_like(learner.params) for _ in lessons]
+def _part(examples: PyTree, count: int, fraction: float, key: Key) -> PyTree:
+    """A random part of the examples. Each is in it equally often, so the mean over the part has the mean over all."""
+    chosen = rng.permutation(key, count, key.device)[: max(1, round(fraction * count))]
 
-    def step(carry: tuple[Learner, Tensor], given: PyTree) -> tuple[Learner, Tensor]:
-        (params, buffers, opt_state), log = carry
-        lesson, nudge, batch, key = given
-        targets = problem.labels.teach(lesson, key)
+    def part(leaf: Tensor) -> Tensor:
+        if leaf.ndim and len(leaf) == count:
+            return leaf.index_select(0, chosen.to(leaf.device))
+        if leaf.ndim:
+            raise ValueError(f"exact(fraction={fraction}): an array of {len(leaf)} rows in a batch of {count} examples")
+        return leaf
 
-        def inner(params: Params) -> tuple[Tensor, PyTree]:
-            losses, after = problem.inner(params, buffers, targets, batch)
-            return losses.mean(), (losses.detach().mean(), after)
-
-        grads, (loss, buffers) = torch.func.grad(inner, has_aux=True)(params)
-        updates, opt_state = problem.optimizer.update(tree.add(grads, nudge), opt_state, params)
-        told = torch.stack([loss, tree.norm(tree.detach(grads))])
-        return Learner(tree.add(params, updates), buffers, opt_state), torch.cat([log[1:], told[None]])
-
-    def examine(told: tuple[Sequence[PyTree], Sequence[Params]]) -> tuple[Tensor, PyTree]:
-        empty = next(iter(learner.params.values())).new_zeros(len(lessons), 2)
-        after, log = unroll(step, (learner, empty), list(zip(*told, batches, keys, strict=True)))
-        return problem.outer(after.params, after.buffers, exam), (after, log)
-
-    outer, (after, log), (cotangents, u) = gradients.value_and_grad(examine, (list(lessons), nudges))
-    scale = sum(tree.norm(one) * size for one, size in zip(u, log[:, 1], strict=True))
-    return Feedback(tuple(cotangents), after, outer, log[:, 0].mean(), torch.as_tensor(scale), {})
+    return tree.map(part, examples)

@@ -12,7 +12,7 @@ from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def none() -> Estimator:
-    """Zero feedback: the learner takes its step and sits the exam, and the teacher is told nothing.
+    """Zero feedback: the learner takes its steps and sits the exam, and the teacher is told nothing.
 
     Its scale is 1, not |u||g|: that would cost a backward pass, and scales nothing.
 
@@ -28,10 +28,10 @@ def none() -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
-        lesson, batch = student.single("none()", lessons, batches)
-        step = student.step(problem, learner, tree.detach(problem.labels.teach(lesson, key)), batch)
         with torch.no_grad():
-            outer = problem.outer(step.learner.params, step.learner.buffers, exam)
-        return Feedback((tree.zeros_like(lesson),), step.learner, outer, step.loss, torch.ones_like(outer), {}), memory
+            after, loss = student.course(problem, lessons, learner, batches, key, method="reverse")
+            outer = problem.outer(after.params, after.buffers, exam)
+        nothing = tuple(tree.zeros_like(lesson) for lesson in lessons)
+        return Feedback(nothing, after, outer, loss, torch.ones_like(outer), {}), memory
 
     return Estimator(lambda: (), estimate, "zero", ("soft", "sampled", "argmax"), "1 F (exam)")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metapl import gradients
+from metapl import tree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
+from metapl.estimators.exact import exact
+from metapl.types import Buffers, Estimator, Feedback, Key, Labels, Learner, Params, Problem, PyTree
 
 
 def score() -> Estimator:
@@ -23,12 +24,16 @@ def score() -> Estimator:
     in g, both have the exact feedback as their expectation; the terms that this one leaves out have expectation zero
     and most of the variance. With argmax labels it is biased, as `first_order` is.
 
+    It is `exact` for the loss m_i ℓ_i(ŷ_i) with m_i = exp(log p(ŷ_i) − sg[log p(ŷ_i)]), which is 1 and has the score as
+    its derivative (the magic box of DiCE, Foerster et al., ICML 2018); so it takes any number of steps.
+
     Cost: that of `exact`, which for MPL is this estimator's expectation over labels at the same price; it serves
     learners whose loss is not linear in the targets, and comparisons.
 
     Raises:
         ValueError: labels without a log-probability.
     """
+    through = exact()
 
     def estimate(
         problem: Problem,
@@ -39,19 +44,20 @@ def score() -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
-        lesson, batch = student.single("score()", lessons, batches)
         log_prob = student.drawn("score()", problem)
-        targets, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
 
-        def inner(params: Params) -> Tensor:
-            return problem.inner(params, learner.buffers, targets, batch)[0]
+        def teach(lesson: PyTree, key: Key) -> tuple[PyTree, Tensor]:
+            drawn = tree.detach(problem.labels.teach(lesson, key))
+            chance = log_prob(lesson, drawn)
+            return drawn, torch.exp(chance - chance.detach())
 
-        with torch.no_grad():
-            credit = torch.func.jvp(inner, (learner.params,), (u,))[1]
-        credit = credit / len(credit)
-        _, _, cotangent = gradients.value_and_grad(
-            lambda lesson: ((credit * log_prob(lesson, targets)).sum(), ()), lesson
-        )
-        return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": credit.sum()}), memory
+        def inner(
+            params: Params, buffers: Buffers, taught: tuple[PyTree, Tensor], batch: PyTree
+        ) -> tuple[Tensor, Buffers]:
+            losses, buffers = problem.inner(params, buffers, taught[0], batch)
+            return taught[1] * losses, buffers
 
-    return Estimator(lambda: (), estimate, "unbiased", ("sampled", "argmax"), "1 F + 1 B (exam), 1 jvp = 2 F")
+        credited = problem._replace(inner=inner, labels=Labels(teach, log_prob))
+        return through.estimate(credited, lessons, learner, batches, exam, memory, key)
+
+    return Estimator(through.init, estimate, "unbiased", ("sampled", "argmax"), through.cost)

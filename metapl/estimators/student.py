@@ -1,27 +1,16 @@
-"""What the one-step estimators share: the learner's own step, taken once, with the way back through the optimiser."""
+"""What the estimators share: the learner's steps and the exam, with the way back to the lessons or to the gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from metapl import gradients, tree
-from metapl.types import Key, Learner, Params, Problem, PyTree
-
-
-class Step(NamedTuple):
-    """A step of the learner."""
-
-    learner: Learner
-    """The learner after the step."""
-    grads: Params
-    """g, the gradient of its mean loss before the step."""
-    loss: Tensor
-    """Its mean loss before the step, a scalar."""
-    pull: Callable[[Params], Params]
-    """v ↦ u = (∂ update / ∂ g)ᵀ v: the exam's gradient with respect to g. For plain SGD u = −lr · v."""
+from metapl import gradients, inner, rng, tree
+from metapl.types import Feedback, Key, Learner, Params, Problem, PyTree
+from metapl.unroll import unroll
 
 
 def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
@@ -36,6 +25,35 @@ def drawn(estimator: str, problem: Problem) -> Callable[[PyTree, PyTree], Tensor
     if problem.labels.log_prob is None:
         raise ValueError(f"{estimator} needs labels that are drawn (sampled), these have no log-probability")
     return problem.labels.log_prob
+
+
+def label_keys(key: Key, count: int) -> list[Key]:
+    """The key that draws the labels of each step, the same for every estimator."""
+    return [key] if count == 1 else [rng.fold_in(key, index) for index in range(count)]
+
+
+def own_key(key: Key) -> Key:
+    """A key for an estimator's own randomness, apart from those that draw the labels."""
+    return rng.fold_in(key, -1)
+
+
+def targets(problem: Problem, lessons: Sequence[PyTree], key: Key) -> list[PyTree]:
+    """What the learner is taught at each step, as data."""
+    keys = label_keys(key, len(lessons))
+    return [tree.detach(problem.labels.teach(lesson, one)) for lesson, one in zip(lessons, keys, strict=True)]
+
+
+class Step(NamedTuple):
+    """A step of the learner."""
+
+    learner: Learner
+    """The learner after the step."""
+    grads: Params
+    """g, the gradient of its mean loss before the step."""
+    loss: Tensor
+    """Its mean loss before the step, a scalar."""
+    pull: Callable[[Params], Params]
+    """v ↦ u = (∂ update / ∂ g)ᵀ v: the exam's gradient with respect to g. For plain SGD u = −lr · v."""
 
 
 def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
@@ -76,8 +94,140 @@ class Sitting(NamedTuple):
 
 def sit(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam: PyTree, key: Key) -> Sitting:
     """Teach the lesson, take the step, sit the exam and pull its gradient back to g. Cost: 2 F + 2 B."""
-    targets = tree.detach(problem.labels.teach(lesson, key))
-    taken = step(problem, learner, targets, batch)
+    taught = tree.detach(problem.labels.teach(lesson, key))
+    taken = step(problem, learner, taught, batch)
     outer, v = exam_gradient(problem, taken.learner, exam)
     u = taken.pull(v)
-    return Sitting(targets, taken, outer, u, tree.norm(u) * tree.norm(taken.grads))
+    return Sitting(taught, taken, outer, u, tree.norm(u) * tree.norm(taken.grads))
+
+
+def slope(problem: Problem, learner: Learner, batch: PyTree, u: Params) -> Callable[[PyTree], Tensor]:
+    """`targets ↦ D_u mean inner`: the derivative of the mean loss along u, by forward mode. Cost: 2 F."""
+
+    def along(targets: PyTree) -> Tensor:
+        def loss(params: Params) -> Tensor:
+            return problem.inner(params, learner.buffers, targets, batch)[0].mean()
+
+        return torch.func.jvp(loss, (learner.params,), (u,))[1]
+
+    return along
+
+
+def displaced(
+    problem: Problem, learner: Learner, lesson: PyTree, batch: PyTree, key: Key, u: Params, radius: float
+) -> PyTree:
+    """The derivative in the lesson of D_u mean inner, D_u by a central difference of width `radius`. Cost: 2 F."""
+    leaves, structure = tree.flatten(learner.params)
+
+    def gradient(*at: Tensor) -> tuple[Tensor, ...]:
+        def loss(lesson: PyTree) -> tuple[Tensor, tuple[()]]:
+            taught = problem.labels.teach(lesson, key)
+            return problem.inner(tree.unflatten(list(at), structure), learner.buffers, taught, batch)[0].mean(), ()
+
+        return tuple(tree.leaves(gradients.value_and_grad(loss, lesson)[2]))
+
+    found = inner.difference(radius)(gradient, leaves, tree.leaves(u))
+    return tree.unflatten(list(found), tree.flatten(lesson)[1])
+
+
+def course(
+    problem: Problem,
+    lessons: Sequence[PyTree],
+    learner: Learner,
+    batches: Sequence[PyTree],
+    key: Key,
+    meter: Tensor | None = None,
+    **how: Any,
+) -> tuple[Learner, Tensor]:
+    """All steps, as one function that is differentiable in the lessons and in the learner.
+
+    Args:
+        problem: what the learner minimises, and how.
+        lessons: one a step.
+        learner: before the first step.
+        batches: one a step.
+        key: draws the labels.
+        meter: a scalar zero whose cotangent will be Σ |u||g|; see `_Metered`. Not for forward mode.
+        **how: the way back, as `metapl.unroll.unroll` takes it.
+
+    Returns:
+        The learner after the last step, and its mean loss before each step, averaged over the steps.
+    """
+    meters = () if meter is None else ([meter] * len(lessons),)
+    given = list(zip(lessons, batches, label_keys(key, len(lessons)), *meters, strict=True))
+
+    def step(carry: tuple[Learner, Tensor], given: tuple[Any, ...]) -> tuple[Learner, Tensor]:
+        (params, buffers, opt_state), total = carry
+        lesson, batch, key, *meter = given
+
+        def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
+            losses, after = problem.inner(params, tree.detach(buffers), targets, batch)
+            return losses.mean(), (losses.detach().mean(), after)
+
+        grads, (value, after) = inner.gradient(loss, params, problem.labels.teach(lesson, key))
+        grads = _metered(grads, *meter) if meter else grads
+        updates, opt_state = problem.optimizer.update(grads, opt_state, params)
+        return Learner(tree.add(params, updates), after, opt_state), total + value / len(lessons)
+
+    start = next(iter(learner.params.values())).new_zeros(())
+    after, loss = unroll(step, (learner, start), given, **how)
+    return after._replace(buffers=tree.detach(after.buffers)), loss  # data, whatever the way back makes of a carry
+
+
+def examined(
+    problem: Problem,
+    lessons: Sequence[PyTree],
+    learner: Learner,
+    batches: Sequence[PyTree],
+    exam: PyTree,
+    key: Key,
+    **how: Any,
+) -> Feedback:
+    """All steps and the exam after them, differentiated in the lessons in the way that `unroll` is told."""
+
+    def outer(told: tuple[list[PyTree], Tensor]) -> tuple[Tensor, PyTree]:
+        lessons, meter = told
+        after, loss = course(problem, lessons, learner, batches, key, meter, **how)
+        return problem.outer(after.params, after.buffers, exam), (after, loss)
+
+    meter = next(iter(learner.params.values())).new_zeros(())
+    value, (after, loss), (cotangents, scale) = gradients.value_and_grad(outer, (list(lessons), meter))
+    return Feedback(tuple(cotangents), after, value, loss, scale, {})
+
+
+def taught(
+    problem: Problem, lessons: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree], exam: PyTree, key: Key
+) -> Feedback:
+    """All steps, the exam and the scale, for estimators that need no derivative for their feedback; it is left zero.
+
+    The u of the scale is that of constant inner gradients (exact for one step). Cost: K (1 F + 1 B), 1 F + 1 B (exam).
+    """
+    with inner.differentiated_by(inner.dropped):
+        return examined(problem, lessons, learner, batches, exam, key, method="reverse")
+
+
+def _metered(grads: Params, meter: Tensor) -> Params:
+    leaves, structure = tree.flatten(grads)
+    return tree.unflatten(list(_Metered.apply(meter, *leaves)), structure)
+
+
+class _Metered(torch.autograd.Function):
+    """The identity on a gradient g. A scalar that goes along unused gets the cotangent |u||g|, with u that of g.
+
+    One scalar for all steps adds them up, so the scale needs no memory, where the u of K steps would.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(meter: Tensor, *grads: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004 - it only takes a cotangent
+        return tuple(grad.clone() for grad in grads)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG004
+        ctx.save_for_backward(tree.norm(list(inputs[1:])))
+
+    @staticmethod
+    def backward(ctx: Any, *u: Tensor) -> tuple[Any, ...]:
+        (length,) = ctx.saved_tensors
+        return (tree.norm(list(u)) * length, *u)

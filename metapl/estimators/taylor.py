@@ -1,0 +1,63 @@
+"""The score function with a difference of exam losses as its credit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metapl import gradients, tree
+from metapl.estimators import student
+from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
+
+
+def taylor(*, sign: str = "paper") -> Estimator:
+    """REINFORCE with the change of the exam loss in place of the paper's product of gradients.
+
+    With ŷ drawn from the lessons, θ and θ′ the parameters before and after all steps,
+
+        h = outer(θ) − outer(θ′),    feedback = −h ∇_lesson Σ_i log p(ŷ_i | lesson_i).
+
+    Its expectation over labels is the gradient of the expected exam loss, for any optimiser and any number of steps;
+    `exact` is that of the exam loss at the expected parameters. The two agree to first order in the learning rate. The
+    variance is that of one scalar for a whole batch, and what momentum carries over from earlier steps adds to it.
+
+    Args:
+        sign: "paper", or "released" for new minus old as in the released code and in most ports: the exact opposite,
+            kept so that its effect can be shown.
+
+    Cost: 2 F + 1 B for the exam, the backward pass only for the scale.
+
+    Raises:
+        ValueError: an unknown sign, or labels without a log-probability.
+    """
+    if sign not in ("paper", "released"):
+        raise ValueError(f"taylor(sign={sign!r}) must be 'paper' or 'released'")
+    direction = 1.0 if sign == "paper" else -1.0
+
+    def estimate(
+        problem: Problem,
+        lessons: Sequence[PyTree],
+        learner: Learner,
+        batches: Sequence[PyTree],
+        exam: PyTree,
+        memory: PyTree,
+        key: Key,
+    ) -> tuple[Feedback, PyTree]:
+        log_prob = student.drawn("taylor()", problem)
+        told = student.taught(problem, lessons, learner, batches, exam, key)
+        with torch.no_grad():  # the same buffers as for the new loss: only the parameters may differ
+            before = problem.outer(learner.params, told.learner.buffers, exam)
+        h = before - told.outer
+        drawn = student.targets(problem, lessons, key)
+
+        def chance(lessons: list[PyTree]) -> tuple[Tensor, tuple[()]]:
+            return sum(log_prob(one, label).sum() for one, label in zip(lessons, drawn, strict=True)), ()
+
+        _, _, score = gradients.value_and_grad(chance, list(lessons))
+        feedback = tuple(tree.scale(-direction * h, one) for one in score)
+        return told._replace(lessons=feedback, info={"slope": -h}), memory
+
+    claim: Claim = "approximate" if sign == "paper" else "wrong"
+    return Estimator(lambda: (), estimate, claim, ("sampled", "argmax"), "2 F + 1 B (exam)")
