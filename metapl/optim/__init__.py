@@ -1,9 +1,9 @@
 """Optimisers as pure, differentiable functions of gradients, state and parameters.
 
 Each constructor returns an `Optimizer(init, update)`; `update(grads, state, params)` returns what to *add* to the
-parameters, and the next state. The numbers are those of the optimiser of the same name in `torch.optim`. A learning
-rate may be a number, a tensor or a schedule (a function of the step count); other hyperparameters may be numbers or
-tensors, and gradients flow to all of them.
+parameters, and the next state. The numbers are those of the optimiser of the same name in `torch.optim`, or of the
+paper where torch has none. A learning rate may be a number, a tensor or a schedule (a function of the step count);
+other hyperparameters may be numbers or tensors, and gradients flow to all of them.
 
 Examples:
     >>> import torch
@@ -17,24 +17,60 @@ Examples:
 
 from collections.abc import Callable
 
+from metapl.optim.adadelta import adadelta
+from metapl.optim.adagrad import adagrad
 from metapl.optim.adam import adam, adamw
+from metapl.optim.adamax import adamax
+from metapl.optim.bridge import from_torch, to_torch
 from metapl.optim.chain import chain
 from metapl.optim.clip import clip_by_global_norm, clip_by_value
+from metapl.optim.groups import groups
+from metapl.optim.lamb import lamb
+from metapl.optim.lars import lars
+from metapl.optim.lion import lion
+from metapl.optim.nadam import nadam
+from metapl.optim.radam import radam
+from metapl.optim.rmsprop import rmsprop
 from metapl.optim.schedule import Schedule, constant, cosine
 from metapl.optim.sgd import sgd
 from metapl.types import Optimizer
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "adadelta": adadelta,
+    "adamax": adamax,
+    "nadam": nadam,
+    "radam": radam,
+    "lamb": lamb,
+    "lars": lars,
+    "lion": lion,
+}
 
 __all__ = [
     "OPTIMIZERS",
     "Schedule",
+    "adadelta",
+    "adagrad",
     "adam",
+    "adamax",
     "adamw",
     "chain",
     "clip_by_global_norm",
     "clip_by_value",
     "constant",
     "cosine",
+    "from_torch",
+    "groups",
+    "lamb",
+    "lars",
+    "lion",
+    "nadam",
+    "radam",
+    "rmsprop",
     "sgd",
+    "to_torch",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl import tree
-from metapl.optim import schedule
+from metapl.optim import parts, schedule
 from metapl.types import Optimizer, Params, PyTree, Rule
 
 
@@ -64,9 +64,9 @@ def sgd(
             return -rate * direction, buffer
 
         if not with_momentum:
-            (updates,) = tree.map_unzip(one, 1, grads, params)
+            (updates,) = parts.each(one, 1, grads, params)
             return updates, SgdState(state.step + 1, ())
-        updates, buffers = tree.map_unzip(one, 2, grads, params, state.momentum)
+        updates, buffers = parts.each(one, 2, grads, params, state.momentum)
         return updates, SgdState(state.step + 1, buffers)
 
     options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}

@@ -1,0 +1,66 @@
+"""What the update rules are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metapl import tree
+from metapl.types import Params, PyTree
+
+
+def counter(params: Params) -> Tensor:
+    """No updates taken yet: an int64 scalar beside the parameters."""
+    return torch.zeros((), dtype=torch.int64, device=next(iter(params.values())).device)
+
+
+def at_work(value: float | Tensor) -> bool:
+    """Whether a term counts. The number zero switches it off; a tensor never does, since gradients flow to it."""
+    return isinstance(value, Tensor) or value != 0.0
+
+
+def wide(value: float | Tensor, like: Tensor) -> Tensor:
+    """A hyperparameter as a float64 scalar on the device of `like`."""
+    if isinstance(value, Tensor):
+        return value.to(like.device, torch.float64)
+    return torch.tensor(value, dtype=torch.float64, device=like.device)
+
+
+def bias_correction(beta: float | Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 − beta^step, by way of float64, since 1 − 0.999 in float32 has lost four digits."""
+    base = beta.to(torch.float64) if isinstance(beta, Tensor) else beta
+    return (1.0 - base ** step.to(torch.float64)).to(dtype)
+
+
+def descent(grad: Tensor, param: Tensor, weight_decay: float | Tensor, *, maximize: bool) -> Tensor:
+    """±grad + weight_decay · param: what a rule with a penalty, or without one, descends along."""
+    grad = -grad if maximize else grad
+    return grad + weight_decay * param if at_work(weight_decay) else grad
+
+
+def average(before: Tensor, now: Tensor, beta: float | Tensor) -> Tensor:
+    """beta · before + (1 − beta) · now."""
+    return beta * before + (1.0 - beta) * now
+
+
+def trust(top: Tensor, bottom: Tensor) -> Tensor:
+    """top / bottom for two norms, and 1 where either is zero: a layer that is all zeros must be able to leave."""
+    both = (top > 0) & (bottom > 0)
+    # The division is kept away from 0 / 0, whose gradient would be NaN although it is not selected.
+    return torch.where(both, top / torch.where(both, bottom, torch.ones_like(bottom)), torch.ones_like(top))
+
+
+def each(
+    one: Callable[..., tuple[Tensor, ...]], count: int, grads: Params, params: Params, *moments: PyTree
+) -> tuple[Params, ...]:
+    """`one(grad, param, *moments)` for every parameter, matched by name: `count` dicts of what it returns.
+
+    In the parameter's dtype: a float64 learning rate does not promote a float32 matrix, but it does a scalar.
+    """
+
+    def typed(grad: Tensor, param: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return tuple(value.to(param.dtype) for value in one(grad, param, *rest))
+
+    return tree.map_unzip(typed, count, grads, params, *moments)
