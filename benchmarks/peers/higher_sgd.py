@@ -1,0 +1,33 @@
+"""SGD with Nesterov momentum by `higher` is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from common import PHI, difference, higher_exam, metapl_exam, row, show, slope, torch_exam
+
+from metapl import optim
+
+SETTING = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
+
+
+def sgd(params: Any) -> torch.optim.Optimizer:
+    """The optimiser that `higher` is asked to make differentiable."""
+    return torch.optim.SGD(params, **SETTING)
+
+
+def measure() -> dict[str, Any]:
+    """The meta-gradient through three steps."""
+    return row(
+        "higher",
+        "SGD with Nesterov momentum",
+        "meta-gradient",
+        found=slope(lambda phi: higher_exam(sgd, phi)),
+        expected=difference(lambda phi: torch_exam(sgd, phi), PHI),
+        metapl=slope(lambda phi: metapl_exam(optim.sgd(**SETTING), phi)),
+    )
+
+
+if __name__ == "__main__":
+    show(measure())
