@@ -33,9 +33,9 @@ def grads(
 
     from metapl import checkpoint  # noqa: PLC0415 - imports torch
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
-    from metapl.estimators import ESTIMATORS  # noqa: PLC0415 - imports torch
+    from metapl.estimators import AVAILABLE  # noqa: PLC0415 - imports torch
 
-    rows = [_row(name, constructor) for name, constructor in ESTIMATORS.items()]
+    rows = [_row(name, constructor) for name, constructor in AVAILABLE.items()]
     printed = Table(Column("--grad", no_wrap=True), "claim", "labels", "cost beyond the student's step")
     for row in rows:
         printed.add_row(*(row[key] for key in ("signature", "claim", "labels", "cost")))

@@ -27,10 +27,11 @@ class Result(NamedTuple):
     test: Rows
 
 
-def _player(setting: Setting, model: Model, lr: float, wait: int = 0) -> Player:
+def _player(setting: Setting, model: Model, lr: float, wait: int = 0, pace: int = 1) -> Player:
+    """A network and its optimiser, which takes `pace` steps for each one of the configuration."""
     config = setting.config
     device = setting.data.x.device
-    schedule = optim.cosine(lr, config.steps, config.warmup, wait)
+    schedule = optim.cosine(lr, config.steps * pace, config.warmup * pace, wait * pace)
 
     def init(key: Key) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         params, buffers = model.init(key)
@@ -43,7 +44,7 @@ def _method(name: str, setting: Setting, networks: dict[str, Network]) -> Method
     config, numbers, augment = setting.config, recipe(setting.config), setting.data.augment
     if name == "mpl":
         teacher = _player(setting, setting.teacher, config.teacher_lr)
-        student = _player(setting, setting.student, config.lr, config.student_wait)
+        student = _player(setting, setting.student, config.lr, config.student_wait, config.unroll)
         return meta_pseudo_labels(teacher, student, setting.estimator, LABELS[setting.labels], augment, numbers)
     player = _player(setting, setting.student, config.lr)
     if name == "pseudo-labels":
@@ -65,9 +66,9 @@ def run(setting: Setting, report: Callable[[train.Progress], None], every: int =
     """Train what the configuration asks for, and evaluate every network at the end, on the final weights."""
     networks: dict[str, Network] = {}
     keys = setting.keys._asdict()
-    batches = _batches(setting)
     for name in _phases(setting.config):
         method = _method(name, setting, networks)
+        batches = _batches(setting, setting.config.unroll if name == "mpl" else 1)
         phase = train.Phase(name, method, batches, setting.config.steps, keys[name.replace("-", "_")])
         found = method.networks(train.fit(phase, report, every))
         # A baseline is judged, as the student is, by the moving average of its weights.
@@ -77,12 +78,13 @@ def run(setting: Setting, report: Callable[[train.Progress], None], every: int =
     return Result(networks, evaluate(setting, networks, "validation"), evaluate(setting, networks, "test"))
 
 
-def _batches(setting: Setting) -> Callable[[int], loader.Batch]:
+def _batches(setting: Setting, unroll: int = 1) -> Callable[[int], loader.Batch]:
     data, parts, config = setting.data, setting.split, setting.config
     labelled = parts.labelled.to(data.x.device)
     unlabelled = parts.unlabelled.to(data.x.device)
     sizes = (config.labelled_batch, config.batch)
-    return loader.batches((data.x[labelled], data.y[labelled]), data.x[unlabelled], sizes, setting.keys.batches)
+    seen = (data.x[labelled], data.y[labelled])
+    return loader.batches(seen, data.x[unlabelled], sizes, setting.keys.batches, unroll)
 
 
 def _finetune(setting: Setting, start: Network, report: Callable[[train.Progress], None], every: int) -> Network:

@@ -48,6 +48,8 @@ class Recipe(NamedTuple):
 
     feedback_weight: float = 1.0
     """Factor of the feedback in the teacher's gradient."""
+    unroll: int = 1
+    """K, the student's steps for each of the teacher's."""
     cosine: bool = True
     """Divide the feedback by |u||g|, which makes the paper's scalar h a cosine. False leaves it raw."""
     uda_weight: float = 1.0
@@ -132,22 +134,35 @@ def forward(
     return dict(zip(x, parts, strict=True)), buffers
 
 
-def meta_pseudo_labels(
-    teacher: Player, student: Player, estimator: Estimator, labels: Labels, augment: Augment, recipe: Recipe
-) -> Method:
-    """Meta Pseudo Labels with any estimator of the feedback.
+class Assignment(NamedTuple):
+    """What an estimator is called with, but for its memory; see `metapl.types.Estimator`."""
 
-    Args:
-        teacher: makes the labels; learns from labelled data, from UDA and from the feedback.
-        student: learns from the teacher's labels of the strong view. The feedback sees its real optimiser.
-        estimator: how the feedback is computed, such as `estimators.exact()`.
-        labels: soft, sampled or argmax, of the kinds that the estimator takes.
-        augment: the weak and the strong view.
-        recipe: the numbers.
+    problem: Problem
+    lessons: list[Tensor]
+    learner: Learner
+    batches: list[PyTree]
+    exam: PyTree
+    key: Key
 
-    Returns:
-        A method with the networks "teacher", "student" and "ema" (of the student).
-    """
+
+class Lecture(NamedTuple):
+    """The teacher's forward pass of a step, and what comes of it for the student."""
+
+    logits: dict[str, Tensor]
+    """Of the teacher, by view."""
+    buffers: Buffers
+    """The teacher's after the pass."""
+    pull: Callable[[dict[str, Tensor]], Params]
+    """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
+    assignment: Assignment
+    labelled: Tensor
+    """The classes of the labelled examples."""
+
+
+def lectures(
+    teacher: Player, student: Player, labels: Labels, augment: Augment, recipe: Recipe
+) -> Callable[[State, Batch, Key], Lecture]:
+    """The first half of a step as a function of the state, the batch and the key; see `meta_pseudo_labels`."""
 
     def inner(params: Params, buffers: Buffers, targets: Tensor, batch: tuple[Tensor, Key]) -> tuple[Tensor, Buffers]:
         x, key = batch
@@ -162,6 +177,40 @@ def meta_pseudo_labels(
     problem = Problem(inner, outer, student.optimizer, labels)
     seen = ("labelled", "weak", "strong") if recipe.uda_weight else ("labelled", "strong")
 
+    def lecture(state: State, batch: Batch, key: Key) -> Lecture:
+        view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
+        x = views(seen, augment, batch, view_key)
+        logits, buffers, pull = gradients.pullback(
+            lambda params: forward(teacher.model, params, state.teacher.buffers, x, teacher_key), state.teacher.params
+        )
+        keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
+        batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
+        exam = (x["labelled"], batch.y_labelled, exam_key)
+        lessons = list(logits["strong"].chunk(recipe.unroll))
+        assignment = Assignment(problem, lessons, state.student, batches, exam, label_key)
+        return Lecture(logits, buffers, pull, assignment, batch.y_labelled)
+
+    return lecture
+
+
+def meta_pseudo_labels(
+    teacher: Player, student: Player, estimator: Estimator, labels: Labels, augment: Augment, recipe: Recipe
+) -> Method:
+    """Meta Pseudo Labels with any estimator of the feedback.
+
+    Args:
+        teacher: makes the labels; learns from labelled data, from UDA and from the feedback.
+        student: learns from the teacher's labels of the strong view. The feedback sees its real optimiser.
+        estimator: how the feedback is computed, such as `estimators.exact()`.
+        labels: soft, sampled or argmax, of the kinds that the estimator takes.
+        augment: the weak and the strong view.
+        recipe: the numbers. With `unroll` K the unlabelled batch is K batches of the student, one after another.
+
+    Returns:
+        A method with the networks "teacher", "student" and "ema" (of the student).
+    """
+    lecture = lectures(teacher, student, labels, augment, recipe)
+
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)
         pupil = new_learner(student, student_key)
@@ -170,25 +219,20 @@ def meta_pseudo_labels(
         return State(new_learner(teacher, teacher_key), pupil, ema, estimator.init(), step)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
-        view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
-        x = views(seen, augment, batch, view_key)
-        logits, buffers, pull = gradients.pullback(
-            lambda params: forward(teacher.model, params, state.teacher.buffers, x, teacher_key), state.teacher.params
-        )
-        exam = (x["labelled"], batch.y_labelled, exam_key)
-        feedback, memory = estimator.estimate(
-            problem, [logits["strong"]], state.student, [(x["strong"], student_key)], exam, state.memory, label_key
-        )
+        given = lecture(state, batch, key)
+        *assigned, label_key = given.assignment
+        feedback, memory = estimator.estimate(*assigned, state.memory, label_key)
+        cotangent = torch.cat(list(feedback.lessons))
         factor = _feedback_factor(recipe, feedback.scale)
 
         def loss(logits: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            own, parts = self_loss(recipe, logits, batch.y_labelled, state.step)
-            return own + factor * tree.dot(feedback.lessons[0], logits["strong"]), parts
+            own, parts = self_loss(recipe, logits, given.labelled, state.step)
+            return own + factor * tree.dot(cotangent, logits["strong"]), parts
 
-        _, parts, cotangents = gradients.value_and_grad(loss, logits)
-        taught = apply_gradient(teacher.optimizer, state.teacher, pull(cotangents), buffers)
+        _, parts, cotangents = gradients.value_and_grad(loss, given.logits)
+        taught = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
         ema = average(state.ema, feedback.learner, state.step, recipe.ema)
-        told = {"feedback": factor * tree.norm(feedback.lessons[0])}
+        told = {"feedback": factor * tree.norm(cotangent)}
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, **told}
         return State(taught, feedback.learner, ema, memory, state.step + 1), metrics
 

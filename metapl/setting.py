@@ -12,7 +12,7 @@ from metapl.config import TrainConfig
 from metapl.data.sources import SOURCES, Dataset
 from metapl.data.split import Split, split
 from metapl.errors import InputError, unknown
-from metapl.estimators import ESTIMATORS
+from metapl.estimators import AVAILABLE
 from metapl.labels import LABELS
 from metapl.models import MODELS
 from metapl.mpl import Recipe
@@ -95,7 +95,9 @@ def prepare(config: TrainConfig, existing: Split | None = None) -> Setting:
     data = data._replace(**{name: getattr(data, name).to(device) for name in ("x", "y", "x_test", "y_test")})
     student = _model(config.model, data)
     teacher = _model(config.teacher_model or config.model, data)
-    estimator = spec.build(config.grad, ESTIMATORS, "estimator")
+    estimator = spec.build(config.grad, AVAILABLE, "estimator")
+    if config.unroll > 1 and not estimator.several:
+        raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
     optimizer(config, 1.0)
     return Setting(config, data, parts, student, teacher, estimator, _labels(config, estimator), keys)
 

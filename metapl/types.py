@@ -120,4 +120,6 @@ class Estimator(NamedTuple):
     labels: tuple[str, ...]
     """The kinds of labels (keys of `metapl.labels.LABELS`) that it can use; the first is its default."""
     cost: str
-    """Cost beyond the learner's own step, in passes of the learner: F forward, B backward."""
+    """Cost beyond the learner's own step, in passes of the learner: F forward, B backward; K steps."""
+    several: bool = True
+    """Whether it takes more than one inner step."""

@@ -45,7 +45,7 @@ def stream(count: int, size: int, key: Key) -> Callable[[int], Tensor]:
 
 
 def batches(
-    labelled: tuple[Tensor, Tensor], unlabelled: Tensor, sizes: tuple[int, int], key: Key
+    labelled: tuple[Tensor, Tensor], unlabelled: Tensor, sizes: tuple[int, int], key: Key, unroll: int = 1
 ) -> Callable[[int], Batch]:
     """The batch of each step.
 
@@ -54,6 +54,7 @@ def batches(
         unlabelled: examples.
         sizes: labelled and unlabelled examples a batch.
         key: randomness.
+        unroll: unlabelled batches a step, in a row; they are the same batches in the same order for every `unroll`.
     """
     x, y = labelled
     labelled_key, unlabelled_key = rng.split(key, 2)
@@ -62,6 +63,7 @@ def batches(
 
     def at(step: int) -> Batch:
         index = labelled_indices(step).to(x.device)
-        return Batch(x[index], y[index], unlabelled[unlabelled_indices(step).to(x.device)])
+        several = torch.cat([unlabelled_indices(step * unroll + offset) for offset in range(unroll)])
+        return Batch(x[index], y[index], unlabelled[several.to(x.device)])
 
     return at

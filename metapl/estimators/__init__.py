@@ -20,6 +20,7 @@ from metapl.estimators.score import score
 from metapl.estimators.taylor import taylor
 from metapl.estimators.truncated import truncated
 from metapl.estimators.unroll import unroll
+from metapl.plugins import Registry
 from metapl.types import Estimator
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
@@ -39,7 +40,11 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "unroll": unroll,
 }
 
+AVAILABLE = Registry(ESTIMATORS, "metapl.estimators")
+"""`ESTIMATORS`, and what installed packages declare under the entry point group `metapl.estimators`."""
+
 __all__ = [
+    "AVAILABLE",
     "ESTIMATORS",
     "antithetic",
     "difference",

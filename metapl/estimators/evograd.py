@@ -71,7 +71,7 @@ def evograd(*, children: int = 8, sigma: float = 0.01, temperature: float = 0.05
         return Feedback((cotangent,), step.learner, outer, step.loss, scale, {}), memory
 
     cost = "1 F a child, 2 F + 1 B (exam)"
-    return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost)
+    return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost, several=False)
 
 
 def _noise(params: Params, key: Key, count: int) -> list[Params]:

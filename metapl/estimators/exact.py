@@ -63,7 +63,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay") -> Estimator:
 
     claim = "exact" if fraction == 1.0 else "unbiased"
     cost = "1 F + 1 B (exam), 1 jvp = 2 F; K > 1: 3 F + 3 B a step"
-    return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost)
+    return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost, several=fraction == 1.0)
 
 
 def _one(

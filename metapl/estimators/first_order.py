@@ -82,4 +82,4 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator
     def init() -> Baseline:
         return Baseline(torch.zeros(()))
 
-    return Estimator(init, estimate, claim, ("sampled", "argmax"), "1 F + 1 B (exam)")
+    return Estimator(init, estimate, claim, ("sampled", "argmax"), "1 F + 1 B (exam)", several=False)
