@@ -13,6 +13,7 @@ from metapl.estimators.exact import exact
 from metapl.estimators.first_order import first_order
 from metapl.estimators.forward import forward
 from metapl.estimators.gumbel import gumbel
+from metapl.estimators.higher import higher
 from metapl.estimators.implicit import implicit
 from metapl.estimators.none import none
 from metapl.estimators.sama import sama
@@ -31,6 +32,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "first-order": first_order,
     "forward": forward,
     "gumbel": gumbel,
+    "higher": higher,
     "implicit": implicit,
     "none": none,
     "sama": sama,
@@ -54,6 +56,7 @@ __all__ = [
     "first_order",
     "forward",
     "gumbel",
+    "higher",
     "implicit",
     "none",
     "sama",

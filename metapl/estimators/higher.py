@@ -1,0 +1,130 @@
+"""The exact meta-gradient with the learner's steps taken by the library `higher`: a second opinion."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metapl import tree
+from metapl.errors import InputError
+from metapl.estimators import student
+from metapl.optim import OPTIMIZERS, schedule, to_torch
+from metapl.types import Estimator, Feedback, Key, Learner, Optimizer, Params, Problem, PyTree, Rule
+
+RIGHT = ("sgd", "adagrad", "adadelta", "adamax", "rmsprop")
+"""The rules that `higher` 0.2.1 steps as torch does, and differentiates rightly."""
+
+WRONG = {"maximize": "ignores it", "centered": "gives NaN where a gradient is exactly zero"}
+"""Switches of these rules, and what `higher` does with them; docs/results/peers.md has a script for each."""
+
+
+def higher() -> Estimator:
+    """The same steps taken by `higher` 0.2.1 (Grefenstette et al., 2019), recorded and differentiated backwards.
+
+    It exists to be compared with: an implementation by other people. Optimisers that `higher` gets wrong or does not
+    have are refused. Clipping goes through its gradient callback, a schedule through its override.
+
+    Cost for K steps: a double backward a step (about 2 F + 2 B), and K graphs of memory, as `unroll`.
+
+    Raises:
+        InputError: an optimiser that `higher` has not, or has wrong. Not usable inside a `torch.func` transform.
+    """
+
+    def estimate(
+        problem: Problem,
+        lessons: Sequence[PyTree],
+        learner: Learner,
+        batches: Sequence[PyTree],
+        exam: PyTree,
+        memory: PyTree,
+        key: Key,
+    ) -> tuple[Feedback, PyTree]:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own about RMSprop, and of Python about its syntax
+            given = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
+            told = _steps(problem, given, learner, batches, key)
+            outer = problem.outer(told.learner.params, told.learner.buffers, exam)
+            leaves, structure = tree.flatten((given, told.grads))
+            cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
+        feedback, u = tree.unflatten(list(cotangents), structure)
+        lengths = [tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, told.grads, strict=True)]
+        scale, loss = torch.stack(lengths).sum(), torch.stack(told.losses).mean()
+        return Feedback(tuple(feedback), tree.detach(told.learner), outer.detach(), loss, scale, {}), memory
+
+    cost = "1 F + 1 B (exam), 2 F + 2 B a step"
+    return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), cost)
+
+
+class _Taken(NamedTuple):
+    """The learner after its steps, in the graph, with g and the loss of each."""
+
+    learner: Learner
+    grads: list[Params]
+    losses: list[Tensor]
+
+
+def _steps(
+    problem: Problem, lessons: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree], key: Key
+) -> _Taken:
+    links, rule, state = _understood(problem.optimizer, learner)
+    params: Params = {name: nn.Parameter(value.detach().clone()) for name, value in learner.params.items()}
+    stepper = _stepper(rule, params, state)
+    buffers, opt_state = learner.buffers, learner.opt_state
+    grads: list[Params] = []
+    losses: list[Tensor] = []
+    keys = student.label_keys(key, len(lessons))
+    for index, (lesson, batch, one) in enumerate(zip(lessons, batches, keys, strict=True)):
+        values, buffers = problem.inner(params, buffers, problem.labels.teach(lesson, one), batch)
+
+        def callback(found: Sequence[Tensor | None], at: Params = params) -> list[Tensor]:
+            # A parameter without a part in the loss has the gradient zero, and still moves by its momentum.
+            filled = [torch.zeros_like(p) if g is None else g for g, p in zip(found, at.values(), strict=True)]
+            grads.append(dict(zip(at, filled, strict=True)))
+            clipped = grads[-1]
+            for link in links:
+                clipped, _ = link.update(clipped, (), at)
+            return list(clipped.values())
+
+        rate = schedule.at(rule.options["lr"], state.step + index)
+        after = stepper.step(values.mean(), list(params.values()), {"lr": [rate]}, callback)
+        _, opt_state = problem.optimizer.update(tree.detach(grads[-1]), opt_state, tree.detach(params))
+        params = dict(zip(params, after, strict=True))
+        losses.append(values.detach().mean())
+    return _Taken(Learner(params, buffers, opt_state), grads, losses)
+
+
+def _understood(optimizer: Optimizer, learner: Learner) -> tuple[list[Optimizer], Rule, Any]:
+    """Clipping links, the rule that steps, and its state; an `InputError` for what `higher` cannot be trusted with."""
+    links, state = [optimizer], (learner.opt_state,)
+    if optimizer.rule and optimizer.rule.name == "chain":
+        links, state = list(optimizer.rule.options["links"]), learner.opt_state
+    *clips, last = links
+    name = last.rule.name if last.rule else "an optimiser without a `rule`"
+    if last.rule is None or name not in RIGHT:
+        raise InputError(f"higher() has no {name}, or has it wrong: choose from {', '.join(RIGHT)}")
+    for link in clips:
+        if link.rule is None or not link.rule.name.startswith("clip_"):
+            raise InputError("higher() takes clipping links before an optimiser, and no others")
+    for switch, what in WRONG.items():
+        if last.rule.options.get(switch):
+            raise InputError(f"higher() {what}: {name} with {switch} is refused, use unroll()")
+    return clips, last.rule, state[-1]
+
+
+def _stepper(rule: Rule, params: Params, state: Any) -> Any:
+    """The differentiable optimiser of `higher`, from torch's with our hyperparameters and state."""
+    import higher as library  # noqa: PLC0415 - a fifth of a second, for whoever does not use it
+
+    named = {name: value for name, value in params.items() if isinstance(value, nn.Parameter)}
+    constructor: Callable[..., Optimizer] = OPTIMIZERS[rule.name]
+    theirs = to_torch(constructor(**rule.options), named, state)
+    for held in theirs.state.values():
+        if "step" in held:
+            held["step"] = int(held["step"])  # torch's float32 count would cost nine digits in a bias correction
+    # `override` is how it takes tensors, so that nothing of ours is cut from its graph.
+    tensors = {key: [value] for key, value in rule.options.items() if isinstance(value, Tensor)}
+    return library.optim.get_diff_optim(theirs, list(named.values()), override=tensors)
