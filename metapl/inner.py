@@ -22,7 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -112,8 +113,12 @@ def _taken(fn: Fn, params: Params, rest: Sequence[PyTree]) -> tuple[Params, PyTr
     return tree.unflatten(list(found), structure), tree.detach(aux)
 
 
-class _Call(NamedTuple):
-    """What `_Differentiated` needs beside tensors; `aux` takes the structure of aux out of it."""
+@dataclass(frozen=True)
+class _Call:
+    """What `_Differentiated` needs beside tensors; `aux` takes the structure of aux out of it.
+
+    Not a tuple: torch.vmap would take it apart as a tree, and fill the list of a copy.
+    """
 
     fn: Fn
     structure: Any

@@ -22,7 +22,7 @@ from torch import Tensor
 from metapl import gradients, losses, rng, tree
 from metapl.data.augment import Augment
 from metapl.data.loader import Batch
-from metapl.types import Buffers, Estimator, Key, Labels, Learner, Model, Optimizer, Params, Problem, PyTree
+from metapl.types import Assignment, Buffers, Estimator, Key, Labels, Learner, Model, Optimizer, Params, Problem, PyTree
 
 
 class Network(NamedTuple):
@@ -132,17 +132,6 @@ def forward(
     logits, buffers = model.apply(params, buffers, torch.cat(list(x.values())), train=True, key=key)
     parts = logits.split([len(view) for view in x.values()])
     return dict(zip(x, parts, strict=True)), buffers
-
-
-class Assignment(NamedTuple):
-    """What an estimator is called with, but for its memory; see `metapl.types.Estimator`."""
-
-    problem: Problem
-    lessons: list[Tensor]
-    learner: Learner
-    batches: list[PyTree]
-    exam: PyTree
-    key: Key
 
 
 class Lecture(NamedTuple):

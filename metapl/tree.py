@@ -59,7 +59,7 @@ def scale(factor: float | Tensor, tree: PyTree) -> PyTree:
 def dot(a: PyTree, b: PyTree) -> Tensor:
     """The inner product ⟨a, b⟩ over all leaves, a scalar. Dicts are matched by name, whatever their order."""
     products = leaves(map(lambda x, y: (x * y).sum(), a, b))
-    return torch.stack(products).sum()
+    return torch.stack(products).sum() if products else torch.zeros(())
 
 
 def norm(tree: PyTree) -> Tensor:

@@ -91,6 +91,21 @@ class Problem(NamedTuple):
     labels: Labels
 
 
+class Assignment(NamedTuple):
+    """What an estimator is called with, but for its memory."""
+
+    problem: Problem
+    lessons: Sequence[PyTree]
+    """One for each inner step."""
+    learner: Learner
+    """Before the first step."""
+    batches: Sequence[PyTree]
+    """One for each inner step."""
+    exam: PyTree
+    key: Key
+    """Draws the labels, and whatever else the estimator draws."""
+
+
 class Feedback(NamedTuple):
     """What an estimator returns."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metapl import gradients, tree
+from metapl import gradients, rng, tree
 from metapl.estimators import student
 from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
@@ -19,7 +20,7 @@ class Baseline(NamedTuple):
     mean: Tensor
 
 
-def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator:
+def first_order(*, baseline: float = 0.99, reduction: str = "mean", draws: int = 1) -> Estimator:
     """The estimator of Meta Pseudo Labels (Pham et al., CVPR 2021, equation 12): REINFORCE on sampled labels.
 
     With ŷ drawn from the lesson, g the learner's gradient on ŷ, v the exam's gradient after the step and
@@ -39,18 +40,22 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator
             because the paper takes the cosine first; times the scale, which depends on the draw, it leaves raw
             feedback with a small bias.
         reduction: "mean" over the batch as in the paper, which is 1 / batch of the true size, or "sum".
+        draws: of the labels, each with a step and an exam of its own, whose feedback is averaged: the variance falls
+            with their number. The learner keeps the step of the first.
 
     With argmax labels in place of sampled ones it is what most ports compute, and biased towards whatever the teacher
     already believes. Soft labels are refused: Σ_c sg[p_c] log p_c has a gradient of exactly zero in the logits,
     which is the released code's feedback.
 
-    Cost: 1 F + 1 B for the exam beyond the learner's own step.
+    Cost: 1 F + 1 B for the exam beyond the learner's own step, and 2 F + 2 B for every further draw.
 
     Raises:
-        ValueError: an unknown reduction, a baseline outside [0, 1), or labels without a log-probability.
+        ValueError: an unknown reduction, a baseline outside [0, 1), no draws, or labels without a log-probability.
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f"first_order(reduction={reduction!r}) must be 'sum' or 'mean'")
+    if draws < 1:
+        raise ValueError(f"first_order(draws={draws}) must be at least 1")
     if not 0.0 <= baseline < 1.0:
         raise ValueError(f"first_order(baseline={baseline}) must lie in [0, 1)")
 
@@ -65,17 +70,22 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator
     ) -> tuple[Feedback, Baseline]:
         lesson, batch = student.single("first_order()", lessons, batches)
         log_prob = student.drawn("first_order()", problem)
-        targets, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
-        h = -tree.dot(u, step.grads)
-        credit = h
-        if baseline:
-            cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)
-            credit = h - memory.mean * scale
-            memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
         reduce = torch.sum if reduction == "sum" else torch.mean
-        _, _, score = gradients.value_and_grad(lambda lesson: (reduce(log_prob(lesson, targets)), ()), lesson)
-        feedback = Feedback((tree.scale(-credit, score),), step.learner, outer, step.loss, scale, {"slope": -h})
-        return feedback, memory
+        taken: list[Feedback] = []
+        for index in range(draws):
+            one = key if index == 0 else rng.fold_in(student.own_key(key), index)
+            targets, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, one)
+            h = -tree.dot(u, step.grads)
+            credit = h
+            if baseline:
+                cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)
+                credit = h - memory.mean * scale
+                memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
+            _, _, score = gradients.value_and_grad(_likelihood(log_prob, reduce, targets), lesson)
+            cotangent = tree.scale(-credit / draws, score)
+            taken.append(Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": -h}))
+        mean = functools.reduce(tree.add, (feedback.lessons[0] for feedback in taken))
+        return taken[0]._replace(lessons=(mean,)), memory
 
     claim: Claim = "unbiased" if reduction == "sum" and not baseline else "approximate"
 
@@ -83,3 +93,10 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean") -> Estimator
         return Baseline(torch.zeros(()))
 
     return Estimator(init, estimate, claim, ("sampled", "argmax"), "1 F + 1 B (exam)", several=False)
+
+
+def _likelihood(
+    log_prob: Callable[[PyTree, PyTree], Tensor], reduce: Callable[[Tensor], Tensor], targets: PyTree
+) -> Callable[[PyTree], tuple[Tensor, tuple[()]]]:
+    """`lesson ↦` log-probability of the targets, over the batch."""
+    return lambda lesson: (reduce(log_prob(lesson, targets)), ())

@@ -1,0 +1,137 @@
+"""Bilevel problems in float64 to check estimators on, and what their feedback ought to be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metapl import functional, optim, rng, tree
+from metapl.labels import LABELS
+from metapl.losses import cross_entropy
+from metapl.types import Assignment, Learner, Optimizer, Params, Problem, PyTree
+
+CLASSES = 3
+
+
+def finite_differences(fn: Callable[[PyTree], Tensor | float], at: PyTree, width: float = 1e-3) -> PyTree:
+    """The gradient of the scalar `fn` at a tree of float64 tensors, by Richardson-extrapolated central differences.
+
+    (4 D(h) − D(2h)) / 3 with D(h) = (fn(x + h) − fn(x − h)) / 2h: an error of O(h⁴), and four calls a number.
+    """
+    leaves, structure = tree.flatten(at)
+    leaves = [leaf.detach().clone(memory_format=torch.contiguous_format) for leaf in leaves]
+    grads = [torch.zeros_like(leaf) for leaf in leaves]
+
+    def value(number: Tensor, offset: float) -> float:
+        before = number.clone()
+        number += offset
+        result = float(fn(tree.unflatten([leaf.clone() for leaf in leaves], structure)))
+        number.copy_(before)
+        return result
+
+    for leaf, grad in zip(leaves, grads, strict=True):
+        for number, slope in zip(leaf.view(-1), grad.view(-1), strict=True):
+            near = (value(number, width) - value(number, -width)) / (2.0 * width)
+            far = (value(number, 2.0 * width) - value(number, -2.0 * width)) / (4.0 * width)
+            slope.fill_((4.0 * near - far) / 3.0)
+    return tree.unflatten(grads, structure)
+
+
+def mlp() -> nn.Module:
+    """A perceptron of 43 numbers, `[batch, 4]` to `[batch, 3]`; smooth, so that differences are valid."""
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)).double()
+
+
+def convnet() -> nn.Module:
+    """A convolution with BatchNorm, `[batch, 1, 4, 4]` to `[batch, 3]`."""
+    features = (nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten())
+    return nn.Sequential(*features, nn.Linear(8, CLASSES)).double()
+
+
+RULES: dict[str, Callable[[], Optimizer]] = {
+    "momentum": lambda: optim.sgd(0.2, momentum=0.9, nesterov=True, weight_decay=0.05),
+    "adagrad": lambda: optim.adagrad(0.1, eps=1e-3),
+    "adamw": lambda: optim.adamw(0.05, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1),
+}
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (mlp, (4,)),
+    "convnet": (convnet, (1, 4, 4)),
+}
+
+
+def make(
+    build: Callable[[], nn.Module], shape: tuple[int, ...], optimizer: Optimizer, labels: str, steps: int = 1
+) -> Assignment:
+    """A learner that has taken two steps; the first input number is zero until the exam, so some gradients are too."""
+    model = functional.from_module(build)
+    draws = iter(rng.split(rng.key(11), 100))
+
+    def normal(*size: int) -> Tensor:
+        return rng.normal(next(draws), size, torch.float64)
+
+    def inner(params: Params, buffers: PyTree, targets: PyTree, x: Tensor) -> tuple[Tensor, PyTree]:
+        logits, buffers = model.apply(params, buffers, x, train=True)
+        return cross_entropy(logits, targets), buffers
+
+    def outer(params: Params, buffers: PyTree, exam: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(model.apply(params, buffers, exam[0], train=True)[0], exam[1]).mean()
+
+    def batch() -> Tensor:
+        x = normal(2, *shape)
+        x.flatten(1)[:, 0] = 0.0
+        return x
+
+    problem = Problem(inner, outer, optimizer, LABELS[labels])
+    params, buffers = model.init(rng.key(12))
+    learner = Learner(params, buffers, optimizer.init(params))
+    learner = walk(problem, [torch.softmax(normal(2, CLASSES), -1) for _ in range(2)], learner, [batch(), batch()])[0]
+    lessons, batches = [normal(2, CLASSES) for _ in range(steps)], [batch() for _ in range(steps)]
+    return Assignment(problem, lessons, learner, batches, (normal(6, *shape), torch.arange(6) % CLASSES), rng.key(13))
+
+
+def gliding(labels: str) -> Assignment:
+    """A learner that its momentum carries far whatever it is taught: where the exam's gradient is taken matters."""
+    case = make(mlp, (4,), optim.sgd(1e-3, momentum=0.9), labels)
+    state = case.learner.opt_state
+    swing = {name: 1e3 * torch.sign(p) * (1.0 + p.abs()) for name, p in case.learner.params.items()}
+    return case._replace(learner=case.learner._replace(opt_state=state._replace(momentum=swing)))
+
+
+def walk(
+    problem: Problem, targets: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree]
+) -> tuple[Learner, Tensor]:
+    """Plain steps by torch.autograd, and the mean of the losses before them."""
+    params, buffers, opt_state = learner
+    losses = []
+    for target, batch in zip(targets, batches, strict=True):
+        leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+        values, buffers = problem.inner(leaves, buffers, target, batch)
+        grads = torch.autograd.grad(values.mean(), list(leaves.values()))
+        updates, opt_state = problem.optimizer.update(dict(zip(leaves, grads, strict=True)), opt_state, params)
+        params = {name: p + updates[name] for name, p in params.items()}
+        losses.append(values.detach().mean())
+    return Learner(params, tree.detach(buffers), opt_state), torch.stack(losses).mean()
+
+
+def exam_after(case: Assignment, targets: Sequence[PyTree]) -> Tensor:
+    """The exam loss after plain steps on these targets."""
+    learner, _ = walk(case.problem, targets, case.learner, case.batches)
+    return case.problem.outer(learner.params, learner.buffers, case.exam).detach()
+
+
+def truth(case: Assignment, labels: str) -> Tensor:
+    """The gradient of the exam loss in the lessons; for drawn labels of its expectation, by enumeration."""
+    if labels == "soft":
+        return torch.cat(
+            finite_differences(lambda told: exam_after(case, [torch.softmax(one, -1) for one in told]), case.lessons)
+        )
+    (lesson,) = case.lessons
+    p = torch.softmax(lesson, -1)
+    total = torch.zeros_like(lesson)
+    for drawn in itertools.product(range(CLASSES), repeat=len(lesson)):
+        y = torch.eye(CLASSES, dtype=p.dtype)[list(drawn)]
+        total += exam_after(case, [y]) * (p * y).sum(-1).prod() * (y - p)
+    return total
