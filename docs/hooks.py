@@ -5,6 +5,7 @@ A page asks for a table by a line such as `<!-- table: flags -->`; see `TABLES` 
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
-MARKER = re.compile(r"<!-- table: ([\w-]+) -->")
+MARKER = re.compile(r"<!-- table: ([\w -]+) -->")
 
 _folders = ExitStack()
 
@@ -84,6 +85,17 @@ def estimators() -> str:
     return table(["as typed, with its defaults", "claim", "labels", "cost beyond the learner's step"], rows)
 
 
+def estimator_options() -> str:
+    """What the options of each estimator mean, from its docstring."""
+    rows = []
+    for name, constructor in ESTIMATORS.items():
+        section = inspect.cleandoc(constructor.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+        entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+        told = {option: " ".join(text.split()) for option, text in entries}
+        rows += [[f"`{option}`", f"`{name}`", told[option]] for option in spec.options(constructor)]
+    return table(["option", "of", "meaning"], rows)
+
+
 def registry(constructors: Mapping[str, Callable[..., Any]]) -> Callable[[], str]:
     """The table of one registry: what may be typed, and the first line of its documentation."""
 
@@ -100,6 +112,7 @@ def registry(constructors: Mapping[str, Callable[..., Any]]) -> Callable[[], str
 TABLES: dict[str, Callable[[], str]] = {
     "flags": flags,
     "estimators": estimators,
+    "estimator options": estimator_options,
     "models": registry(MODELS),
     "data": registry(SOURCES),
     "optimizers": registry(OPTIMIZERS),

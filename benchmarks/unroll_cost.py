@@ -1,0 +1,210 @@
+"""Memory and time of an exact gradient through K steps: metapl's ways, `higher`, and nested `torch.func`.
+
+    MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 python benchmarks/unroll_cost.py
+
+The problem is that of Meta Pseudo Labels: K soft lessons teach a student K steps of SGD with momentum, an exam follows,
+and its derivative in all lessons is wanted. Memory is the most that is alive at once beyond what was there before,
+counted tensor by tensor. Times are interleaved, and given as ratios to `higher`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from metapl import estimators, functional, labels, losses, measure, optim, rng, tree
+from metapl.estimators import student
+from metapl.types import Assignment, Learner, Problem
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import higher
+
+LR, MOMENTUM = 0.05, 0.9
+
+
+def convnet() -> nn.Module:
+    """Three convolutions with BatchNorm, 35 thousand parameters."""
+
+    def block(old: int, new: int, stride: int) -> tuple[nn.Module, ...]:
+        return nn.Conv2d(old, new, 3, stride, 1), nn.BatchNorm2d(new), nn.ReLU()
+
+    return nn.Sequential(*block(3, 16, 1), *block(16, 32, 2), *block(32, 32, 2), nn.Flatten(), nn.Linear(2048, 10))
+
+
+def assignment(steps: int, batch: int) -> Assignment:
+    """K lessons and batches of random images, and an exam."""
+    model = functional.from_module(convnet)
+
+    def inner(params, buffers, targets, x):
+        logits, buffers = model.apply(params, buffers, x, train=True)
+        return losses.cross_entropy(logits, targets), buffers
+
+    def outer(params, buffers, exam):
+        x, y = exam
+        return losses.cross_entropy(model.apply(params, buffers, x, train=True)[0], y).mean()
+
+    optimizer = optim.sgd(LR, momentum=MOMENTUM)
+    params, buffers = model.init(rng.key(0))
+    learner = Learner(params, buffers, optimizer.init(params))
+    lessons = [rng.normal(key, (batch, 10)) for key in rng.split(rng.key(1), steps)]
+    batches = [rng.normal(key, (batch, 3, 32, 32)) for key in rng.split(rng.key(2), steps)]
+    exam = rng.normal(rng.key(3), (batch, 3, 32, 32)), torch.arange(batch) % 10
+    return Assignment(Problem(inner, outer, optimizer, labels.SOFT), lessons, learner, batches, exam, rng.key(4))
+
+
+def by_unroll(given: Assignment, **how: object) -> list[Tensor]:
+    """metapl, by a method of `unroll`."""
+    problem, lessons, learner, batches, exam, key = given
+    return list(student.examined(problem, lessons, learner, batches, exam, key, **how).lessons)
+
+
+def by_exact(given: Assignment) -> list[Tensor]:
+    """metapl's default: one forward-mode pass for one step, replay for more."""
+    problem, lessons, learner, batches, exam, key = given
+    return list(estimators.exact().estimate(problem, lessons, learner, batches, exam, (), key)[0].lessons)
+
+
+def by_higher(given: Assignment) -> list[Tensor]:
+    """The same, as a user of `higher` writes it."""
+    module = convnet()
+    module.load_state_dict({**given.learner.params, **given.learner.buffers}, strict=False)
+    optimizer = torch.optim.SGD(module.parameters(), lr=LR, momentum=MOMENTUM)
+    lessons = [lesson.clone().requires_grad_() for lesson in given.lessons]
+    with higher.innerloop_ctx(module, optimizer) as (learner, stepper):
+        for lesson, x in zip(lessons, given.batches, strict=True):
+            stepper.step(F.cross_entropy(learner(x), torch.softmax(lesson, -1)))
+        x, y = given.exam
+        return list(torch.autograd.grad(F.cross_entropy(learner(x), y), lessons))
+
+
+def by_nesting(given: Assignment) -> list[Tensor]:
+    """`torch.func.grad` of a loop of `torch.func.grad`."""
+    problem, lessons, learner, batches, exam, _ = given
+
+    def examine(lessons: list[Tensor]) -> Tensor:
+        params, buffers, state = learner
+        for lesson, x in zip(lessons, batches, strict=True):
+
+            def loss(params, lesson=lesson, x=x, buffers=buffers):
+                values, after = problem.inner(params, buffers, torch.softmax(lesson, -1), x)
+                return values.mean(), after
+
+            grads, buffers = torch.func.grad(loss, has_aux=True)(params)
+            updates, state = problem.optimizer.update(grads, state, params)
+            params = tree.add(params, updates)
+        return problem.outer(params, buffers, exam)
+
+    return torch.func.grad(examine)(lessons)
+
+
+WAYS: dict[str, Callable[[Assignment], list[Tensor]]] = {
+    "exact (default)": by_exact,
+    "replay": partial(by_unroll, method="replay"),
+    "replay, checkpoints": partial(by_unroll, method="replay", checkpoints=True),
+    "mixed": partial(by_unroll, method="mixed"),
+    "mixed, checkpoints": partial(by_unroll, method="mixed", checkpoints=True),
+    "reverse": partial(by_unroll, method="reverse"),
+    "higher": by_higher,
+    "torch.func, nested": by_nesting,
+}
+
+
+def distance(found: list[Tensor], expected: list[Tensor]) -> float:
+    """|found − expected| / |expected| over all lessons."""
+    return float(tree.norm(tree.sub(found, expected)) / tree.norm(expected))
+
+
+def memory(steps: list[int], batch: int, most: int) -> list[dict[str, object]]:
+    """Peak bytes of every way for every K; ways that keep all graphs only up to `most` steps."""
+    rows: list[dict[str, object]] = []
+    for count in steps:
+        given = assignment(count, batch)
+        for name, way in WAYS.items():
+            if count > most and name in ("reverse", "higher", "torch.func, nested"):
+                continue
+            way(given)  # whatever is set up once
+            rows.append(
+                {"way": name, "steps": count, "bytes": measure.peak_memory(partial(way, given), torch.device("cpu"))}
+            )
+    return rows
+
+
+def times(steps: int, batch: int, rounds: int) -> list[dict[str, object]]:
+    """Seconds of every way, and the quartiles of its ratio to `higher` in the same round."""
+    given = assignment(steps, batch)
+    cpu = torch.device("cpu")
+    taken = measure.interleave({name: partial(way, given) for name, way in WAYS.items()}, rounds, cpu)
+    truth = by_higher(given)
+    rows: list[dict[str, object]] = []
+    for name, values in taken.items():
+        ratios = [a / b for a, b in zip(values, taken["higher"], strict=True)]
+        error = distance(WAYS[name](given), truth)
+        rows.append(
+            {
+                "way": name,
+                "steps": steps,
+                "seconds": statistics.median(values),
+                "ratio": measure.quartiles(ratios),
+                "error": error,
+            }
+        )
+    return rows
+
+
+def show(told: dict[str, object]) -> None:
+    """Both tables."""
+    counts = sorted({row["steps"] for row in told["memory"]})
+    peaks = {(row["way"], row["steps"]): row["bytes"] for row in told["memory"]}
+    print(f"peak memory, MiB; a learner is {told['carry'] / 2**20:.3f} MiB")
+    print(f"{'':22}" + "".join(f"{'K = ' + str(count):>10}" for count in counts))
+    for name in WAYS:
+        cells = [peaks.get((name, count)) for count in counts]
+        print(f"{name:22}" + "".join(f"{'':>10}" if cell is None else f"{cell / 2**20:10.1f}" for cell in cells))
+    for row in told["times"]:
+        low, middle, high = row["ratio"]
+        print(
+            f"{row['way']:22} K = {row['steps']}: {row['seconds']:6.2f} s, {middle:.3f} [{low:.3f}, {high:.3f}] "
+            f"of higher, off by {row['error']:.0e}"
+        )
+
+
+def main() -> None:
+    """Measure, print, and write a JSON file if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 16, 64])
+    parser.add_argument("--most", type=int, default=16, help="K up to which the ways that keep all graphs are run")
+    parser.add_argument("--timed", type=int, nargs="*", default=[16], help="K that are timed")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    given = assignment(1, args.batch)
+    told = {
+        "batch": args.batch,
+        "rounds": args.rounds,
+        "carry": sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(given.learner)),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "memory": memory(args.steps, args.batch, args.most),
+        "times": [row for count in args.timed for row in times(count, args.batch, args.rounds)],
+    }
+    show(told)
+    if args.json:
+        args.json.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
