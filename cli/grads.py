@@ -33,14 +33,22 @@ def grads(
 
     from metapl import checkpoint  # noqa: PLC0415 - imports torch
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from metapl.errors import InputError  # noqa: PLC0415 - quick help
     from metapl.estimators import AVAILABLE  # noqa: PLC0415 - imports torch
 
-    rows = [_row(name, constructor) for name, constructor in AVAILABLE.items()]
+    rows, broken = [], []
+    for name in AVAILABLE:
+        try:
+            rows.append(_row(name, AVAILABLE[name]))
+        except InputError as error:  # one broken package must not hide the others
+            broken.append(str(error))
     printed = Table(Column("--grad", no_wrap=True), "claim", "labels", "cost beyond the student's step")
     for row in rows:
         printed.add_row(*(row[key] for key in ("signature", "claim", "labels", "cost")))
     console.print(printed)
     console.print("Options are shown with their defaults, and a claim is that of the defaults.")
-    console.print("F: a forward pass of the student. B: a backward pass.")
+    console.print("F: a forward pass of the student. B: a backward pass. K: its steps, --unroll.")
+    for line in broken:
+        console.print(f"not listed: {line}")
     if json is not None:
         checkpoint.write_json(json, rows)
