@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from metapl.cli import evaluate, grads, train
+from metapl.cli import compare, evaluate, grads, train
 from metapl.errors import InputError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("train", help=train.HELP)(train.train)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.command("grads", help=grads.HELP)(grads.grads)
+app.command("compare", help=compare.HELP)(compare.compare)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,8 @@ helpers go by `torch.func.vjp`, and return the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,21 @@ from metapl.types import PyTree
 def transforming() -> bool:
     """Whether a `torch.func` transform is running. Torch itself needs to know and has no public way to say it."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def alive(tensors: Sequence[Any]) -> list[Any]:
+    """The tensors without the wrappers of transforms that have ended.
+
+    The way back of `torch.func.vjp`, and so of `jacrev`, runs after its transform: what an `autograd.Function` saved
+    there is still wrapped, and `torch.autograd` finds no derivative in it.
+    """
+    found = []
+    for tensor in tensors:
+        inside, bare = None, tensor
+        while isinstance(bare, Tensor) and bare is not inside:
+            inside, bare = bare, torch._C._functorch.unwrap_if_dead(bare)
+        found.append(bare)
+    return found
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -50,10 +66,10 @@ def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tupl
     def pull(cotangent: PyTree) -> PyTree:
         inputs, structure = tree.flatten(leaves)
         wanted = [leaf for leaf in inputs if leaf.requires_grad]
-        outputs = [leaf for leaf in tree.leaves(output) if leaf.requires_grad]
-        cotangents = [
-            c for c, leaf in zip(tree.leaves(cotangent), tree.leaves(output), strict=True) if leaf.requires_grad
-        ]
+        all_outputs, form = tree.flatten(output)
+        outputs = [leaf for leaf in all_outputs if leaf.requires_grad]
+        arriving = form.flatten_up_to(cotangent)  # by name, whatever the order of a dict
+        cotangents = [c for c, leaf in zip(arriving, all_outputs, strict=True) if leaf.requires_grad]
         if outputs:
             found = iter(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True, materialize_grads=True))
         else:
@@ -68,17 +84,31 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> t
     inputs, structure = tree.flatten(at)
     moving = [index for index, leaf in enumerate(inputs) if leaf.is_floating_point()]
 
-    def moved(*leaves: Tensor) -> tuple[PyTree, PyTree]:
+    form: list[Any] = []  # the structure, and what torch.func takes no derivative of: integers, strings
+
+    def moved(*leaves: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         full = list(inputs)
         for index, leaf in zip(moving, leaves, strict=True):
             full[index] = leaf
-        return fn(tree.unflatten(full, structure))
+        output, aux = fn(tree.unflatten(full, structure))
+        out, told = tree.flatten(output), tree.flatten(aux)
+        form[:] = [out, told]
+        return (
+            tuple(leaf for leaf in out[0] if leaf.is_floating_point()),
+            tuple(leaf for leaf in (*out[0], *told[0]) if isinstance(leaf, Tensor)),
+        )
 
-    output, back, aux = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
+    _, back, data = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
+    bare = iter(data)
+    (out, out_structure), (told, aux_structure) = form
+    floating = [leaf.is_floating_point() for leaf in out]
+    output = tree.unflatten([next(bare) for _ in out], out_structure)
+    aux = tree.unflatten([next(bare) if isinstance(leaf, Tensor) else leaf for leaf in told], aux_structure)
 
     def pull(cotangent: PyTree) -> PyTree:
         grads = [torch.zeros_like(leaf) for leaf in inputs]
-        for index, grad in zip(moving, back(cotangent), strict=True):
+        arriving = zip(out_structure.flatten_up_to(cotangent), floating, strict=True)
+        for index, grad in zip(moving, back(tuple(c for c, is_float in arriving if is_float)), strict=True):
             grads[index] = grad.detach()
         return tree.unflatten(grads, structure)
 

@@ -109,7 +109,10 @@ def _taken(fn: Fn, params: Params, rest: Sequence[PyTree]) -> tuple[Params, PyTr
         # A view, so that a tensor which is also among `rest` is told apart.
         at = [p.view_as(p) if again and p.requires_grad else p.detach().requires_grad_() for p in leaves]
         value, aux = fn(tree.unflatten(at, structure), *rest)
-        found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
+        else:  # as torch.func has it: the gradient of a constant is zero
+            found = tuple(torch.zeros_like(p) for p in leaves)
     return tree.unflatten(list(found), structure), tree.detach(aux)
 
 
@@ -135,7 +138,8 @@ class _Differentiated(torch.autograd.Function):
     @staticmethod
     def forward(call: _Call, *leaves: Tensor) -> tuple[Tensor, ...]:
         params, rest = tree.unflatten(list(leaves), call.structure)
-        grads, aux = _taken(call.fn, params, rest)
+        with differentiated_by(None):  # an approximate product must not reach the value of this gradient
+            grads, aux = _taken(call.fn, params, rest)
         told, structure = tree.flatten(aux)
         call.aux[:] = [structure]
         given = {id(leaf) for leaf in leaves}
@@ -169,7 +173,8 @@ class _Differentiated(torch.autograd.Function):
             moving = [(*at, *saved[call.count :])[index] for index in wanted]
             return torch.func.grad(value, argnums=tuple(range(len(moving))), has_aux=True)(*moving)[0]
 
-        found = iter(call.product(gradient, saved[: call.count], cotangents[: call.count]))
+        with differentiated_by(None):
+            found = iter(call.product(gradient, saved[: call.count], cotangents[: call.count]))
         grads: list[Tensor | None] = [None] * len(saved)
         for index in wanted:
             grads[index] = next(found, None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import torch
 
-from metapl import checkpoint, metrics
+from metapl import accuracy, checkpoint, metrics
 from metapl.mpl import Network
 from metapl.types import Model
 
@@ -104,3 +106,104 @@ def regions(
         axes.set_xticks([])
         axes.set_yticks([])
     _save(figure, path)
+
+
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+"""Okabe and Ito's, which the colour-blind can tell apart, and a grey."""
+
+
+def accuracy_against_cost(rows: Sequence[Mapping[str, Any]], cosine: float, title: str, path: Path) -> None:
+    """The cosine to the exact gradient against what it costs, by estimator.
+
+    A point for an estimator without randomness; for the others the mean of n draws, as a line by the formula and as
+    dots where it was measured.
+
+    Args:
+        rows: as `metapl compare --json` writes them.
+        cosine: the accuracy that was asked for, drawn as a line.
+        title: what stands above.
+        path: the PNG to write.
+    """
+    figure, ((axes,),) = _figure(1, 1, (11, 6))
+    shown = [row for row in rows if row["cosine_one"] is not None and row["flops_ratio"] is not None]
+    noisy = sorted((row for row in shown if row["curve"]), key=lambda row: row["name"])
+    still = sorted((row for row in shown if not row["curve"]), key=lambda row: row["flops_ratio"])
+    costs = [row["flops_to_reach"] or row["flops_ratio"] * row["draws"] for row in shown]
+    far = 3 * max([100.0, *costs])
+    low = min([0.0, *(row["cosine_one"] - 0.05 for row in still), *(min(row["curve"]["measured"]) for row in noisy)])
+    _frame(axes, (0.06, far), (low, 1.06), cosine)
+    axes.set_title(title)
+    families = list(dict.fromkeys(_family(row) for row in noisy))
+    colours = [COLOURS[families.index(_family(row)) % len(COLOURS)] for row in noisy]
+    ends = [_line(axes, row, far, colour) for row, colour in zip(noisy, colours, strict=True)]
+    for row, end, height, colour in zip(noisy, ends, _apart(ends, low, 1.03), colours, strict=True):
+        _label(axes, row["name"], (far, end), (1.03, height), colour)
+    for row, height in zip(still, _apart([row["cosine_one"] for row in still], low, 1.03, ordered=True), strict=True):
+        point = (row["flops_ratio"], row["cosine_one"])
+        axes.plot(*point, "*" if row["name"] == "exact" else "o", color="black", markersize=7, zorder=5)
+        _label(axes, row["name"], point, (0.155, height), "black")
+    _save(figure, path)
+
+
+def _family(row: Mapping[str, Any]) -> str:
+    """The name without its options: one colour for all of them."""
+    return row["name"].partition(":")[0]
+
+
+def _frame(axes: Axes, across: tuple[float, float], up: tuple[float, float], cosine: float) -> None:
+    """Axes with free room on the left, where names stand."""
+    axes.set(xscale="log", xlim=across, ylim=up, ylabel="cosine to the exact gradient")
+    axes.set_xlabel(
+        "cost in steps of the student (FLOPs of the step and the exam)\n"
+        "black: an estimator without randomness; colour: the mean of ever more draws, by formula and as measured"
+    )
+    axes.set_xticks([10.0**power for power in range(math.floor(math.log10(across[1])) + 1)])
+    axes.minorticks_off()
+    tenths = [number / 5 for number in range(math.ceil(5 * up[0]), 6)]
+    axes.set_yticks(sorted([*(value for value in tenths if abs(value - cosine) > 0.04), cosine]))
+    axes.grid(alpha=0.25)
+    axes.axhline(cosine, color="0.4", linewidth=1, linestyle=":")
+
+
+def _line(axes: Axes, row: Mapping[str, Any], far: float, colour: str) -> float:
+    """The curve and the dots of an estimator with randomness; the height where it leaves the picture."""
+    price, curve = row["flops_ratio"], row["curve"]
+    axes.plot([price * count for count in curve["draws"]], curve["measured"], ".", color=colour, markersize=8)
+    if row["cosine"] is None or not row["norm_ratio"]:  # its mean was lost in the noise, so there is no formula
+        return curve["measured"][-1]
+    noise = row["variance"] / row["norm_ratio"] ** 2
+    costs = [price * (far / price) ** (step / 200) for step in range(201)]
+    heights = [accuracy.predicted(row["cosine"], noise, cost / price) for cost in costs]
+    axes.plot(costs, heights, "--" if ":" in row["name"] else "-", color=colour, linewidth=1.8)
+    return heights[-1]
+
+
+def _apart(wanted: Sequence[float], low: float, high: float, ordered: bool = False) -> list[float]:
+    """Heights near the wanted ones, so far apart that labels do not touch; `ordered` keeps the first on top."""
+    gap = 0.045 * (1.06 - low)
+    order = list(range(len(wanted))) if ordered else sorted(range(len(wanted)), key=lambda index: -wanted[index])
+    heights = [0.0] * len(wanted)
+    for index in order:
+        heights[index] = high = min(wanted[index], high)
+        high -= gap
+    floor = low + 0.01
+    for index in reversed(order):
+        heights[index] = floor = max(heights[index], floor)
+        floor += gap
+    return heights
+
+
+def _label(axes: Axes, text: str, point: tuple[float, float], at: tuple[float, float], colour: str) -> None:
+    """A name beside the picture or in its free part, with a thin line to what it names; `at` is (share, height)."""
+    left = at[0] < 0.5
+    axes.annotate(
+        text,
+        point,
+        at,
+        textcoords=axes.get_yaxis_transform(),
+        color=colour,
+        va="center",
+        ha="right" if left else "left",
+        annotation_clip=False,
+        arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "relpos": (float(left), 0.5)},
+    )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metapl import inner, tree
 from metapl.errors import unknown
-from metapl.gradients import transforming
+from metapl.gradients import alive, transforming
 from metapl.types import PyTree
 
 T = TypeVar("T", Tensor, Tensor | None)
@@ -106,6 +106,8 @@ def _reverse(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
 def _replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], product: inner.Product | None) -> PyTree:
     first, structure = tree.flatten(carry)
     rest, input_structure = tree.flatten(list(inputs))
+    if not all(isinstance(leaf, Tensor) or leaf is None for leaf in (*first, *rest)):
+        raise ValueError("unroll(): every leaf of the carry and of the inputs must be a tensor: torch.as_tensor(...)")
     loop = _Loop(step, product, structure, input_structure, len(first))
     trail = _Replay.apply(loop, *first, *rest)
     return tree.unflatten(list(trail[-len(first) :]), structure)
@@ -147,9 +149,10 @@ class _Replay(torch.autograd.Function):
         carry = list(leaves[: loop.size])
         trail: list[Tensor] = []
         for given in tree.unflatten(list(leaves[loop.size :]), loop.input_structure):
-            # A copy where the step passes a tensor on: autograd wants outputs that are not inputs.
+            # A copy where the step passes a tensor on: autograd wants outputs that are not inputs. A view of all
+            # others: autograd writes on outputs, and a step may return a tensor that is somebody else's.
             passed = {id(leaf) for leaf in (*carry, *tree.leaves(given))}
-            carry = [leaf.clone() if id(leaf) in passed else leaf for leaf in loop.flat(carry, given)]
+            carry = [leaf.clone() if id(leaf) in passed else leaf.view_as(leaf) for leaf in loop.flat(carry, given)]
             trail += carry
         return tuple(trail)
 
@@ -163,7 +166,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         loop: _Loop = ctx.loop
-        saved = list(ctx.saved_tensors)
+        saved = alive(ctx.saved_tensors)
         count = loop.input_structure.num_leaves
         inputs = tree.unflatten(saved[loop.size : loop.size + count], loop.input_structure)
         carries = loop.carries([*saved[: loop.size], *saved[loop.size + count :]])
@@ -219,7 +222,7 @@ def _transformed(fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotang
 
 def _recorded(fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotangents: list[Any]) -> Sequence[Any]:
     """The same by autograd, at a fraction of the memory: torch.func records every gradient for a second derivative."""
-    again = torch.is_grad_enabled()
+    again = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in [*at, *cotangents])
     with torch.enable_grad():
         leaves = [leaf.view_as(leaf) if again and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in at]
         pairs = [(out, told) for out, told in zip(fn(*leaves), cotangents, strict=True) if out.requires_grad]

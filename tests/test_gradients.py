@@ -4,7 +4,7 @@ import pytest
 import torch
 from asserts import assert_close_tree, assert_pure, finite_differences
 
-from metapl import gradients
+from metapl import gradients, tree
 
 
 def point():
@@ -104,3 +104,110 @@ def test_the_way_back_can_be_taken_once():
     pull(torch.tensor(1.0))
     with pytest.raises(RuntimeError, match="second time"):
         pull(torch.tensor(1.0))
+
+
+def both(at):
+    """A pullback, all of it, and `value_and_grad` of a function that closes over what a transform may track."""
+    output, aux, pull = gradients.pullback(curve, at)
+    cotangent = tree.map(lambda leaf: torch.full_like(leaf, 3.0), output)
+    return output, aux, pull(cotangent), gradients.value_and_grad(lambda inside: scalar(tree.add(inside, at)), at)
+
+
+def batch(at):
+    return tree.map(lambda leaf: torch.stack([leaf + 1.0, leaf]), at)
+
+
+def second(value):
+    return tree.map(lambda leaf: leaf[1], value)
+
+
+def all_of(fn):
+    """The numbers of `fn`, as a function that torch.func can differentiate."""
+    return lambda at: sum(leaf.double().sum() for leaf in [*tree.leaves(fn(at)), *tree.leaves(at)])
+
+
+TRANSFORMS = {
+    "vmap": lambda fn, at: second(torch.vmap(fn)(batch(at))),
+    "grad": lambda fn, at: torch.func.grad(lambda at: (at["w"].sum(), fn(at)), has_aux=True)(at)[1],
+    "jvp": lambda fn, at: torch.func.jvp(fn, (at,), (at,))[0],
+    "vmap-grad": lambda fn, at: TRANSFORMS["vmap"](lambda at: TRANSFORMS["grad"](fn, at), at),
+    "grad-vmap": lambda fn, at: TRANSFORMS["grad"](lambda at: TRANSFORMS["vmap"](fn, at), at),
+}
+every_transform = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+
+
+@every_transform
+def test_inside_of_a_transform_as_outside(transform):
+    assert_close_tree(transform(both, point()), both(point()), rtol=1e-15)
+
+
+def test_inside_of_a_transform_the_results_are_data():
+    """In reverse and in forward mode, of one level and of the one around it."""
+    ones = tree.map(torch.ones_like, point())
+    assert_close_tree(torch.func.grad(all_of(both))(point()), ones, rtol=0.0)
+    value, tangent = torch.func.jvp(both, (point(),), (ones,))
+    assert not any(leaf.any() for leaf in tree.leaves(tangent) if leaf.is_floating_point())
+    assert tree.leaves(value)[0].any()
+
+    def nested(outer):
+        return all_of(torch.func.grad(all_of(lambda inner: both(tree.add(inner, outer)))))(outer)
+
+    assert_close_tree(torch.func.grad(nested)(point()), ones, rtol=0.0)
+
+
+def awkward(at):
+    """Integers and a constant among the outputs, an unused leaf, an integer leaf; no tensors in aux."""
+    output = {"second": at["x"] ** at["step"], "constant": torch.ones(2).double(), "count": at["step"] + 1}
+    return {**output, "first": 2.0 * at["x"]}, {"name": "a", "none": None, "empty": (), "x": at["x"], "count": 3}
+
+
+@pytest.mark.parametrize("transform", ["none", "vmap", "grad", "jvp"])
+def test_awkward_leaves(transform):
+    """Zeros for what is unused or an integer. Cotangents go by name, whatever their order."""
+    at = {"x": torch.tensor([2.0, 3.0]).double(), "step": torch.tensor(3), "unused": torch.ones(1).double()}
+
+    def pulled(x):
+        _, aux, pull = gradients.pullback(awkward, {**at, "x": x})
+        assert (aux["name"], aux["none"], aux["empty"], aux["count"]) == ("a", None, (), 3)
+        cotangent = {"first": x, "second": 10.0 * x, "constant": torch.ones(2).double(), "count": torch.tensor(0)}
+        return pull(cotangent), aux["x"]
+
+    grads, x = {
+        "none": pulled,
+        "vmap": lambda x: second(torch.vmap(pulled)(torch.stack([x, x]))),
+        "grad": lambda x: torch.func.grad(lambda x: (x.sum(), pulled(x)), has_aux=True)(x)[1],
+        "jvp": lambda x: torch.func.jvp(pulled, (x,), (x,))[0],
+    }[transform](at["x"])
+    expected = 2.0 * at["x"] + 30.0 * at["x"] ** 3
+    assert_close_tree(grads, {"x": expected, "step": torch.tensor(0), "unused": torch.zeros(1).double()}, rtol=1e-15)
+    assert torch.equal(x, at["x"])
+
+
+def test_transforming_tells_whether_a_transform_is_running():
+    seen = []
+
+    def look(x):
+        seen.append(gradients.transforming())
+        return (x**2).sum()
+
+    def fail(x):
+        raise KeyError(gradients.transforming())
+
+    x = torch.ones(2)
+    for transform in (torch.vmap, torch.func.grad, torch.func.jacrev, torch.func.jacfwd, torch.func.hessian):
+        assert not gradients.transforming()
+        transform(look)(x)
+        assert not gradients.transforming()
+        with pytest.raises(KeyError, match="True"):
+            transform(fail)(x)
+        assert not gradients.transforming()
+    _, pull = torch.func.vjp(look, x)
+    assert not gradients.transforming()
+    pull(torch.ones(()))
+    torch.func.jvp(look, (x,), (x,))
+    assert all(seen)
+    seen.clear()
+    torch.autograd.grad(look(x.requires_grad_()), x)
+    with torch.no_grad():
+        look(x)
+    assert seen == [False, False]

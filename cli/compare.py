@@ -1,0 +1,166 @@
+"""`metapl compare`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from metapl.cli.train import ConfigOption, _option, _type
+from metapl.config import TrainConfig, flag, resolve
+from metapl.errors import InputError
+
+if TYPE_CHECKING:
+    from metapl.compare import Plan, Report
+    from metapl.stage import Stage
+
+HELP = """Measure estimators of the feedback at one point of training: accuracy against the exact gradient, and cost.
+
+Without arguments: digits with ten labels, after 200 steps; about a minute on two cores."""
+
+STEPS = 200
+
+# `--steps`, `--cosine` and `--grad` mean something else here; the rest has no influence on the feedback.
+NOT_HERE = ("method", "baselines", "grad", "steps", "cosine", "warmup", "student_wait", "ema")
+FIELDS = [one for one in fields(TrainConfig) if one.name not in NOT_HERE and not one.name.startswith("finetune")]
+
+
+def _with_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Give the command one flag for every field in FIELDS; a flag that is not given is None."""
+    options = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[_type(one.default), _option(one)],
+        )
+        for one in FIELDS
+    ]
+    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [p.replace(annotation=hints[p.name]) for p in own] + options
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+GradOption = typer.Option(
+    help="Estimator to compare, NAME:key=value,…; may be given again and again. \\[default: all that fit]",
+    show_default=False,
+)
+RunOption = typer.Option(help="Start from a folder that `metapl train` wrote, and its configuration.")
+StepsOption = typer.Option(help=f"Steps of Meta Pseudo Labels to train first. \\[default: {STEPS}]", show_default=False)
+JsonOption = typer.Option(help="Write everything that was measured to this file.", show_default=False)
+PlotOption = typer.Option(help="Draw accuracy against cost to this .png file.", show_default=False)
+
+
+@_with_flags
+def compare(  # noqa: PLR0913 - one parameter a flag
+    *,
+    grad: Annotated[list[str] | None, GradOption] = None,
+    run: Annotated[Path | None, RunOption] = None,
+    steps: Annotated[int | None, StepsOption] = None,
+    config: Annotated[Path | None, ConfigOption] = None,
+    draws: Annotated[int, typer.Option(help="Draws of every estimator that has randomness.")] = 400,
+    cosine: Annotated[float, typer.Option(help="The accuracy to reach, as a cosine to the exact gradient.")] = 0.9,
+    rounds: Annotated[int, typer.Option(help="Timed calls of every estimator, taking turns.")] = 30,
+    json: Annotated[Path | None, JsonOption] = None,
+    plot: Annotated[Path | None, PlotOption] = None,
+    **flags: Any,
+) -> None:
+    """See HELP."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    _require_range(draws, cosine, rounds, steps)
+    if run is not None:
+        _require_alone(run, given, {"--steps": steps, "--config": config})
+    else:
+        resolve(given, config)  # simple errors come before torch does
+    from metapl import checkpoint, plots  # noqa: PLC0415 - imports torch
+    from metapl import compare as comparing  # noqa: PLC0415 - imports torch
+    from metapl.cli import compare_table, display  # noqa: PLC0415 - imports torch
+
+    _require_place("--json", json)
+    _require_place("--plot", plot, ".png")
+    estimators, unloaded = comparing.choose(grad or [])
+    plan = comparing.Plan(draws, cosine, rounds)
+    with display.console.status("") as status:
+        if run is not None:
+            stage = _restored(run, given.get("device", "auto"))
+        else:
+            stage = _trained(resolve(given, config), STEPS if steps is None else steps, status.update)
+        report = comparing.compare(stage, estimators, plan, status.update)
+    report.left_out.update(unloaded)
+    compare_table.show(stage, report, plan)
+    if json is not None:
+        checkpoint.write_json(json, _record(stage, report, plan, run))
+    if plot is not None:
+        plots.accuracy_against_cost(comparing.as_json(report)["rows"], cosine, _title(stage), plot)
+
+
+def _require_range(draws: int, cosine: float, rounds: int, steps: int | None) -> None:
+    if draws < 10:
+        raise InputError(f"--draws {draws} must be at least 10: standard errors need as many")
+    if not 0.0 < cosine < 1.0:
+        raise InputError(f"--cosine {cosine} must lie between 0 and 1, both excluded, as in --cosine 0.9")
+    if rounds < 1:
+        raise InputError(f"--rounds {rounds} must be at least 1")
+    if steps is not None and steps < 0:
+        raise InputError(f"--steps {steps} must be at least 0, which is fresh weights")
+
+
+def _require_alone(run: Path, flags: dict[str, Any], others: dict[str, Any]) -> None:
+    surplus = [flag(name) for name in flags if name != "device"]
+    surplus += [name for name, value in others.items() if value is not None]
+    if surplus:
+        raise InputError(f"--run {run} brings its own configuration and weights: leave out {', '.join(surplus)}")
+
+
+def _require_place(name: str, path: Path | None, suffix: str = "") -> None:
+    """Fail before the work, not after it."""
+    from metapl import checkpoint  # noqa: PLC0415 - imports torch
+
+    if path is None:
+        return
+    if path.is_dir() or (suffix and path.suffix != suffix):
+        raise InputError(f"{name} {path} must be a file{suffix and f' that ends in {suffix}'}: name one")
+    trial = path.with_name(f".{path.name}.trial")
+    try:
+        checkpoint.write_text(trial, "")
+    except InputError:
+        raise InputError(f"{name} {path} cannot be written: name a file that you may write") from None
+    trial.unlink()
+
+
+def _restored(run: Path, device: str) -> Stage:
+    from metapl import run_folder, stage  # noqa: PLC0415 - imports torch
+
+    return stage.restored(*run_folder.load(run, device))
+
+
+def _trained(config: TrainConfig, steps: int, tell: Callable[[str], None]) -> Stage:
+    from metapl import setting, stage  # noqa: PLC0415 - imports torch
+
+    built = setting.prepare(config)
+    return stage.trained(built, steps, lambda progress: tell(f"training, step {progress.step} of {steps}"))
+
+
+def _title(stage: Stage) -> str:
+    config = stage.setting.config
+    return f"{config.data}, {config.labels} labels, {config.model}, after {stage.step} steps"
+
+
+def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[str, Any]:
+    from metapl import compare, run_folder  # noqa: PLC0415 - imports torch
+
+    return {
+        "environment": run_folder.environment(),
+        "config": asdict(stage.setting.config),
+        "run": None if run is None else str(run),
+        "steps": stage.step,
+        **plan._asdict(),
+        **compare.as_json(report),
+    }

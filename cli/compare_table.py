@@ -1,0 +1,107 @@
+"""The tables of `metapl compare`."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Column, Table
+
+from metapl import compare
+from metapl.accuracy import Accuracy
+from metapl.cli.display import console
+from metapl.compare import Plan, Report, Row
+from metapl.stage import Stage
+
+
+def show(stage: Stage, report: Report, plan: Plan) -> None:
+    """Where it was measured, accuracy, cost, and what was left out."""
+    config = stage.setting.config
+    console.print(
+        f"point      {config.data}, {config.labels} labels, {config.model}, {config.optimizer}, seed {config.seed}: "
+        f"after {stage.step} steps, {config.unroll} of the student for one of the teacher"
+    )
+    for kind, found in report.truths.items():
+        console.print(
+            f"truth      {kind} labels: exact feedback, {report.numbers:,} numbers"
+            + ("" if found.draws == 1 else f", mean of {found.draws:,} draws; cosine to soft {found.cosine:.4f}")
+        )
+    accuracy = ("--grad", "labels", "cosine", "of one draw", "projection", "bias", "variance")
+    target = tuple(f"{unit} to {plan.cosine:g}" for unit in ("draws", "FLOPs", "time"))
+    for heads, cells in ((accuracy, _accuracy), (("--grad", "FLOPs", "time", "memory", *target), _cost)):
+        first, *rest = heads
+        printed = Table(Column(first, no_wrap=True), *(Column(head, justify="right") for head in rest))
+        for row in report.rows:
+            printed.add_row(row.name, *cells(row))
+        console.print(printed)
+    console.print(NOTE)
+    for name, reason in report.left_out.items():
+        console.print(f"left out   {name}: {reason}")
+
+
+NOTE = """cosine        of the mean of infinitely many draws to the exact gradient, noise taken out; ± a standard error
+projection    of that mean on the exact gradient, bias, and variance of one draw: in units of its length, or its square
+FLOPs, time   of one draw, and of as many as it takes; 1 is a call of `none`, the student's own step and the exam
+memory        at most held beyond what was there before"""
+
+
+def _accuracy(row: Row) -> list[str]:
+    found = row.accuracy
+    return [
+        row.labels,
+        _with_error(found.cosine, found.cosine_error),
+        _number(found.cosine_one),
+        _with_error(found.projection, found.projection_error),
+        _bias(found),
+        f"{found.variance:.3g}",
+    ]
+
+
+def _cost(row: Row) -> list[str]:
+    cost, reached = row.cost, compare.reach(row)
+    return [
+        _number(cost.flops_ratio, 2),
+        f"{cost.time_ratio:.3g} [{cost.time_low:.3g}–{cost.time_high:.3g}]",
+        _bytes(cost.peak_memory_bytes),
+        _draws(row.accuracy),
+        _count(reached["flops_to_reach"]),
+        _seconds(reached["milliseconds_to_reach"] / 1e3),
+    ]
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.3f} ± {_number(error)}" if error and not math.isnan(value) else _number(value)
+
+
+def _bias(found: Accuracy) -> str:
+    """With its error, or what it is below where it cannot be told from zero."""
+    if found.bias_square < found.bias_square_error:
+        return f"< {found.bias + found.bias_error:.3f}"
+    return _with_error(found.bias, found.bias_error)
+
+
+def _draws(found: Accuracy) -> str:
+    if found.draws_low == found.draws_high:
+        return _count(found.draws_needed)
+    if not math.isfinite(found.draws_needed):
+        return f"> {_count(found.draws_low)}"
+    return f"{_count(found.draws_needed)} [{_count(found.draws_low)}–{_count(found.draws_high)}]"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
+
+
+def _count(value: float) -> str:
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _seconds(value: float) -> str:
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:,.1f} s" if value >= 1 else f"{1e3 * value:,.1f} ms"
