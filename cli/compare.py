@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metapl.cli.train import ConfigOption, _option, _type
+from metapl.cli.flags import Config, with_flags
 from metapl.config import TrainConfig, flag, resolve
 from metapl.errors import InputError
 
@@ -29,25 +28,6 @@ NOT_HERE = ("method", "baselines", "grad", "steps", "cosine", "warmup", "student
 FIELDS = [one for one in fields(TrainConfig) if one.name not in NOT_HERE and not one.name.startswith("finetune")]
 
 
-def _with_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the command one flag for every field in FIELDS; a flag that is not given is None."""
-    options = [
-        inspect.Parameter(
-            one.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[_type(one.default), _option(one)],
-        )
-        for one in FIELDS
-    ]
-    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    hints = get_type_hints(function, include_extras=True)
-    parameters = [p.replace(annotation=hints[p.name]) for p in own] + options
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in parameters}
-    return function
-
-
 GradOption = typer.Option(
     help="Estimator to compare, NAME:key=value,…; may be given again and again. \\[default: all that fit]",
     show_default=False,
@@ -58,13 +38,13 @@ JsonOption = typer.Option(help="Write everything that was measured to this file.
 PlotOption = typer.Option(help="Draw accuracy against cost to this .png file.", show_default=False)
 
 
-@_with_flags
+@with_flags(FIELDS)
 def compare(  # noqa: PLR0913 - one parameter a flag
     *,
     grad: Annotated[list[str] | None, GradOption] = None,
     run: Annotated[Path | None, RunOption] = None,
     steps: Annotated[int | None, StepsOption] = None,
-    config: Annotated[Path | None, ConfigOption] = None,
+    config: Config = None,
     draws: Annotated[int, typer.Option(help="Draws of every estimator that has randomness.")] = 400,
     cosine: Annotated[float, typer.Option(help="The accuracy to reach, as a cosine to the exact gradient.")] = 0.9,
     rounds: Annotated[int, typer.Option(help="Timed calls of every estimator, taking turns.")] = 30,

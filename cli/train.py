@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
-from metapl.config import TrainConfig, flag, resolve
+from metapl.cli.flags import Config, with_flags
+from metapl.config import TrainConfig, resolve
 
 HELP = """Train a teacher and a student by Meta Pseudo Labels, beside its baselines, and print the test table.
 
 Without arguments: ten labelled digits, exact feedback, under three minutes on two cores."""
 
 
-def _with_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the command one flag for every field of `TrainConfig`; a flag that is not given is None."""
-    options = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[_type(field.default), _option(field)],
-        )
-        for field in fields(TrainConfig)
-    ]
-    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    hints = get_type_hints(function, include_extras=True)
-    parameters = [p.replace(annotation=hints[p.name]) for p in own] + options
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in parameters}
-    return function
-
-
-def _type(default: Any) -> Any:
-    return type(default) | None
-
-
-def _option(field: Any) -> Any:
-    names = [flag(field.name)]
-    if isinstance(field.default, bool):
-        names = [f"{flag(field.name)}/--no-{field.name.replace('_', '-')}"]
-    shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-    return typer.Option(*names, help=f"{field.metadata['help']} \\[default: {shown or 'none'}]", show_default=False)
-
-
 OutOption = typer.Option(
     help="Folder of the run, which must not exist. \\[default: runs/DATA-METHOD-…]", show_default=False
 )
-ConfigOption = typer.Option(help="TOML file with any of these flags as keys; flags override it.", show_default=False)
 
 
-@_with_flags
-def train(
-    *, out: Annotated[Path | None, OutOption] = None, config: Annotated[Path | None, ConfigOption] = None, **flags: Any
-) -> None:
+@with_flags(fields(TrainConfig))
+def train(*, out: Annotated[Path | None, OutOption] = None, config: Config = None, **flags: Any) -> None:
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config)

@@ -17,9 +17,8 @@ from metapl import accuracy, measure, spec
 from metapl.accuracy import Accuracy
 from metapl.errors import InputError
 from metapl.estimators import AVAILABLE, exact
-from metapl.mpl import Assignment
 from metapl.stage import Stage, assign, draw
-from metapl.types import Estimator
+from metapl.types import Assignment, Estimator
 
 BASE = "none"
 """The estimator whose cost is 1: the learner's own step and the exam."""

@@ -68,8 +68,8 @@ def run(setting: Setting, report: Callable[[train.Progress], None], every: int =
     keys = setting.keys._asdict()
     for name in _phases(setting.config):
         method = _method(name, setting, networks)
-        batches = _batches(setting, setting.config.unroll if name == "mpl" else 1)
-        phase = train.Phase(name, method, batches, setting.config.steps, keys[name.replace("-", "_")])
+        given = batches(setting, setting.config.unroll if name == "mpl" else 1)
+        phase = train.Phase(name, method, given, setting.config.steps, keys[name.replace("-", "_")])
         found = method.networks(train.fit(phase, report, every))
         # A baseline is judged, as the student is, by the moving average of its weights.
         networks.update(found if name == "mpl" else {name: found["ema"]})
@@ -78,7 +78,8 @@ def run(setting: Setting, report: Callable[[train.Progress], None], every: int =
     return Result(networks, evaluate(setting, networks, "validation"), evaluate(setting, networks, "test"))
 
 
-def _batches(setting: Setting, unroll: int = 1) -> Callable[[int], loader.Batch]:
+def batches(setting: Setting, unroll: int = 1) -> Callable[[int], loader.Batch]:
+    """The batches of a setting; with `unroll` unlabelled ones in each."""
     data, parts, config = setting.data, setting.split, setting.config
     labelled = parts.labelled.to(data.x.device)
     unlabelled = parts.unlabelled.to(data.x.device)
@@ -92,7 +93,7 @@ def _finetune(setting: Setting, start: Network, report: Callable[[train.Progress
     player = Player(setting.student, optim.sgd(config.finetune_lr, momentum=0.9))
     numbers = recipe(config)._replace(uda_weight=0.0)
     method = baselines.supervised(player, setting.data.augment, numbers, start)
-    phase = train.Phase("finetune", method, _batches(setting), config.finetune_steps, setting.keys.finetune)
+    phase = train.Phase("finetune", method, batches(setting), config.finetune_steps, setting.keys.finetune)
     return method.networks(train.fit(phase, report, every))["model"]
 
 

@@ -98,8 +98,8 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> t
             tuple(leaf for leaf in (*out[0], *told[0]) if isinstance(leaf, Tensor)),
         )
 
-    _, back, data = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
-    bare = iter(data)
+    result: Any = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
+    back, bare = result[1], iter(result[2])
     (out, out_structure), (told, aux_structure) = form
     floating = [leaf.is_floating_point() for leaf in out]
     output = tree.unflatten([next(bare) for _ in out], out_structure)

@@ -13,7 +13,7 @@ from metapl import experiment, mpl, rng, train, tree
 from metapl.errors import InputError
 from metapl.labels import LABELS
 from metapl.setting import Setting, optimizer, recipe
-from metapl.types import Estimator, Learner, PyTree
+from metapl.types import Assignment, Estimator, Learner, PyTree
 
 
 class Stage(NamedTuple):
@@ -45,8 +45,8 @@ def trained(setting: Setting, steps: int, report: Callable[[train.Progress], Non
     kind = LABELS[setting.labels]
     method = mpl.meta_pseudo_labels(teacher, student, setting.estimator, kind, augment, numbers)
     placed = method._replace(init=lambda key: tree.to(method.init(key), place))
-    batches = experiment._batches(setting, setting.config.unroll)
-    return Stage(setting, train.fit(train.Phase("mpl", placed, batches, steps, setting.keys.mpl), report), steps)
+    given = experiment.batches(setting, setting.config.unroll)
+    return Stage(setting, train.fit(train.Phase("mpl", placed, given, steps, setting.keys.mpl), report), steps)
 
 
 def restored(setting: Setting, networks: Mapping[str, mpl.Network]) -> Stage:
@@ -66,16 +66,16 @@ def restored(setting: Setting, networks: Mapping[str, mpl.Network]) -> Stage:
     return Stage(setting, mpl.State(teacher, student, networks["ema"], setting.estimator.init(), count), steps)
 
 
-def assign(stage: Stage, kind: str, dtype: torch.dtype) -> mpl.Assignment:
+def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Assignment:
     """What the next step asks of an estimator, with labels of a kind, in a floating-point dtype."""
     setting, state, step = stage
     lecture = mpl.lectures(*_players(setting), LABELS[kind], setting.data.augment, recipe(setting.config))
-    batch = experiment._batches(setting, setting.config.unroll)(step)
+    batch = experiment.batches(setting, setting.config.unroll)(step)
     key = rng.fold_in(rng.split(setting.keys.mpl, 2)[1], step)  # as `train.fit` has it
     return lecture(tree.to(state, dtype), tree.to(batch, dtype), key).assignment
 
 
-def draw(estimator: Estimator, assignment: mpl.Assignment, count: int, together: int, drawn: bool) -> Tensor:
+def draw(estimator: Estimator, assignment: Assignment, count: int, together: int, drawn: bool) -> Tensor:
     """Estimates with the keys `fold_in(key, 0 … count − 1)`, memory threaded through them in order.
 
     Vectorised where the first two draws leave the memory as it was, and `torch.vmap` goes through the estimator and

@@ -264,7 +264,7 @@ def test_the_assignment_is_that_of_the_step_that_comes_next(point):
     teacher, student = stage._players(point.setting)
     augment, numbers = point.setting.data.augment, recipe(point.setting.config)
     method = meta_pseudo_labels(teacher, student, estimators.exact(), LABELS["soft"], augment, numbers)
-    batch = stage.experiment._batches(point.setting)(point.step)
+    batch = stage.experiment.batches(point.setting)(point.step)
     key = rng.fold_in(rng.split(point.setting.keys.mpl, 2)[1], point.step)
     _, told = method.step(point.state, batch, key)
     for dtype, tolerance in ((torch.float32, 0.0), (torch.float64, 1e-4)):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metapl import gradients, rng, tree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def exact(*, fraction: float = 1.0, method: str = "replay") -> Estimator:
@@ -61,7 +61,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay") -> Estimator:
             student.single(f"exact(fraction={fraction})", lessons, batches)
         return student.examined(problem, lessons, learner, batches, exam, key, method=method), memory
 
-    claim = "exact" if fraction == 1.0 else "unbiased"
+    claim: Claim = "exact" if fraction == 1.0 else "unbiased"
     cost = "1 F + 1 B (exam), 1 jvp = 2 F; K > 1: 3 F + 3 B a step"
     return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost, several=fraction == 1.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,8 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
         def loss(params: Params) -> Tensor:
             return _mean_loss(problem, params, learner, taught, batches)
 
-        grads, hessian = torch.func.vjp(torch.func.grad(loss), learner.params)
+        products: Any = torch.func.vjp(torch.func.grad(loss), learner.params)
+        grads, hessian = products
         if solver == "fixed-point":
             u = _fixed_point(problem, learner, grads, lambda one: hessian(one)[0], v, iterations)
         else:
@@ -82,7 +84,7 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
             keys = student.label_keys(key, len(lessons))
             told = [problem.labels.teach(lesson, one) for lesson, one in zip(lessons, keys, strict=True)]
             along = [student.slope(problem, learner, batch, u)(one) for one, batch in zip(told, batches, strict=True)]
-            return sum(along) / len(along), ()
+            return torch.stack(along).mean(), ()
 
         _, _, cotangents = gradients.value_and_grad(change, list(lessons))
         scale = tree.norm(u) * tree.norm(tree.detach(grads))
@@ -136,9 +138,11 @@ def _fixed_point(
     problem: Problem, learner: Learner, grads: Params, hessian: Linear, v: Params, iterations: int
 ) -> Params:
     """u after `iterations` rounds, the first of which has q = v."""
-    _, pull = torch.func.vjp(
-        lambda grads, params: problem.optimizer.update(grads, learner.opt_state, params)[0], grads, learner.params
-    )
+
+    def move(grads: Params, params: Params) -> Params:
+        return problem.optimizer.update(grads, learner.opt_state, params)[0]
+
+    pull = torch.func.vjp(move, grads, learner.params)[1]
     q = v
     u, direct = pull(q)
     for _ in range(iterations - 1):

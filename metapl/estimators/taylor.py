@@ -53,7 +53,8 @@ def taylor(*, sign: str = "paper") -> Estimator:
         drawn = student.targets(problem, lessons, key)
 
         def chance(lessons: list[PyTree]) -> tuple[Tensor, tuple[()]]:
-            return sum(log_prob(one, label).sum() for one, label in zip(lessons, drawn, strict=True)), ()
+            parts = [log_prob(one, label).sum() for one, label in zip(lessons, drawn, strict=True)]
+            return torch.stack(parts).sum(), ()
 
         _, _, score = gradients.value_and_grad(chance, list(lessons))
         feedback = tuple(tree.scale(-direction * h, one) for one in score)

@@ -128,7 +128,7 @@ def _check_names(estimator: Estimator, case: Assignment, where: str) -> None:
 
 
 def _check_several(estimator: Estimator, case: Assignment) -> None:
-    twice = case._replace(lessons=case.lessons * 2, batches=case.batches * 2)
+    twice = case._replace(lessons=[*case.lessons, *case.lessons], batches=[*case.batches, *case.batches])
     if not estimator.several:
         try:
             call(estimator, twice)
