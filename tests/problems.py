@@ -1,13 +1,10 @@
-"""Canonical bilevel problems in float64, and the same problems run by torch alone.
+"""Canonical bilevel problems in float64, built from the public interface of metapl.
 
-`make` builds a `Case` from the public interface of metapl. `run_torch` takes the same steps with the `nn.Module`
-itself, `torch.optim` and `torch.nn.functional`, with nothing of metapl on the way: it is what the tests differentiate
-numerically. Every activation is smooth, so that finite differences are valid.
+Every activation is smooth, so that finite differences are valid. `by_torch.py` takes the same steps with torch alone.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import functional, optim, rng, tree
+from metapl import functional, optim, rng, spec, tree
 from metapl.estimators import ESTIMATORS
 from metapl.labels import LABELS
 from metapl.losses import cross_entropy
-from metapl.types import Estimator, Feedback, Learner, Model, Optimizer, Params, Problem
+from metapl.types import Estimator, Feedback, Learner, Model, Optimizer, Problem
 
 CLASSES = 3
 WARM_STEPS = 3
@@ -56,12 +53,16 @@ def linear() -> nn.Module:
 
 
 class Network(NamedTuple):
-    """`dead`: the first input column is exactly zero while the learner learns, and alive in the exam."""
+    """`dead`: the first input column is exactly zero while the learner learns, and alive in the exam.
+
+    `squared`: it learns by half the squared distance from its outputs to the targets, not by the cross entropy.
+    """
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (4,)
     exam: str = "train"
     dead: bool = False
+    squared: bool = False
 
 
 NETWORKS = {
@@ -73,6 +74,7 @@ NETWORKS = {
     "layernorm": Network(layernorm),
     "linear": Network(linear),
     "linear-exam": Network(mlp, exam="linear"),
+    "squared": Network(linear, exam="linear", squared=True),
 }
 
 
@@ -114,6 +116,9 @@ OPTIMIZERS = {
     "nesterov": sgd(0.2, momentum=0.9, weight_decay=0.05, nesterov=True),
     "adam": pair(optim.adam, torch.optim.Adam, 0.05, betas=(0.8, 0.95), eps=1e-3),
     "adamw": pair(optim.adamw, torch.optim.AdamW, 0.05, betas=(0.8, 0.95), weight_decay=0.1),
+    "rmsprop": pair(
+        optim.rmsprop, torch.optim.RMSprop, 0.02, alpha=0.9, eps=1e-3, momentum=0.8, centered=True, weight_decay=0.05
+    ),
     "clipped": sgd(0.3, momentum=0.9)._replace(ours=_clipped, max_norm=0.05),
     "cosine": sgd(0.3, momentum=0.9)._replace(ours=_scheduled, rate=half_cosine),
 }
@@ -139,10 +144,13 @@ def _inputs(network: Network, count: int, generator: torch.Generator, *, learnin
     return x
 
 
-def problem_of(model: Model, exam: str, optimizer: Optimizer, labels: str) -> Problem:
+def problem_of(model: Model, network: Network, optimizer: Optimizer, labels: str) -> Problem:
+    exam = network.exam
+
     def inner(params, buffers, targets, x):
         logits, buffers = model.apply(params, buffers, x, train=True)
-        return cross_entropy(logits, targets), buffers
+        losses = 0.5 * ((logits - targets) ** 2).sum(-1) if network.squared else cross_entropy(logits, targets)
+        return losses, buffers
 
     def outer(params, buffers, exam_batch):
         if exam == "linear":
@@ -156,7 +164,7 @@ def problem_of(model: Model, exam: str, optimizer: Optimizer, labels: str) -> Pr
 def _warm(problem: Problem, learner: Learner, batches: Sequence[Tensor], generator: torch.Generator) -> Learner:
     params, buffers, opt_state = learner
     for x in batches:
-        targets = torch.randint(CLASSES, (len(x),), generator=generator)
+        targets = F.one_hot(torch.randint(CLASSES, (len(x),), generator=generator), CLASSES).to(x.dtype)
         leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
         losses, buffers = problem.inner(leaves, buffers, targets, x)
         grads = dict(zip(leaves, torch.autograd.grad(losses.mean(), list(leaves.values())), strict=True))
@@ -172,7 +180,7 @@ def make(
     net, rule = NETWORKS[network], OPTIMIZERS[rule] if isinstance(rule, str) else rule
     generator = torch.Generator().manual_seed(20)
     model = functional.from_module(net.build)
-    problem = problem_of(model, net.exam, rule.ours(), labels)
+    problem = problem_of(model, net, rule.ours(), labels)
     params, buffers = model.init(rng.key(3))
     learner = Learner(params, buffers, problem.optimizer.init(params))
     batches = [_inputs(net, batch, generator, learning=True) for _ in range(steps)]
@@ -192,78 +200,30 @@ def arguments(case: Case, estimator: Estimator) -> tuple[Any, ...]:
     return case.problem, case.lessons, case.learner, case.batches, case.exam, estimator.init(), case.key
 
 
-def estimate(case: Case, name: str, **hyperparameters: Any) -> Feedback:
-    """The feedback of the estimator of that name."""
-    estimator = ESTIMATORS[name](**hyperparameters)
+def build(text: str) -> Estimator:
+    """An estimator as the command line spells it, such as "exact:method=mixed"."""
+    return spec.build(text, ESTIMATORS, "estimator")
+
+
+def estimate(case: Case, text: str) -> Feedback:
+    """The feedback of that estimator."""
+    estimator = build(text)
     return estimator.estimate(*arguments(case, estimator))[0]
 
 
-def load_torch(case: Case) -> tuple[nn.Module, torch.optim.Optimizer, int]:
-    """The module and the torch optimiser in the state of the learner, and the steps that it has taken."""
-    module = case.network.build().train()
-    module.load_state_dict({**case.learner.params, **case.learner.buffers}, strict=False)
-    optimizer = case.rule.theirs(list(module.parameters()))
-    state = case.learner.opt_state[-1] if type(case.learner.opt_state) is tuple else case.learner.opt_state
-    for name, parameter in module.named_parameters():
-        if hasattr(state, "square"):
-            mean, square = state.mean[name].clone(), state.square[name].clone()
-            optimizer.state[parameter] = {"step": state.step.double(), "exp_avg": mean, "exp_avg_sq": square}
-        elif state.momentum and state.step > 0:
-            optimizer.state[parameter] = {"momentum_buffer": state.momentum[name].clone()}
-    return module, optimizer, int(state.step)
+REFUSED = {"higher": ("adam", "adamw", "adamw with room", "rmsprop", "rmsprop with room")}
+"""The rules that an estimator does not take."""
+
+ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order")
+"""The estimators that take one inner step at a time."""
 
 
-def exam_torch(case: Case, module: nn.Module) -> Tensor:
-    if case.network.exam == "linear":
-        return sum((case.exam[name] * value).sum() for name, value in module.named_parameters())
-    x, y = case.exam
-    return F.cross_entropy(module.train(case.network.exam == "train")(x), y)
+def label_keys(case: Case) -> list[Tensor]:
+    """What draws the labels of each step: the key itself for one, keys folded from it for several."""
+    return [case.key] if len(case.lessons) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.lessons))]
 
 
-def run_torch(
-    case: Case, targets: Sequence[Tensor], nudges: Sequence[Params] | None = None
-) -> tuple[Tensor, nn.Module, torch.optim.Optimizer]:
-    """The exam loss after torch's own steps on these targets; `nudges` are added to the gradients of each step."""
-    module, optimizer, step = load_torch(case)
-    for index, (target, x) in enumerate(zip(targets, case.batches, strict=True)):
-        optimizer.zero_grad()
-        F.cross_entropy(module(x), target).backward()
-        for name, parameter in module.named_parameters():
-            parameter.grad += nudges[index][name] if nudges else 0.0
-        nn.utils.clip_grad_norm_(module.parameters(), case.rule.max_norm)
-        if case.rule.rate:
-            optimizer.param_groups[0]["lr"] = case.rule.rate(step + index)
-        optimizer.step()
-    with torch.no_grad():
-        return exam_torch(case, module), module, optimizer
-
-
-def soft_exam(case: Case, lessons: Sequence[Tensor]) -> Tensor:
-    """The exam loss as a function of soft lessons."""
-    return run_torch(case, [torch.softmax(lesson, dim=-1) for lesson in lessons])[0]
-
-
-def tuples(count: int, classes: int = CLASSES) -> list[Tensor]:
-    """Every assignment of labels to `count` examples, as one-hot targets."""
-    return [F.one_hot(torch.tensor(y), classes).double() for y in itertools.product(range(classes), repeat=count)]
-
-
-def gradients_of(loss: Tensor, module: nn.Module) -> Params:
-    names, parameters = zip(*module.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
-
-
-def learner_gradient(case: Case, target: Tensor) -> Params:
-    """g, the learner's gradient on these targets, by torch."""
-    module, _, _ = load_torch(case)
-    return gradients_of(F.cross_entropy(module(case.batches[0]), target), module)
-
-
-def exam_gradient(case: Case, target: Tensor) -> Params:
-    """v, the exam's gradient after torch's own step on these targets."""
-    _, module, _ = run_torch(case, [target])
-    return gradients_of(exam_torch(case, module), module)
-
-
-def inner_product(a: Params, b: Params) -> Tensor:
-    return sum((a[name] * b[name]).sum() for name in b)
+def targets_of(case: Case) -> list[Tensor]:
+    """What the learner is taught, one a step."""
+    pairs = zip(case.lessons, label_keys(case), strict=True)
+    return [case.problem.labels.teach(lesson, key).detach() for lesson, key in pairs]

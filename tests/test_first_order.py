@@ -1,84 +1,47 @@
-"""The score-function feedback: enumeration of every label tuple, its sign, its baseline, and the released code's zero.
-
-For labels drawn from the lesson the truth is d/dlesson Σ_y P(y | lesson) exam(y) = Σ_y exam(y) P(y) ∇ log P(y), with
-exam(y) the exam loss after torch's own step on the labels y.
-"""
+"""The score-function feedback: every label tuple enumerated, its sign, its baseline, and the released code's zero."""
 
 import pytest
 import torch
 from asserts import assert_close_tree, assert_same_gradient, finite_differences, relative_error
-from problems import (
-    Case,
-    Network,
-    Rule,
-    arguments,
-    estimate,
+from by_torch import (
     exam_gradient,
     exam_torch,
     inner_product,
     learner_gradient,
     load_torch,
-    make,
-    problem_of,
     run_torch,
-    sgd,
     soft_exam,
     tuples,
 )
-from torch import nn
+from problems import arguments, estimate, make, sgd
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from truths import draws, expected_feedback, expected_gradient, forced
 
-from metapl import functional, labels, rng, spec
-from metapl.estimators import ESTIMATORS, first_order
-from metapl.types import Labels, Learner
-
-
-def taught(case, target):
-    """The same case, in which the labels drawn are `target`."""
-    forced = Labels(lambda _lesson, _key: target, labels.SAMPLED.log_prob)
-    return case._replace(problem=case.problem._replace(labels=forced))
-
-
-def probability(case, target):
-    return (torch.softmax(case.lessons[0], dim=-1) * target).sum(dim=-1).prod()
-
+from metapl import labels, rng
+from metapl.estimators import first_order
+from metapl.types import Labels
 
 SUM = "first-order:baseline=0,reduction=sum"
 MEAN = "first-order:baseline=0,reduction=mean"
-
-
-def mean_feedback(case, text=SUM):
-    """Σ_y P(y) feedback(y)."""
-    estimator = spec.build(text, ESTIMATORS, "estimator")
-    total = torch.zeros_like(case.lessons[0])
-    for y in tuples(len(case.lessons[0])):
-        forced = taught(case, y)
-        total += probability(case, y) * estimator.estimate(*arguments(forced, estimator))[0].lessons[0]
-    return total
-
-
-def truth(case):
-    p = torch.softmax(case.lessons[0], dim=-1)
-    return sum(run_torch(case, [y])[0] * probability(case, y) * (y - p) for y in tuples(*p.shape))
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "cosine"])
 @pytest.mark.parametrize("text", [SUM, "score"])
 def test_expectation_over_all_labels_is_exact_for_a_linear_exam(text, rule):
     case = make("linear-exam", rule, "sampled", batch=3)
-    mean = mean_feedback(case, text)
-    assert_same_gradient(mean, truth(case), norm_tol=1e-9, cosine_tol=1e-18)
+    mean = expected_feedback(case, text)
+    assert_same_gradient(mean, expected_gradient(case), norm_tol=1e-9, cosine_tol=1e-18)
     assert_same_gradient(mean, estimate(case, "exact").lessons, norm_tol=1e-9, cosine_tol=1e-18)
 
 
 def test_reduction_mean_divides_by_the_batch():
     case = make("linear-exam", "momentum", "sampled", batch=3)
-    assert_close_tree(3.0 * mean_feedback(case, MEAN), truth(case), rtol=1e-9)
+    assert_close_tree(3.0 * expected_feedback(case, MEAN)[0], expected_gradient(case)[0], rtol=1e-9)
 
 
 def test_error_shrinks_with_the_learning_rate_for_a_curved_exam():
     cases = [make("mlp", sgd(lr), "sampled", warm=False, batch=3) for lr in (0.08, 0.04, 0.02)]
-    errors = torch.tensor([relative_error(mean_feedback(case), truth(case)) for case in cases])
+    errors = torch.tensor([relative_error(expected_feedback(case, SUM), expected_gradient(case)) for case in cases])
     orders = torch.log2(errors[:-1] / errors[1:])
     assert ((orders > 0.9) & (orders < 1.1)).all(), f"errors {errors}, orders {orders}"
     assert errors[-1] > 1e-6, "an exam without curvature tests nothing"
@@ -93,7 +56,7 @@ def test_sign_rewards_labels_that_lowered_the_exam_loss():
     clear = [(y, rise) for y, rise in rises if abs(rise) > 0.1 * steepest]
     assert {rise > 0 for _, rise in clear} == {True, False}, "the draws must hold both kinds of step"
     for y, rise in clear:
-        lesson, feedback = case.lessons[0], estimate(taught(case, y), "first-order").lessons[0]
+        lesson, feedback = case.lessons[0], estimate(forced(case, [y]), "first-order").lessons[0]
         after = torch.log_softmax(lesson - feedback / feedback.norm() * 1e-3, dim=-1)
         gain = ((after - torch.log_softmax(lesson, dim=-1)) * y).sum()
         assert (gain > 0) == (rise < 0), f"exam loss rose by {rise:.3e}, log-probability by {gain:.3e}"
@@ -133,22 +96,42 @@ def test_baseline_stays_finite_where_the_exam_has_no_gradient():
 def test_argmax_labels_give_the_feedback_of_that_tuple():
     case = make("mlp", "momentum", "argmax")
     best = F.one_hot(case.lessons[0].argmax(dim=-1), 3).double()
-    one, other = estimate(case, "first-order"), estimate(taught(case, best), "first-order")
+    one, other = estimate(case, "first-order"), estimate(forced(case, [best]), "first-order")
     assert_close_tree(one.lessons, other.lessons, rtol=1e-12)
 
 
 def test_per_example_credit_varies_less_than_one_scalar_for_the_batch():
     """Both are unbiased; the scalar also carries every other example's credit."""
     case = make("linear-exam", "sgd", "sampled", batch=4)
-    spread = {}
+    mean, spread = expected_gradient(case)[0], {}
     for text in (SUM, "score"):
-        estimator, mean = spec.build(text, ESTIMATORS, "estimator"), mean_feedback(case, text)
-        spread[text] = sum(
-            probability(case, y)
-            * (estimator.estimate(*arguments(taught(case, y), estimator))[0].lessons[0] - mean) ** 2
-            for y in tuples(4)
-        ).sum()
+        found = [(chance, estimate(forced(case, targets), text).lessons[0]) for targets, chance in draws(case)]
+        spread[text] = sum(chance * ((one - mean) ** 2).sum() for chance, one in found)
     assert spread["score"] < 0.5 * spread[SUM]
+
+
+def test_several_draws_are_averaged_and_the_learner_keeps_the_first():
+    """Each has a step and an exam of its own, and the baseline moves from one to the next."""
+    case, told = make("mlp", "sgd", "sampled"), []
+    teach, means = case.problem.labels.teach, 0.0
+
+    def seen(lesson, key):
+        told.append(teach(lesson, key))
+        return told[-1]
+
+    spied = case._replace(problem=case.problem._replace(labels=Labels(seen, labels.SAMPLED.log_prob)))
+    estimator = first_order(baseline=0.6, reduction="sum", draws=3)
+    feedback, memory = estimator.estimate(*arguments(spied, estimator))
+    assert len(told) == 3
+    expected = torch.zeros_like(case.lessons[0])
+    for target in told:
+        h, scale = by_hand(case, target, 0.3)
+        expected -= (h - means * scale) * (target - torch.softmax(case.lessons[0], dim=-1)) / 3.0
+        means = 0.6 * means + 0.4 * float(h / scale)
+    assert_close_tree(feedback.lessons[0], expected, rtol=1e-9)
+    assert abs(float(memory.mean) - means) <= 1e-12
+    one = estimate(case, "first-order:baseline=0.6,reduction=sum")
+    assert_close_tree(feedback._replace(lessons=(), info={}), one._replace(lessons=(), info={}), rtol=0)
 
 
 def test_only_the_unbiased_variant_claims_to_be():
@@ -162,7 +145,7 @@ def test_soft_labels_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"reduction": "max"}, {"baseline": 1.0}, {"baseline": -0.1}, {"baseline": float("nan")}]
+    "wrong", [{"reduction": "max"}, {"baseline": 1.0}, {"baseline": -0.1}, {"baseline": float("nan")}, {"draws": 0}]
 )
 def test_bad_hyperparameters_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -179,39 +162,3 @@ def test_released_codes_soft_feedback_is_zero_where_the_exact_one_is_not():
     exact, expected = estimate(case, "exact").lessons, finite_differences(lambda x: soft_exam(case, x), case.lessons)
     assert expected[0].norm() > 1e-3
     assert_same_gradient(exact, expected, norm_tol=1e-6, cosine_tol=1e-12)
-
-
-def tiny(kind):
-    """Two examples, two classes, a linear exam; the two labels' credits nearly cancel, so that draws vary little."""
-    net = Network(lambda: nn.Linear(2, 2, bias=False).double(), (2,), exam="linear")
-    rule: Rule = sgd(0.5)
-    problem = problem_of(functional.from_module(net.build), "linear", rule.ours(), kind)
-    params = {"weight": torch.tensor([[0.1, 0.0], [0.0, 0.1]], dtype=torch.float64)}
-    learner = Learner(params, {}, problem.optimizer.init(params))
-    batch = torch.tensor([[1.0, 0.5], [0.2, -0.1]], dtype=torch.float64)
-    lesson = torch.tensor([[0.2, 0.0], [-0.1, 0.3]], dtype=torch.float64)
-    exam = {"weight": torch.tensor([[1.0, 0.7], [-0.8, 0.2]], dtype=torch.float64)}
-    return Case(problem, learner, [lesson], [batch], exam, rng.key(11), net, rule)
-
-
-def assert_mean_within_four_errors(draws, expected):
-    mean, error = draws.mean(dim=0), draws.std(dim=0) / len(draws) ** 0.5
-    assert ((mean - expected).abs() <= 4.0 * error + 1e-12).all(), f"off by {(mean - expected) / error} standard errors"
-
-
-BUILT = {text: spec.build(text, ESTIMATORS, "estimator") for text in (*ESTIMATORS, SUM)}
-"""Every estimator with its defaults, and those that claim more with other options."""
-
-
-@pytest.mark.parametrize("name", [name for name, built in BUILT.items() if built.claim == "unbiased"])
-def test_unbiased_claims_hold_in_the_mean_over_draws(name):
-    """And the test is sharp enough to tell a gradient that is 5 % too long or too short."""
-    estimator, case = BUILT[name], tiny("sampled")
-    keys = [rng.fold_in(case.key, draw) for draw in range(2500)]
-    draws = torch.stack([estimator.estimate(*arguments(case, estimator)[:-1], key)[0].lessons[0] for key in keys])
-    (expected,) = finite_differences(lambda lessons: soft_exam(case, lessons), case.lessons)
-    assert_same_gradient(truth(case), expected, norm_tol=1e-9, cosine_tol=1e-15)
-    assert_mean_within_four_errors(draws, expected)
-    for biased in (0.95, 1.05):
-        with pytest.raises(AssertionError, match="standard errors"):
-            assert_mean_within_four_errors(draws, biased * expected)

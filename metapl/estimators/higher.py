@@ -82,7 +82,10 @@ def _steps(
 
         def callback(found: Sequence[Tensor | None], at: Params = params) -> list[Tensor]:
             # A parameter without a part in the loss has the gradient zero, and still moves by its momentum.
-            filled = [torch.zeros_like(p) if g is None else g for g, p in zip(found, at.values(), strict=True)]
+            filled = [
+                torch.zeros_like(p, requires_grad=True) if g is None else g
+                for g, p in zip(found, at.values(), strict=True)
+            ]
             grads.append(dict(zip(at, filled, strict=True)))
             clipped = grads[-1]
             for link in links:

@@ -15,7 +15,7 @@ def unroll() -> Estimator:
 
     The textbook way, kept as short as it can be, so that the other estimators have something to be held against.
     torch does not differentiate BatchNorm's running statistics, so an exam in evaluation mode after several steps
-    misses how they depend on the lessons.
+    misses how they depend on the lessons. Not usable inside a `torch.func` transform; `exact` is.
 
     Cost for K steps: a double backward a step (about 2 F + 2 B), and K graphs of memory.
     """

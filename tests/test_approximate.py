@@ -1,0 +1,169 @@
+"""Approximate claims, each held to its order; `none` and the released sign of `taylor` to what they are."""
+
+import pytest
+import torch
+from asserts import assert_close_tree, relative_error, richardson
+from by_torch import exam_torch, gradients_of, inner_product, loss_torch, run_torch, soft_exam
+from problems import build, estimate, make, sgd, targets_of
+from quadratics import SIZE, descended, felt, quadratic
+from truths import differences, expected_feedback, expected_gradient
+
+from metapl import optim
+from metapl.estimators import ESTIMATORS
+
+APPROXIMATE = ["difference", "evograd", "evolution", "first-order", "gumbel", "implicit", "sama", "taylor", "truncated"]
+
+
+def test_every_approximate_claim_is_known():
+    """Here, in test_stochastic.py, test_implicit.py or test_first_order.py."""
+    assert sorted(name for name, made in ESTIMATORS.items() if made().claim == "approximate") == APPROXIMATE
+
+
+def assert_order(errors, order, within=0.15):
+    """Of errors at parameters that halve from one to the next."""
+    errors = torch.tensor(errors)
+    found = torch.log2(errors[:-1] / errors[1:])
+    assert (found - order).abs().max() <= within, f"errors {errors}, orders {found}"
+    assert errors[-1] > 1e-9, "no error at all tests nothing"
+
+
+# --- taylor ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("rule", ["nesterov", "adamw", "clipped", "rmsprop"])
+def test_taylor_is_the_gradient_of_the_expected_exam_loss(rule, steps):
+    case = make("mlp", rule, "sampled", steps=steps, batch=4 - steps)
+    assert_close_tree(expected_feedback(case, "taylor"), expected_gradient(case), rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_taylor_by_hand(steps):
+    """−h (y − p), h from two exams with the same statistics: without that h would hold what they do to the exam."""
+    case = make("batchnorm-eval", "adamw", "sampled", steps=steps, batch=2)
+    targets = targets_of(case)
+    after, module, _ = run_torch(case, targets)
+    module.load_state_dict(case.learner.params, strict=False)
+    rise = after - exam_torch(case, module).detach()
+    truth = [rise * (y - torch.softmax(lesson, dim=-1)) for y, lesson in zip(targets, case.lessons, strict=True)]
+    found = estimate(case, "taylor")
+    assert_close_tree(found.lessons, tuple(truth), rtol=1e-9)
+    assert_close_tree(found.info["slope"], rise, rtol=1e-9)
+
+
+def test_taylors_distance_from_exact_shrinks_with_the_learning_rate():
+    """Of its expectation over labels from the exam loss at the expected parameters; with the same sign."""
+    errors = []
+    for lr in (0.08, 0.04, 0.02):
+        case = make("mlp", sgd(lr), "sampled", warm=False, batch=3)
+        exact, _ = richardson(lambda lessons: soft_exam(case, lessons), case.lessons, width=0.05, levels=3)  # noqa: B023
+        errors.append(relative_error(expected_feedback(case, "taylor"), exact))
+    assert_order(errors, 1)
+    assert errors[-1] < 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_released_sign_is_the_opposite_bit_for_bit(steps):
+    case = make("batchnorm", "adamw", "sampled", steps=steps)
+    paper, released = estimate(case, "taylor"), estimate(case, "taylor:sign=released")
+    assert build("taylor:sign=released").claim == "wrong"
+    assert all(torch.equal(a, -b) for a, b in zip(paper.lessons, released.lessons, strict=True))
+    assert_close_tree(paper._replace(lessons=()), released._replace(lessons=()), rtol=0)
+
+
+# --- difference and sama --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("rule", ["nesterov", "adamw"])
+@pytest.mark.parametrize("network", ["mlp", "batchnorm"])
+def test_the_error_of_difference_shrinks_with_the_square_of_its_radius(network, rule, steps):
+    case, truth = make(network, rule, steps=steps, batch=2), differences(network, rule, steps)
+    assert_order(
+        [relative_error(estimate(case, f"difference:radius={r}").lessons, truth) for r in (0.1, 0.05, 0.025)], 2
+    )
+    assert relative_error(estimate(case, "difference:radius=1e-4").lessons, truth) <= 1e-6
+
+
+def test_the_error_of_sama_shrinks_with_the_learning_rate():
+    errors = []
+    for lr in (0.08, 0.04, 0.02):
+        case = make("mlp", sgd(lr), warm=False, batch=2)
+        errors.append(relative_error(estimate(case, "sama:radius=1e-3").lessons, estimate(case, "unroll").lessons))
+    assert_order(errors, 1)
+
+
+@pytest.mark.parametrize("labels", ["soft", "sampled"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_sama_by_hand(steps, labels):
+    """∂⟨u, ∇ loss_k⟩ / ∂ lesson_k at the learner after all steps, with u = −lr v, for every lesson."""
+    case = make("mlp", "momentum", labels, steps=steps, batch=2)
+    targets = targets_of(case)
+    _, module, _ = run_torch(case, targets)
+    parameters = list(module.parameters())
+    v = torch.autograd.grad(exam_torch(case, module), parameters)
+    truth = []
+    for lesson, target, x in zip(case.lessons, targets, case.batches, strict=True):
+        told = lesson.clone().requires_grad_()
+        soft = torch.softmax(told, dim=-1)  # the loss is linear in its targets
+        loss = loss_torch(case, module, x, target + soft - soft.detach())
+        g = torch.autograd.grad(loss, parameters, create_graph=True)
+        truth.append(torch.autograd.grad(-0.2 * sum((a * b).sum() for a, b in zip(v, g, strict=True)), told)[0])
+    found = estimate(case, "sama:radius=1e-3")
+    assert_close_tree(found.lessons, tuple(truth), rtol=1e-5)
+    _, earlier, _ = run_torch(case._replace(batches=case.batches[:-1]), targets[:-1])
+    last = gradients_of(loss_torch(case, earlier, case.batches[-1], targets[-1]), earlier)
+    length = sum((one**2).sum() for one in v).sqrt() * inner_product(last, last).sqrt()
+    assert_close_tree(found.scale, steps * 0.2 * length, rtol=1e-9)
+
+
+# --- truncated ------------------------------------------------------------------------------------------------------
+
+
+def test_truncation_of_a_quadratic_in_closed_form():
+    """lr x_k (1 − lr A)^(steps − 1 − k) v / batch for the lessons that are kept, nothing for the others."""
+    case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.2), steps=8)
+    contraction = torch.eye(SIZE, dtype=torch.float64) - 0.2 * case.a
+    v = descended(case, 0.2) - case.exam
+    full = felt(case, [0.2 * torch.matrix_power(contraction, 7 - k) @ v for k in range(8)])
+    for kept in range(1, 11):
+        found = estimate(case, f"truncated:steps={kept}").lessons
+        left_out = max(0, 8 - kept)
+        assert all(torch.equal(lesson, torch.zeros_like(lesson)) for lesson in found[:left_out])
+        assert_close_tree(found[left_out:], tuple(full[left_out:]), rtol=1e-12)
+
+
+def test_the_error_of_truncation_decays_geometrically():
+    """With the curvature c in all directions, and one batch for all lessons, by 1 − lr c for every lesson kept."""
+    case = quadratic([1.5] * SIZE, optim.sgd(0.2), steps=8, shared=True)
+    whole = estimate(case, "unroll").lessons
+    for kept in range(9):
+        found = estimate(case, f"truncated:steps={kept}").lessons if kept else [torch.zeros_like(x) for x in whole]
+        rest = (1 - 0.7 ** (2 * (8 - kept))) / (1 - 0.7**16)
+        assert abs(relative_error(found, whole) - 0.7**kept * rest**0.5) <= 1e-12
+
+
+@pytest.mark.parametrize("rule", ["nesterov", "adamw"])
+@pytest.mark.parametrize("kept", [1, 2])
+def test_truncation_of_a_network(kept, rule):
+    """What is kept is what exact feedback has for a learner who starts there."""
+    case = make("mlp", rule, steps=3, batch=2)
+    found, whole = estimate(case, f"truncated:steps={kept}"), differences("mlp", rule, 3)
+    assert_close_tree(list(found.lessons[-kept:]), whole[-kept:], rtol=1e-8)
+    assert not any(lesson.any() for lesson in found.lessons[:-kept])
+    before = estimate(case._replace(lessons=case.lessons[:-kept], batches=case.batches[:-kept]), "none").learner
+    rest = case._replace(lessons=case.lessons[-kept:], batches=case.batches[-kept:], learner=before)
+    assert_close_tree(found.scale, estimate(rest, "unroll").scale, rtol=1e-11)
+
+
+# --- none -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_none_gives_zeros_and_still_learns(steps):
+    case = make("batchnorm", "adamw", steps=steps)
+    feedback = estimate(case, "none")
+    assert build("none").claim == "zero"
+    assert all(torch.equal(a, torch.zeros_like(b)) for a, b in zip(feedback.lessons, case.lessons, strict=True))
+    assert feedback.scale == 1
+    assert_close_tree(feedback.outer, soft_exam(case, case.lessons), rtol=1e-12)
