@@ -98,7 +98,7 @@ def prepare(config: TrainConfig, existing: Split | None = None) -> Setting:
     estimator = spec.build(config.grad, AVAILABLE, "estimator")
     if config.unroll > 1 and not estimator.several:
         raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
-    optimizer(config, 1.0)
+    estimator.accepts(optimizer(config, 1.0))
     return Setting(config, data, parts, student, teacher, estimator, _labels(config, estimator), keys)
 
 

@@ -138,3 +138,5 @@ class Estimator(NamedTuple):
     """Cost beyond the learner's own step, in passes of the learner: F forward, B backward; K steps."""
     several: bool = True
     """Whether it takes more than one inner step."""
+    accepts: Callable[[Optimizer], object] = lambda optimizer: None  # noqa: ARG005
+    """`accepts(optimizer)`: an `InputError` for a learner's optimiser that it refuses, before anything is trained."""

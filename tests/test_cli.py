@@ -390,6 +390,7 @@ BAD = [
     ("--grad none:order=2", "takes no options, got 'order'"),
     ("--grad exact:order=2", "choose from fraction, method"),
     ("--unroll 0", "--unroll 0"),
+    ("--grad higher --optimizer adam", "use unroll"),
     ("--unroll 2 --grad first-order", "takes one step at a time"),
     ("--labels 0", "--labels 0"),
     ("--labels 10000", "--labels 10000"),

@@ -18,7 +18,7 @@ from metapl.types import Estimator, Feedback, Key, Learner, Optimizer, Params, P
 RIGHT = ("sgd", "adagrad", "adadelta", "adamax", "rmsprop")
 """The rules that `higher` 0.2.1 steps as torch does, and differentiates rightly."""
 
-WRONG = {"maximize": "ignores it", "centered": "gives NaN where a gradient is exactly zero"}
+WRONG = {"maximize": "it ignores maximize", "centered": "it gives NaN where a gradient is exactly zero"}
 """Switches of these rules, and what `higher` does with them; docs/results/peers.md has a script for each."""
 
 
@@ -56,7 +56,7 @@ def higher() -> Estimator:
         return Feedback(tuple(feedback), tree.detach(told.learner), outer.detach(), loss, scale, {}), memory
 
     cost = "1 F + 1 B (exam), 2 F + 2 B a step"
-    return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), cost)
+    return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), cost, accepts=_understood)
 
 
 class _Taken(NamedTuple):
@@ -70,7 +70,9 @@ class _Taken(NamedTuple):
 def _steps(
     problem: Problem, lessons: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree], key: Key
 ) -> _Taken:
-    links, rule, state = _understood(problem.optimizer, learner)
+    links, rule = _understood(problem.optimizer)
+    chained = problem.optimizer.rule is not None and problem.optimizer.rule.name == "chain"
+    state = learner.opt_state[-1] if chained else learner.opt_state
     params: Params = {name: nn.Parameter(value.detach().clone()) for name, value in learner.params.items()}
     stepper = _stepper(rule, params, state)
     buffers, opt_state = learner.buffers, learner.opt_state
@@ -100,22 +102,22 @@ def _steps(
     return _Taken(Learner(params, buffers, opt_state), grads, losses)
 
 
-def _understood(optimizer: Optimizer, learner: Learner) -> tuple[list[Optimizer], Rule, Any]:
-    """Clipping links, the rule that steps, and its state; an `InputError` for what `higher` cannot be trusted with."""
-    links, state = [optimizer], (learner.opt_state,)
+def _understood(optimizer: Optimizer) -> tuple[list[Optimizer], Rule]:
+    """Clipping links, and the rule that steps; an `InputError` for what `higher` cannot be trusted with."""
+    links = [optimizer]
     if optimizer.rule and optimizer.rule.name == "chain":
-        links, state = list(optimizer.rule.options["links"]), learner.opt_state
+        links = list(optimizer.rule.options["links"])
     *clips, last = links
     name = last.rule.name if last.rule else "an optimiser without a `rule`"
     if last.rule is None or name not in RIGHT:
-        raise InputError(f"higher() has no {name}, or has it wrong: choose from {', '.join(RIGHT)}")
+        raise InputError(f"higher has no {name}, or has it wrong: use unroll, or choose from {', '.join(RIGHT)}")
     for link in clips:
         if link.rule is None or not link.rule.name.startswith("clip_"):
-            raise InputError("higher() takes clipping links before an optimiser, and no others")
+            raise InputError("higher takes clipping links before an optimiser, and no others: use unroll")
     for switch, what in WRONG.items():
         if last.rule.options.get(switch):
-            raise InputError(f"higher() {what}: {name} with {switch} is refused, use unroll()")
-    return clips, last.rule, state[-1]
+            raise InputError(f"higher has {name} with {switch} wrong ({what}): use unroll, which is right")
+    return clips, last.rule
 
 
 def _stepper(rule: Rule, params: Params, state: Any) -> Any:
