@@ -140,11 +140,11 @@ def memory(steps: list[int], batch: int, most: int) -> list[dict[str, object]]:
     return rows
 
 
-def times(steps: int, batch: int, rounds: int) -> list[dict[str, object]]:
+def times(names: list[str], steps: int, batch: int, rounds: int) -> list[dict[str, object]]:
     """Seconds of every way, and the quartiles of its ratio to `higher` in the same round."""
     given = assignment(steps, batch)
     cpu = torch.device("cpu")
-    taken = measure.interleave({name: partial(way, given) for name, way in WAYS.items()}, rounds, cpu)
+    taken = measure.interleave({name: partial(WAYS[name], given) for name in names}, rounds, cpu)
     truth = by_higher(given)
     rows: list[dict[str, object]] = []
     for name, values in taken.items():
@@ -166,9 +166,10 @@ def show(told: dict[str, object]) -> None:
     """Both tables."""
     counts = sorted({row["steps"] for row in told["memory"]})
     peaks = {(row["way"], row["steps"]): row["bytes"] for row in told["memory"]}
-    print(f"peak memory, MiB; a learner is {told['carry'] / 2**20:.3f} MiB")
-    print(f"{'':22}" + "".join(f"{'K = ' + str(count):>10}" for count in counts))
-    for name in WAYS:
+    if counts:
+        print(f"peak memory, MiB; a learner is {told['carry'] / 2**20:.3f} MiB")
+        print(f"{'':22}" + "".join(f"{'K = ' + str(count):>10}" for count in counts))
+    for name in WAYS if counts else ():
         cells = [peaks.get((name, count)) for count in counts]
         print(f"{name:22}" + "".join(f"{'':>10}" if cell is None else f"{cell / 2**20:10.1f}" for cell in cells))
     for row in told["times"]:
@@ -182,14 +183,18 @@ def show(told: dict[str, object]) -> None:
 def main() -> None:
     """Measure, print, and write a JSON file if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 16, 64])
+    parser.add_argument("--steps", type=int, nargs="*", default=[1, 2, 16, 64], help="K whose memory is measured")
     parser.add_argument("--most", type=int, default=16, help="K up to which the ways that keep all graphs are run")
     parser.add_argument("--timed", type=int, nargs="*", default=[16], help="K that are timed")
+    parser.add_argument(
+        "--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="what is timed, beside higher"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     given = assignment(1, args.batch)
+    names = [name for name in WAYS if name in {*args.ways, "higher"}]
     told = {
         "batch": args.batch,
         "rounds": args.rounds,
@@ -199,7 +204,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "memory": memory(args.steps, args.batch, args.most),
-        "times": [row for count in args.timed for row in times(count, args.batch, args.rounds)],
+        "times": [row for count in args.timed for row in times(names, count, args.batch, args.rounds)],
     }
     show(told)
     if args.json:
