@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, functional, labels, losses, measure, optim, rng, tree
+from metapl import estimators, functional, inner, labels, losses, measure, optim, rng, tree
 from metapl.estimators import student
 from metapl.types import Assignment, Learner, Problem
 
@@ -162,6 +162,17 @@ def times(names: list[str], steps: int, batch: int, rounds: int) -> list[dict[st
     return rows
 
 
+def differences(steps: list[int], batch: int, radii: list[float]) -> None:
+    """How far central differences are from the exact gradient, for every K and radius."""
+    print("method='difference', |found - exact| / |exact|, single precision")
+    print(f"{'':8}" + "".join(f"{'radius ' + format(radius, 'g'):>16}" for radius in radii))
+    for count in steps:
+        given = assignment(count, batch)
+        exact = by_unroll(given, method="replay")
+        cells = [distance(by_unroll(given, method=inner.difference(radius)), exact) for radius in radii]
+        print(f"K = {count:<4}" + "".join(f"{cell:16.3g}" for cell in cells))
+
+
 def show(told: dict[str, object]) -> None:
     """Both tables."""
     counts = sorted({row["steps"] for row in told["memory"]})
@@ -191,8 +202,12 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--radii", type=float, nargs="+", help="show the error of central differences, and no more")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.radii:
+        differences(args.steps, args.batch, args.radii)
+        return
     given = assignment(1, args.batch)
     names = [name for name in WAYS if name in {*args.ways, "higher"}]
     told = {

@@ -16,14 +16,15 @@ def difference(*, radius: float = 0.01) -> Estimator:
 
         feedback = (∇_lesson mean inner(θ + εu) − ∇_lesson mean inner(θ − εu)) / 2ε.
 
-    The error is O(radius²). Nothing is differentiated twice, which serves learners with layers whose double backward
+    For smooth learners the error is O(radius²). Nothing is differentiated twice, which serves learners with layers whose double backward
     is missing or wrong. Several steps are replayed, each with its Hessian product by a difference too.
 
     DARTS takes u = −lr v of plain SGD; here u takes momentum, clipping and Adam along.
 
     Args:
-        radius: |εu|, how far the learner is displaced. In single precision the rounding of the difference asks for no
-            less than about 0.01.
+        radius: |εu|, how far the learner is displaced. In single precision rounding asks for no less than about
+            0.01, and for 0.1 with several steps, each of which magnifies the rounding of the one after it by
+            1 / radius (docs/results/unroll.md).
 
     Cost: 1 F + 1 B for the exam and 2 F beyond the learner's own step; for K > 1, 3 F + 3 B a step.
 
