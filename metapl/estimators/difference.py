@@ -16,8 +16,9 @@ def difference(*, radius: float = 0.01) -> Estimator:
 
         feedback = (∇_lesson mean inner(θ + εu) − ∇_lesson mean inner(θ − εu)) / 2ε.
 
-    For smooth learners the error is O(radius²). Nothing is differentiated twice, which serves learners with layers whose double backward
-    is missing or wrong. Several steps are replayed, each with its Hessian product by a difference too.
+    For smooth learners the error is O(radius²). Nothing is differentiated twice, which serves learners with layers
+    whose double backward is missing or wrong. Several steps are replayed, each with its Hessian product by a
+    difference too.
 
     DARTS takes u = −lr v of plain SGD; here u takes momentum, clipping and Adam along.
 
