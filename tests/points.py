@@ -1,0 +1,23 @@
+"""Points of training to measure estimators at, and draws one after another."""
+
+import torch
+
+from metapl import rng, stage
+from metapl.config import TrainConfig
+from metapl.setting import prepare
+
+TINY = {"model": "mlp:width=8,depth=1", "batch": 16, "validation": 0, "device": "cpu"}
+
+
+def build(**options):
+    steps = options.pop("steps", 2)
+    return stage.trained(prepare(TrainConfig(**{**TINY, **options})), steps, lambda progress: None)
+
+
+def loop(estimator, assignment, count):
+    *given, key = assignment
+    memory, drawn = estimator.init(), []
+    for index in range(count):
+        feedback, memory = estimator.estimate(*given, memory, rng.fold_in(key, index))
+        drawn.append(torch.cat([one.flatten() for one in feedback.lessons]))
+    return torch.stack(drawn)
