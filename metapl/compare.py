@@ -26,7 +26,7 @@ BASE = "none"
 TRUTH = "exact"
 
 VARIANTS = ("first-order:baseline=0,reduction=sum",)
-"""Compared by default beside every estimator with its default options: the form of the paper's that is unbiased given v."""
+"""Compared by default beside the defaults of every estimator: the paper's in the form that is unbiased given v."""
 
 TOGETHER = 64
 """Most draws that are vectorised at once."""
