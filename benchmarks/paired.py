@@ -52,8 +52,8 @@ def one(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     name, given = job
-    config = TrainConfig(**{"baselines": False, "finetune_steps": 0, **given})
-    result = experiment.run(prepare(config), lambda _progress: None, every=config.steps)
+    config = TrainConfig(**{"baselines": False, "finetune_steps": 0, "report_every": 10**9, **given})
+    result = experiment.run(prepare(config), lambda _progress: None)
     return {"arm": name, "seed": config.seed, "config": given, "test": result.test, "validation": result.validation}
 
 

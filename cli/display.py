@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
-from metapl import experiment, plots, train, tree
+from metapl import experiment, loggers, plots, train, tree
+from metapl.config import PAIRED
 from metapl.experiment import Result, Rows
 from metapl.setting import Setting
 from metapl.types import Model
@@ -21,6 +22,7 @@ ROWS = {
     "supervised": "supervised only",
     "pseudo-labels": "pseudo labels",
     "uda": "UDA",
+    "fixed": "fixed teacher",
     "teacher": "teacher",
     "student": "student",
     "ema": "student, averaged",
@@ -46,23 +48,24 @@ def header(setting: Setting, folder: Path) -> None:
         f"{len(setting.data.y_test)} test"
     )
     console.print(f"networks   {', '.join(_network(*one, setting) for one in _networks(setting))}")
-    if config.method == "mpl":
+    if config.method in PAIRED:
         weight = "cosine-normalised" if config.cosine else "raw"
         console.print(
             f"feedback   {config.grad} (claim: {setting.estimator.claim}), {setting.labels} labels, "
             f"{weight}, weight {config.feedback_weight:g}"
         )
-    console.print(f"device     {setting.data.x.device}, seed {config.seed}")
+    console.print(f"device     {setting.device}, seed {config.seed}")
     console.print(f"run        {folder}")
 
 
 def _networks(setting: Setting) -> list[tuple[str, str, Model]]:
     config = setting.config
-    if config.method != "mpl":
-        return [("network", config.model, setting.student)]
+    if config.method not in PAIRED:
+        return [("network", config.model, setting.models.student)]
     return [
-        ("teacher", config.teacher_model or config.model, setting.teacher),
-        ("student", config.model, setting.student),
+        ("teacher", config.teacher_model or config.model, setting.models.teacher),
+        *([("calibrator", config.calibrator, setting.models.calibrator)] if config.method == "reduced" else []),
+        ("student", config.model, setting.models.student),
     ]
 
 
@@ -71,19 +74,19 @@ def _network(role: str, text: str, model: Model, setting: Setting) -> str:
 
 
 class Bars:
-    """Progress bars, one a phase, and the log: as a context manager it gives the function to report to."""
+    """Progress bars, one a phase, and the logs: as a context manager it gives itself, to report to."""
 
-    def __init__(self, setting: Setting, log: Path) -> None:
+    def __init__(self, setting: Setting, folder: Path) -> None:
         self._setting = setting
-        self._log = log
+        self._logs = loggers.start(setting.config, folder)
         self._tasks: dict[str, Any] = {}
+        self._started: dict[str, float] = {}
         self._bars = Progress(
             TextColumn("{task.description}", table_column=Column(min_width=13, no_wrap=True)),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(min_width=9, no_wrap=True)),
             TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
             console=console,
         )
 
@@ -97,9 +100,21 @@ class Bars:
     ) -> None:
         """Leave them as they stand."""
         self._bars.stop()
+        for log in self._logs:
+            log.close()
 
-    def __call__(self, progress: train.Progress) -> None:
-        """Evaluate on the validation part, log a line, move the bar."""
+    def tick(self, phase: str, step: int, steps: int) -> None:
+        """Move the bar; the time left is what the steps so far, with their evaluations, took on average."""
+        now = time.perf_counter()
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=steps, completed=step, text="", left="")
+            self._started[phase] = now  # the first step has costs of its own
+            return
+        left = (now - self._started[phase]) / (step - 1) * (steps - step)
+        self._bars.update(self._tasks[phase], completed=step, left=f"{_duration(left)} left" if steps > step else "")
+
+    def report(self, progress: train.Progress) -> None:
+        """Evaluate on the validation part, and log."""
         validation = experiment.evaluate(self._setting, progress.networks, "validation")
         line = {
             "phase": progress.phase,
@@ -108,11 +123,18 @@ class Bars:
             "validation": validation,
             "images_per_second": progress.images_per_second,
         }
-        with self._log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        if progress.phase not in self._tasks:
-            self._tasks[progress.phase] = self._bars.add_task(progress.phase, total=progress.steps, text="")
-        self._bars.update(self._tasks[progress.phase], completed=progress.step, text=_text(progress, validation))
+        if "teacher" in progress.networks:
+            line["pseudo_labels"] = experiment.pseudo_label_quality(self._setting, progress.networks["teacher"])
+        for log in self._logs:
+            log.write(line)
+        self._bars.update(self._tasks[progress.phase], text=_text(progress, validation))
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = int(seconds / 60 + 0.5), int(seconds / 3600)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if hours < 2 else f"{hours} h {minutes % 60} min"
 
 
 def _text(progress: train.Progress, validation: Rows) -> str:
@@ -126,12 +148,12 @@ def table(rows: Rows, title: str) -> None:
     """Metrics by network."""
     printed = Table(title=title, title_justify="left")
     printed.add_column("network")
-    for name in ("top-1 %", "NLL", "ECE %"):
+    for name in ("top-1 %", "top-5 %", "NLL", "ECE %"):
         printed.add_column(name, justify="right")
     for name, text in ROWS.items():
         if name in rows:
-            row = rows[name]
-            printed.add_row(text, f"{100 * row['top1']:.2f}", f"{row['nll']:.3f}", f"{100 * row['ece']:.2f}")
+            top1, top5, nll, ece = (rows[name][metric] for metric in ("top1", "top5", "nll", "ece"))
+            printed.add_row(text, f"{100 * top1:.2f}", f"{100 * top5:.2f}", f"{nll:.3f}", f"{100 * ece:.2f}")
     console.print(printed)
 
 
@@ -141,7 +163,7 @@ def pictures(setting: Setting, result: Result, folder: Path) -> None:
     if tuple(setting.data.x.shape[1:]) != (2,):
         return
     wanted = {"supervised": "supervised", "pseudo-labels": "pseudo labels", "uda": "UDA", "ema": "Meta Pseudo Labels"}
-    shown = {wanted[name]: (setting.student, result.networks[name]) for name in wanted if name in result.networks}
+    shown = {wanted[name]: (setting.models.student, result.networks[name]) for name in wanted if name in result.networks}
     points = (setting.data.x, setting.data.y)
     plots.regions(shown, points, setting.split.labelled, folder / "plots" / "regions.png")
 
@@ -151,4 +173,5 @@ def footer(summary: dict[str, Any], folder: Path) -> None:
     console.print(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_bytes'] / 2**20:,.0f} MiB of memory")
     for picture in sorted((folder / "plots").glob("*.png")):
         console.print(f"picture    {picture}")
-    console.print(f"again      metapl eval {folder}")
+    for verb, text in (("eval", ""), ("report", ""), ("predict", " FILES")):
+        console.print(f"{verb:<10} metapl {verb} {folder}{text}")

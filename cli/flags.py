@@ -47,6 +47,11 @@ def _option(field: Field[Any]) -> Any:
     return typer.Option(*names, help=f"{field.metadata['help']} \\[default: {shown or 'none'}]", show_default=False)
 
 
+Preset = Annotated[
+    str,
+    typer.Option("--preset", help="A published recipe by name; a file of --config and flags override it."),
+]
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with any of these flags as keys; flags override it.", show_default=False),

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from metapl.cli.flags import Config, with_flags
-from metapl.config import TrainConfig, resolve
+from metapl.cli.flags import Config, Preset, with_flags
+from metapl.config import PAIRED, TrainConfig, resolve
 
 HELP = """Train a teacher and a student by Meta Pseudo Labels, beside its baselines, and print the test table.
 
@@ -23,10 +23,16 @@ OutOption = typer.Option(
 
 
 @with_flags(fields(TrainConfig))
-def train(*, out: Annotated[Path | None, OutOption] = None, config: Config = None, **flags: Any) -> None:
+def train(
+    *,
+    out: Annotated[Path | None, OutOption] = None,
+    config: Config = None,
+    preset: Preset = "",
+    **flags: Any,
+) -> None:
     """See HELP."""
     started = time.perf_counter()
-    resolved = resolve({key: value for key, value in flags.items() if value is not None}, config)
+    resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset)
     from metapl import experiment, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.setting import prepare  # noqa: PLC0415 - imports torch
@@ -36,8 +42,8 @@ def train(*, out: Annotated[Path | None, OutOption] = None, config: Config = Non
     run_folder.create(folder)
     run_folder.save_start(folder, setting)
     display.header(setting, folder)
-    with display.Bars(setting, folder / "metrics.jsonl") as report:
-        result = experiment.run(setting, report)
+    with display.Bars(setting, folder) as bars:
+        result = experiment.run(setting, bars.report, bars.tick)
     summary = run_folder.save_end(folder, setting, result, started)
     display.pictures(setting, result, folder)
     display.table(summary["test"], title=f"test, {len(setting.data.y_test)} examples, final weights")
@@ -46,7 +52,9 @@ def train(*, out: Annotated[Path | None, OutOption] = None, config: Config = Non
 
 def _free_name(config: TrainConfig) -> Path:
     """The first folder of its kind below `runs/` that does not exist."""
-    parts = [config.data, config.method, *([config.grad] if config.method == "mpl" else []), f"seed{config.seed}"]
+    grad = [config.grad] if config.method in PAIRED else []
+    data = Path(config.data).name or "data"
+    parts = [data, config.method, *grad, f"seed{config.seed}"]
     name = "-".join("".join(c if c.isalnum() or c in "-_." else "_" for c in part) for part in parts)
     count = 1
     while (path := Path("runs") / (name if count == 1 else f"{name}-{count}")).exists():

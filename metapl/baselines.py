@@ -96,11 +96,12 @@ def pseudo_labels(player: Player, teacher: Fixed, augment: Augment, recipe: Reci
         params: Params, buffers: Buffers, step: Tensor, batch: Batch, key: Key
     ) -> tuple[Tensor, tuple[Buffers, dict[str, Tensor]]]:
         del step
-        weak_key, strong_key, label_key, model_key = rng.split(key, 4)
+        weak_key, strong_key, label_key, model_key, shared_key = rng.split(key, 5)
+        shared = augment.shared(batch.x_unlabelled, shared_key)
         with torch.no_grad():
-            lesson, _ = teacher.model.apply(*teacher.network, augment.weak(batch.x_unlabelled, weak_key), train=False)
-            targets = teacher.labels.teach(lesson, label_key)
-        x = augment.strong(batch.x_unlabelled, strong_key)
+            weak = augment.prepare(augment.weak(shared, weak_key))
+            targets = teacher.labels.teach(teacher.model.apply(*teacher.network, weak, train=False)[0], label_key)
+        x = augment.prepare(augment.strong(shared, strong_key))
         logits, buffers = player.model.apply(params, buffers, x, train=True, key=model_key)
         total = losses.cross_entropy(logits, targets, recipe.smoothing).mean()
         return total, (buffers, {"student": total.detach()})

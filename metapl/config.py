@@ -1,6 +1,6 @@
 """The configuration of a run: every flag of `metapl train`, and nothing else.
 
-The order of precedence is flags, then the file of `--config`, then the defaults here. The defaults are the best of a
+The order of precedence is flags, then the file of `--config`, then the preset, then the defaults here. The defaults are the best of a
 small search on the validation part of digits; `docs/results/defaults.md` has the search.
 """
 
@@ -26,13 +26,23 @@ def _option(default: Any, text: str, **limits: float) -> Any:
 class TrainConfig:
     """What `metapl train` needs to know: a flag on the command line and a key in a TOML file for each field."""
 
-    data: str = _option("digits", "Data source, NAME:key=value,…")
-    labels: int = _option(10, "Labelled examples in all, balanced over the classes.")
-    validation: int = _option(200, "Labelled examples held out for choosing hyperparameters.", least=0)
+    data: str = _option("digits", "Data source NAME:key=value,…, or the path of your own data.")
+    data_dir: str = _option("", "Where the files of the data source are; else METAPL_DATA and /usr/share/datasets.")
+    unlabelled: str = _option("", "More unlabelled examples: a folder, shards, an array or a table like the data.")
+    augment: str = _option("auto", "Views NAME:key=value,…; auto takes those that fit the data.")
+    labels: int = _option(
+        0, "Labelled examples in all; 0: one a class, or all there are where some examples have none.", least=0
+    )
+    validation: int = _option(
+        -1, "Labelled examples held out for choosing hyperparameters; -1: a fifth, at most 200.", least=-1
+    )
+    balanced: bool = _option(True, "Equally many labels of each class, or in the proportions of the data.")
+    split: str = _option("", "The split.json of another run, to use the same split.")
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
     model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
-    method: str = _option("mpl", "mpl, uda, pseudo-labels or supervised.")
+    method: str = _option("mpl", "mpl, reduced, uda, pseudo-labels or supervised.")
+    calibrator: str = _option("residual", "With --method reduced: the network that corrects the fixed teacher.")
     baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
@@ -41,6 +51,8 @@ class TrainConfig:
     unroll: int = _option(1, "Steps of the student, on a batch each, for one of the teacher.", least=1)
     steps: int = _option(1500, "Training steps of each method; for mpl the teacher's.", least=1)
     batch: int = _option(128, "Unlabelled examples a step.", least=1)
+    microbatch: int = _option(0, "Most examples in memory at a time, for the same update; 0: the whole batch.", least=0)
+    batch_norm_batch: int = _option(0, "Examples that share BatchNorm statistics; 0: the whole batch.", least=0)
     labelled_batch: int = _option(64, "Labelled examples a step; all of them if there are fewer.", least=1)
     optimizer: str = _option("sgd:momentum=0.9,nesterov=true,weight_decay=0.0005", "Update rule of every network.")
     lr: float = _option(0.1, "The student's learning rate, and the baselines'; a cosine to zero.", above=0)
@@ -56,6 +68,9 @@ class TrainConfig:
     ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
     finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
+    finetune_batch: int = _option(0, "Their batch; 0: as --labelled-batch.", least=0)
+    report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
+    log: str = _option("", "Where else to log: tensorboard, trackio or both, split by a comma.")
     seed: int = _option(0, "Determines the split, the initial weights, the batches and all draws.")
     device: str = _option("auto", "cpu, cuda or auto.")
 
@@ -87,7 +102,13 @@ def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
-METHODS = ("mpl", "uda", "pseudo-labels", "supervised")
+PRESETS = Path(__file__).parent / "presets"
+"""A TOML file a preset."""
+
+PAIRED = ("mpl", "reduced")
+"""The methods with a teacher that is taught by how its student does."""
+
+METHODS = ("mpl", "reduced", "uda", "pseudo-labels", "supervised")
 
 
 def flag(name: str) -> str:
@@ -95,14 +116,22 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
-    """The configuration from what was given on the command line and in a TOML file.
+def presets() -> list[str]:
+    """The names for `--preset`."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def resolve(given: Mapping[str, Any], file: Path | None = None, preset: str = "") -> TrainConfig:
+    """The configuration from a preset, a TOML file and what was given on the command line, the later ones first.
 
     Raises:
-        InputError: a file that cannot be read, an unknown key in it, or a value of the wrong type or range.
+        InputError: an unknown preset, a file that cannot be read, an unknown key in it, or a value of the wrong type
+            or range.
     """
-    values = {**(_load(file) if file else {}), **given}
-    return TrainConfig(**values)
+    if preset and preset not in presets():
+        raise unknown("preset", preset, presets())
+    known = _load(PRESETS / f"{preset}.toml") if preset else {}
+    return TrainConfig(**{**known, **(_load(file) if file else {}), **given})
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -13,14 +13,14 @@ Examples:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metapl import rng, tree
+from metapl import dropout, rng, tree
 from metapl.types import Buffers, Key, Model, Params
 
 
@@ -47,8 +47,9 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
     """A model from a function that builds a module with torch's usual random initialisation.
 
     `apply` never changes its inputs: BatchNorm's running statistics go in as buffers and come back updated (with
-    `train=True`), so a probe is a call whose buffers are dropped. With `train=True`, `key` seeds what the module
-    draws (dropout); without a key, and in evaluation, a module that draws nothing needs none.
+    `train=True`), so a probe is a call whose buffers are dropped. With `train=True`, dropout layers draw from `key`
+    (`metapl.dropout`), and what else draws finds torch's generator seeded with it; a module that draws nothing needs
+    none. `rows` `[batch]` says which examples of a larger batch these are, for who passes a batch in parts.
 
     Args:
         build: called once for the structure, and once per `init` with the global generator seeded from the key.
@@ -57,7 +58,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own.
     """
     with rng.seeded(rng.key(0)):
-        template = _without_storage(build())
+        template = _without_storage(dropout.keyed(build()))
     templates = {True: template.train(), False: copy.deepcopy(template).eval()}
 
     def init(key: Key) -> tuple[Params, Buffers]:
@@ -68,15 +69,41 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         return params, buffers
 
     def apply(
-        params: Params, buffers: Buffers, x: Tensor, *, train: bool, key: Key | None = None
+        params: Params,
+        buffers: Buffers,
+        x: Tensor,
+        *,
+        train: bool,
+        key: Key | None = None,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, Buffers]:
         # Cloned here, inside whatever transform is running: a transform refuses to mutate what it captured.
         state = {**params, **({name: value.detach().clone() for name, value in buffers.items()} if train else buffers)}
-        with rng.seeded(key) if train and key is not None else nullcontext():
+        with _random(key, rows) if train and key is not None else nullcontext():
             logits = torch.func.functional_call(templates[train], state, (x,), strict=True)
         return logits, {name: state[name].detach() for name in buffers}
 
-    return Model(init, apply)
+    coupled = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in template.modules())
+    return Model(init, apply, _scales(template), coupled)
+
+
+@contextmanager
+def _random(key: Key, rows: Tensor | None) -> Iterator[None]:
+    """Dropout layers draw from the key; whatever else draws finds torch's generator seeded with it."""
+    with rng.seeded(key if rows is None else rng.fold_in(key, rows[0])), dropout.drawing(key, rows):
+        yield
+
+
+NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def _scales(module: nn.Module) -> frozenset[str]:
+    return frozenset(
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules()
+        if isinstance(part, NORMALISATION)
+        for name, _ in part.named_parameters(recurse=False)
+    )
 
 
 def cast(model: Model, dtype: torch.dtype) -> Model:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from metapl import losses
+from metapl.data.examples import Examples, take
 from metapl.types import Buffers, Model, Params
 
 BINS = 15
@@ -34,16 +37,52 @@ def ece(logits: Tensor, y: Tensor) -> float:
     return (gap.abs().sum() / len(y)).item()
 
 
-METRICS = {"top1": top1, "nll": nll, "ece": ece}
+def top5(logits: Tensor, y: Tensor) -> float:
+    """The share of examples whose class is among the five largest logits, in [0, 1]; 1 with five classes or fewer."""
+    best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
+    return (best == y[:, None]).any(-1).double().mean().item()
+
+
+METRICS = {"top1": top1, "top5": top5, "nll": nll, "ece": ece}
+
+
+def confusion(logits: Tensor, y: Tensor) -> Tensor:
+    """Counts `[classes, classes]`, int64: row the class, column what was predicted."""
+    classes = logits.shape[-1]
+    return (y * classes + logits.argmax(-1)).bincount(minlength=classes**2).reshape(classes, classes)
+
+
+def pseudo_labels(logits: Tensor, y: Tensor, threshold: float) -> dict[str, float]:
+    """How good pseudo labels are: of logits `[examples, classes]`, for classes `[examples]`, −1 where unknown.
+
+    `coverage` is the share of examples whose confidence reaches the threshold, `accuracy` that of right labels, and
+    `confident` that of right ones among the covered; the last two of examples whose class is known, NaN without any.
+    """
+    confidence, predicted = torch.softmax(logits.double(), -1).max(-1)
+    covered, known = confidence >= threshold, y >= 0
+    right = (predicted == y).double()
+    return {
+        "coverage": covered.double().mean().item(),
+        "accuracy": right[known].mean().item(),
+        "confident": right[known & covered].mean().item(),
+    }
 
 
 @torch.no_grad()
-def predict(model: Model, params: Params, buffers: Buffers, x: Tensor, batch: int = 1024) -> Tensor:
-    """Logits `[examples, classes]` in evaluation mode."""
-    return torch.cat([model.apply(params, buffers, part, train=False)[0] for part in x.split(batch)])
+def predict(
+    model: Model,
+    params: Params,
+    buffers: Buffers,
+    x: Examples,
+    prepare: Callable[[Tensor], Tensor] = lambda x: x,
+    batch: int = 1024,
+) -> Tensor:
+    """Logits `[examples, classes]` in evaluation mode, of stored examples that `prepare` readies for the network."""
+    device = next(iter(params.values())).device
+    parts = (take(x, index, device) for index in torch.arange(len(x)).split(batch))
+    return torch.cat([model.apply(params, buffers, prepare(part), train=False)[0] for part in parts])
 
 
-def evaluate(model: Model, params: Params, buffers: Buffers, x: Tensor, y: Tensor) -> dict[str, float]:
-    """All of `METRICS` on a data set."""
-    logits = predict(model, params, buffers, x)
+def evaluate(logits: Tensor, y: Tensor) -> dict[str, float]:
+    """All of `METRICS`, of logits `[examples, classes]` for classes `[examples]`."""
     return {name: metric(logits, y) for name, metric in METRICS.items()}

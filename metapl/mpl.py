@@ -14,7 +14,7 @@ Pseudo Labels*, CVPR 2021, with the details of the released code where the paper
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -116,13 +116,15 @@ def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor
 
 def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:
     """The views of a batch by name: "labelled" (weakly augmented), "weak" and "strong" (of the unlabelled examples)."""
+    labelled_key, weak_key, strong_key, labelled_shared, shared = rng.split(key, 5)
+    if names != ("labelled",):
+        unlabelled = augment.shared(batch.x_unlabelled, shared)
     makers = {
-        "labelled": (augment.weak, batch.x_labelled),
-        "weak": (augment.weak, batch.x_unlabelled),
-        "strong": (augment.strong, batch.x_unlabelled),
+        "labelled": lambda: augment.weak(augment.shared(batch.x_labelled, labelled_shared), labelled_key),
+        "weak": lambda: augment.weak(unlabelled, weak_key),
+        "strong": lambda: augment.strong(unlabelled, strong_key),
     }
-    keys = dict(zip(makers, rng.split(key, len(makers)), strict=True))
-    return {name: makers[name][0](makers[name][1], keys[name]) for name in names}
+    return {name: augment.prepare(makers[name]()) for name in names}
 
 
 def forward(
@@ -148,8 +150,17 @@ class Lecture(NamedTuple):
     """The classes of the labelled examples."""
 
 
+See: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
+"""`see(views, batch)`: what the teacher sees where the student sees the views."""
+
+
 def lectures(
-    teacher: Player, student: Player, labels: Labels, augment: Augment, recipe: Recipe
+    teacher: Player,
+    student: Player,
+    labels: Labels,
+    augment: Augment,
+    recipe: Recipe,
+    see: See = lambda views, batch: views,  # noqa: ARG005
 ) -> Callable[[State, Batch, Key], Lecture]:
     """The first half of a step as a function of the state, the batch and the key; see `meta_pseudo_labels`."""
 
@@ -170,7 +181,8 @@ def lectures(
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
         x = views(seen, augment, batch, view_key)
         logits, buffers, pull = gradients.pullback(
-            lambda params: forward(teacher.model, params, state.teacher.buffers, x, teacher_key), state.teacher.params
+            lambda params: forward(teacher.model, params, state.teacher.buffers, see(x, batch), teacher_key),
+            state.teacher.params,
         )
         keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
         batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
@@ -183,7 +195,13 @@ def lectures(
 
 
 def meta_pseudo_labels(
-    teacher: Player, student: Player, estimator: Estimator, labels: Labels, augment: Augment, recipe: Recipe
+    teacher: Player,
+    student: Player,
+    estimator: Estimator,
+    labels: Labels,
+    augment: Augment,
+    recipe: Recipe,
+    see: See = lambda views, batch: views,  # noqa: ARG005
 ) -> Method:
     """Meta Pseudo Labels with any estimator of the feedback.
 
@@ -194,11 +212,12 @@ def meta_pseudo_labels(
         labels: soft, sampled or argmax, of the kinds that the estimator takes.
         augment: the weak and the strong view.
         recipe: the numbers. With `unroll` K the unlabelled batch is K batches of the student, one after another.
+        see: what the teacher sees in place of the views, such as what a fixed network said of the examples.
 
     Returns:
         A method with the networks "teacher", "student" and "ema" (of the student).
     """
-    lecture = lectures(teacher, student, labels, augment, recipe)
+    lecture = lectures(teacher, student, labels, augment, recipe, see)
 
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)

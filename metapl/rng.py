@@ -65,10 +65,19 @@ def split(key: Key, count: int) -> tuple[Key, ...]:
     return fold_in(key, torch.arange(count)).unbind()
 
 
-def bits(key: Key, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-    """Uniform 64-bit words, int64, of the given shape."""
+def bits(
+    key: Key, shape: Sequence[int], device: torch.device | str | None = None, rows: Tensor | None = None
+) -> Tensor:
+    """Uniform 64-bit words, int64, of the given shape.
+
+    With `rows` `[shape[0]]`, these rows of a taller array: whoever draws an array in parts draws the same numbers.
+    """
     key = key if device is None else key.to(device)
-    counter = torch.arange(1, math.prod(shape) + 1, device=key.device)
+    if rows is None:
+        counter = torch.arange(1, math.prod(shape) + 1, device=key.device)
+    else:
+        width = math.prod(shape[1:])
+        counter = rows.to(key.device)[:, None] * width + torch.arange(1, width + 1, device=key.device)
     return _mix(key + counter * GAMMA).reshape(tuple(shape))
 
 
@@ -77,10 +86,11 @@ def uniform(
     shape: Sequence[int],
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, 2⁻⁵³ in float64."""
+    """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, 2⁻⁵³ in float64; `rows` as in `bits`."""
     digits = 1 - round(math.log2(torch.finfo(dtype).eps))
-    odd = (_shift(bits(key, shape, device), 65 - digits) << 1) + 1
+    odd = (_shift(bits(key, shape, device, rows), 65 - digits) << 1) + 1
     return odd.to(dtype) * 2.0**-digits
 
 

@@ -7,21 +7,24 @@ import platform
 import resource
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import metapl
-from metapl import checkpoint
-from metapl.config import dump, resolve
-from metapl.data.split import Split
-from metapl.errors import InputError
+from metapl import checkpoint, tree
+from metapl.config import TrainConfig, dump, resolve
+from metapl.data.form import Form
+from metapl.data.split import to_json
+from metapl.errors import InputError, unknown
 from metapl.experiment import Result
 from metapl.mpl import Network
-from metapl.setting import Setting, prepare
+from metapl.setting import Setting, pick_device, prepare
+from metapl.setting import networks as models_of
+from metapl.types import Model
 
 CHECKPOINT = Path("checkpoints/final.safetensors")
 
@@ -64,12 +67,14 @@ def save_start(out: Path, setting: Setting) -> None:
     """Write what is known before training: configuration, environment and split."""
     checkpoint.write_text(out / "config.toml", dump(setting.config))
     checkpoint.write_json(out / "environment.json", environment())
-    checkpoint.write_json(out / "split.json", {name: part.tolist() for name, part in setting.split._asdict().items()})
+    checkpoint.write_json(out / "split.json", to_json(setting.split))
+    checkpoint.write_json(out / "data.json", setting.data.form._asdict())
 
 
 def save_end(out: Path, setting: Setting, result: Result, started: float) -> dict[str, Any]:
     """Write the networks and `summary.json`, and return the summary. `started` is a `time.perf_counter()`."""
     checkpoint.save_networks(out / CHECKPOINT, result.networks)
+    checkpoint.write_json(out / "confusion.json", {name: found.tolist() for name, found in result.confusion.items()})
     summary = {
         "test": result.test,
         "validation": result.validation,
@@ -78,31 +83,65 @@ def save_end(out: Path, setting: Setting, result: Result, started: float) -> dic
         "seed": setting.config.seed,
         "steps": setting.config.steps,
         "seconds": time.perf_counter() - started,
-        "peak_memory_bytes": _peak_memory(setting.data.x.device),
+        "peak_memory_bytes": _peak_memory(setting.device),
     }
     checkpoint.write_json(out / "summary.json", summary)
     return summary
 
 
+def config(path: Path, device: str = "auto") -> TrainConfig:
+    """A run's configuration.
+
+    Raises:
+        InputError: not a run.
+    """
+    if not (path / "config.toml").is_file():
+        raise InputError(f"{path} is not a run: name a folder that `metapl train` wrote")
+    return resolve({"device": device}, path / "config.toml")
+
+
+def _networks(path: Path, device: torch.device) -> dict[str, Network]:
+    return tree.to(checkpoint.load_networks(path / CHECKPOINT), device)
+
+
 def load(path: Path, device: str = "auto") -> tuple[Setting, dict[str, Network]]:
-    """A finished run's setting and networks.
+    """A finished run's setting and networks; its data is read again.
 
     Raises:
         InputError: not a run, or one that is incomplete or damaged.
     """
-    if not (path / "config.toml").is_file():
-        raise InputError(f"{path} is not a run: name a folder that `metapl train` wrote")
-    config = resolve({"device": device}, path / "config.toml")
+    setting = prepare(replace(config(path, device), split=str(path / "split.json")))
+    return setting, _networks(path, setting.device)
+
+
+class Serving(NamedTuple):
+    """A trained network on its own, for new examples."""
+
+    config: TrainConfig
+    form: Form
+    name: str
+    model: Model
+    network: Network
+
+
+BEST = ("finetuned", "ema", "pseudo-labels", "uda", "supervised")
+"""The network that is used unless another one is asked for: the first of these that a run has."""
+
+
+def serve(path: Path, name: str = "", device: str = "auto") -> Serving:
+    """A network of a finished run, without the data that it was trained on.
+
+    Raises:
+        InputError: not a run, one that is incomplete or damaged, or no network of that name in it.
+    """
+    found, place = config(path, device), pick_device(device)
     try:
-        indices = json.loads((path / "split.json").read_text())
-        existing = Split(**{name: torch.tensor(indices[name], dtype=torch.int64) for name in Split._fields})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path / 'split.json'} cannot be read ({error!r}): is the run complete?") from None
-    setting = prepare(config, existing)
-    networks = checkpoint.load_networks(path / CHECKPOINT)
-    place = setting.data.x.device
-    moved = {
-        name: Network(*({k: v.to(place) for k, v in part.items()} for part in network))
-        for name, network in networks.items()
-    }
-    return setting, moved
+        form = Form(**json.loads((path / "data.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path / 'data.json'} cannot be read ({error!r}): is the run complete?") from None
+    form = form._replace(shape=tuple(form.shape), classes=tuple(form.classes))
+    networks = _networks(path, place)
+    name = name or next(one for one in BEST if one in networks)
+    if name not in networks:
+        raise unknown("network", name, networks)
+    return Serving(found, form, name, models_of(found, form).of(name), networks[name])

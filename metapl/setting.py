@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from metapl import functional, optim, rng, spec
-from metapl.config import TrainConfig
-from metapl.data.sources import SOURCES, Dataset
-from metapl.data.split import Split, split
+from metapl import functional, optim, reduced, rng, spec
+from metapl import models as zoo
+from metapl.config import PAIRED, TrainConfig
+from metapl.data import inputs
+from metapl.data.examples import place
+from metapl.data.form import Form
+from metapl.data.sources import Dataset, find
+from metapl.data.split import Split, Wanted, from_json, split
+from metapl.data.views import VIEWS
 from metapl.errors import InputError, unknown
 from metapl.estimators import AVAILABLE
 from metapl.labels import LABELS
-from metapl.models import MODELS
+from metapl.microbatch import in_parts
+from metapl.models.calibrator import residual
+from metapl.models.mlp import mlp
 from metapl.mpl import Recipe
 from metapl.optim.schedule import Rate
 from metapl.types import Estimator, Key, Model, Optimizer
@@ -30,6 +37,28 @@ class Keys(NamedTuple):
     uda: Key
     mpl: Key
     finetune: Key
+    reduced: Key
+    fixed: Key
+
+
+CALIBRATORS = {"residual": residual, "mlp": mlp}
+"""What may correct a fixed teacher."""
+
+
+class Models(NamedTuple):
+    """The networks of a configuration, without their weights."""
+
+    student: Model
+    teacher: Model
+    calibrator: Model
+    """With the method "reduced" the teacher is fixed, and this corrects it."""
+    reduced: bool
+
+    def of(self, name: str) -> Model:
+        """The model that a network of a run belongs to, by the network's name."""
+        if name == "teacher" and self.reduced:
+            return reduced.composed(self.teacher, self.calibrator)
+        return self.teacher if name in ("teacher", "fixed") else self.student
 
 
 class Setting(NamedTuple):
@@ -38,11 +67,15 @@ class Setting(NamedTuple):
     config: TrainConfig
     data: Dataset
     split: Split
-    student: Model
-    teacher: Model
+    models: Models
     estimator: Estimator
     labels: str
     keys: Keys
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is trained."""
+        return self.data.y.device
 
 
 def pick_device(name: str) -> torch.device:
@@ -62,44 +95,83 @@ def pick_device(name: str) -> torch.device:
         raise refused from None
 
 
-def _model(text: str, data: Dataset) -> Model:
-    shape = tuple(data.x.shape[1:])
-
-    def build() -> nn.Module:
-        return spec.build(text, MODELS, "model", shape, data.classes)
-
-    return functional.from_module(build)
+def _model(text: str, shape: tuple[int, ...], classes: int) -> Model:
+    return functional.from_module(lambda: zoo.build(text, shape, classes))
 
 
-def prepare(config: TrainConfig, existing: Split | None = None) -> Setting:
+def networks(config: TrainConfig, form: Form) -> Models:
+    """The networks of a configuration for data of a form.
+
+    Raises:
+        InputError: a network that does not exist, or does not fit.
+    """
+    shape, classes = form.shape, len(form.classes)
+    student = _in_parts(config, _model(config.model, shape, classes))
+    teacher = _in_parts(config, _model(config.teacher_model or config.model, shape, classes))
+    calibrator = functional.from_module(
+        lambda: spec.build(config.calibrator, CALIBRATORS, "calibrator", (classes,), classes)
+    )
+    return Models(student, teacher, calibrator, config.method == "reduced")
+
+
+def _in_parts(config: TrainConfig, model: Model) -> Model:
+    """The model as `--microbatch` and `--batch-norm-batch` divide its batches."""
+    if not model.coupled:
+        return in_parts(model, config.microbatch) if config.microbatch else model
+    group = config.batch_norm_batch
+    if config.microbatch and not 0 < group <= config.microbatch:
+        raise InputError(
+            f"--microbatch {config.microbatch}: BatchNorm shares statistics over "
+            f"{group or 'the whole batch'}{' examples' if group else ''}: give --batch-norm-batch "
+            f"{config.microbatch} too, or a model without it such as convnet:norm=group"
+        )
+    return in_parts(model, group, recompute=config.microbatch > 0) if group else model
+
+
+def _data(config: TrainConfig) -> Dataset:
+    data = find.load(config.data, config.data_dir)
+    if config.augment != "auto":
+        data = data._replace(augment=spec.build(config.augment, VIEWS, "augment", data.form))
+    return inputs.with_unlabelled(data, config.unlabelled) if config.unlabelled else data
+
+
+def _split(config: TrainConfig, data: Dataset, key: Key) -> Split:
+    if config.split:
+        return read_split(Path(config.split), len(data.y))
+    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled)
+    return split(data.y, data.form.classes, wanted, key)
+
+
+def read_split(path: Path, examples: int) -> Split:
+    """A split that a run saved, for a training pool of so many examples.
+
+    Raises:
+        InputError: it cannot be read, or belongs to other data.
+    """
+    try:
+        return from_json(path.read_text(), examples)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error!r}): name the split.json of a run on the same data") from None
+
+
+def prepare(config: TrainConfig) -> Setting:
     """Check a configuration by building everything that it names.
-
-    Args:
-        config: the configuration.
-        existing: a saved split to use in place of a fresh one.
 
     Raises:
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
-    data: Dataset = spec.build(config.data, SOURCES, "data")
+    data = _data(config)
     keys = Keys(*rng.split(rng.key(config.seed), len(Keys._fields)))
-    parts = existing or split(
-        data.y,
-        data.classes,
-        labels=config.labels,
-        validation=config.validation,
-        key=keys.split,
-        labelled_in_unlabelled=config.labelled_in_unlabelled,
-    )
-    data = data._replace(**{name: getattr(data, name).to(device) for name in ("x", "y", "x_test", "y_test")})
-    student = _model(config.model, data)
-    teacher = _model(config.teacher_model or config.model, data)
+    parts = _split(config, data, keys.split)
+    data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
+    data = data._replace(x_test=place(data.x_test, device))
+    models = networks(config, data.form)
     estimator = spec.build(config.grad, AVAILABLE, "estimator")
     if config.unroll > 1 and not estimator.several:
         raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
-    estimator.accepts(optimizer(config, 1.0))
-    return Setting(config, data, parts, student, teacher, estimator, _labels(config, estimator), keys)
+    estimator.accepts(optimizer(config, 1.0, models.student))
+    return Setting(config, data, parts, models, estimator, _labels(config, estimator), keys)
 
 
 def _labels(config: TrainConfig, estimator: Estimator) -> str:
@@ -107,7 +179,7 @@ def _labels(config: TrainConfig, estimator: Estimator) -> str:
         return estimator.labels[0]
     if config.pseudo_labels not in LABELS:
         raise unknown("pseudo labels", config.pseudo_labels, [*LABELS, "auto"])
-    if config.method == "mpl" and config.pseudo_labels not in estimator.labels:
+    if config.method in PAIRED and config.pseudo_labels not in estimator.labels:
         usable = " or ".join(estimator.labels)
         raise InputError(
             f"--pseudo-labels {config.pseudo_labels} has no feedback with --grad {config.grad}: use {usable}"
@@ -115,9 +187,13 @@ def _labels(config: TrainConfig, estimator: Estimator) -> str:
     return config.pseudo_labels
 
 
-def optimizer(config: TrainConfig, lr: Rate) -> Optimizer:
-    """The update rule of a configuration with a learning rate."""
+def optimizer(config: TrainConfig, lr: Rate, model: Model) -> Optimizer:
+    """The update rule of a configuration for a model, with a learning rate; normalisation has no weight decay."""
     rule = spec.build(config.optimizer, optim.OPTIMIZERS, "optimizer", lr)
+    if model.scales and rule.rule.options.get("weight_decay"):
+        name, given = spec.parse(config.optimizer, optim.OPTIMIZERS, "optimizer")
+        bare = optim.OPTIMIZERS[name](lr, **{**given, "weight_decay": 0.0})
+        rule = optim.groups(lambda param: "scales" if param in model.scales else "rest", {"rest": rule, "scales": bare})
     return optim.chain(optim.clip_by_global_norm(config.clip), rule) if config.clip else rule
 
 

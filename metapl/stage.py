@@ -29,8 +29,8 @@ def _players(setting: Setting) -> tuple[mpl.Player, mpl.Player]:
     """Teacher and student with constant learning rates: at the end of a cosine every feedback would be zero."""
     config = setting.config
     return (
-        mpl.Player(setting.teacher, optimizer(config, config.teacher_lr)),
-        mpl.Player(setting.student, optimizer(config, config.lr)),
+        mpl.Player(setting.models.teacher, optimizer(config, config.teacher_lr, setting.models.teacher)),
+        mpl.Player(setting.models.student, optimizer(config, config.lr, setting.models.student)),
     )
 
 
@@ -40,7 +40,7 @@ def trained(setting: Setting, steps: int, report: Callable[[train.Progress], Non
     Raises:
         InputError: a loss that is no longer finite.
     """
-    augment, numbers, place = setting.data.augment, recipe(setting.config), setting.data.x.device
+    augment, numbers, place = setting.data.augment, recipe(setting.config), setting.device
     teacher, student = _players(setting)
     kind = LABELS[setting.labels]
     method = mpl.meta_pseudo_labels(teacher, student, setting.estimator, kind, augment, numbers)
@@ -62,14 +62,16 @@ def restored(setting: Setting, networks: Mapping[str, mpl.Network]) -> Stage:
         for name, player in zip(("teacher", "student"), _players(setting), strict=True)
     )
     steps = setting.config.steps
-    count = torch.tensor(steps, device=setting.data.x.device)
+    count = torch.tensor(steps, device=setting.device)
     return Stage(setting, mpl.State(teacher, student, networks["ema"], setting.estimator.init(), count), steps)
 
 
 def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Assignment:
     """What the next step asks of an estimator, with labels of a kind, in a floating-point dtype."""
     setting, state, step = stage
-    lecture = mpl.lectures(*_players(setting), LABELS[kind], setting.data.augment, recipe(setting.config))
+    augment = setting.data.augment
+    finer = augment._replace(prepare=lambda x: augment.prepare(x).to(dtype))
+    lecture = mpl.lectures(*_players(setting), LABELS[kind], finer, recipe(setting.config))
     batch = experiment.batches(setting, setting.config.unroll)(step)
     key = rng.fold_in(rng.split(setting.keys.mpl, 2)[1], step)  # as `train.fit` has it
     return lecture(tree.to(state, dtype), tree.to(batch, dtype), key).assignment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 
@@ -38,7 +38,15 @@ class Phase(NamedTuple):
     key: Key
 
 
-def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50) -> PyTree:
+Tick: TypeAlias = Callable[[str, int, int], None]
+"""`tick(phase, step, steps)`, called after every step."""
+
+
+def no_tick(phase: str, step: int, steps: int) -> None:
+    """For who does not want to know."""
+
+
+def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50, tick: Tick = no_tick) -> PyTree:
     """Run a method for its steps and return its last state.
 
     Step t is `method.step(state, batches(t), fold_in(key, t))`, so a run is determined by its key alone.
@@ -47,6 +55,7 @@ def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50) -> Py
         phase: what to run.
         report: called every `every` steps and after the last one.
         every: steps between reports.
+        tick: called after every step.
 
     Raises:
         InputError: a loss that is no longer finite; checked at every report.
@@ -59,6 +68,7 @@ def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50) -> Py
         batch = phase.batches(step)
         state, metrics = phase.method.step(state, batch, rng.fold_in(step_key, step))
         gathered.append(metrics)
+        tick(phase.name, step + 1, phase.steps)
         seen += len(batch.x_labelled) + len(batch.x_unlabelled)
         if (step + 1) % every and step + 1 != phase.steps:
             continue

@@ -37,6 +37,10 @@ class Model(NamedTuple):
     """`init(key)`: fresh parameters and buffers."""
     apply: Callable[..., tuple[Tensor, Buffers]]
     """`apply(params, buffers, x, *, train, key=None)`: logits `[batch, classes]` and the buffers after the pass."""
+    scales: frozenset[str] = frozenset()
+    """The parameters of normalisation layers, by name, which weight decay leaves alone."""
+    coupled: bool = False
+    """Whether the examples of a batch see each other in training, as they do through BatchNorm."""
 
 
 class Rule(NamedTuple):

@@ -79,7 +79,7 @@ def test_uniform_moments_and_independence(seed, dtype):
 @pytest.mark.parametrize(("dtype", "digits"), [(torch.float32, 24), (torch.float64, 53)])
 def test_uniform_never_reaches_its_ends(dtype, digits, monkeypatch):
     """At the extreme words, which no sample would meet."""
-    monkeypatch.setattr(rng, "bits", lambda key, shape, device: torch.tensor([0, -1, 1, 2**63 - 1, -(2**63)]))
+    monkeypatch.setattr(rng, "bits", lambda key, shape, device, rows: torch.tensor([0, -1, 1, 2**63 - 1, -(2**63)]))
     u = rng.uniform(rng.key(0), (5,), dtype)
     assert float(u.min()) == 2.0**-digits
     assert float(u.max()) == 1.0 - 2.0**-digits

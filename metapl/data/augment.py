@@ -24,13 +24,6 @@ View: TypeAlias = Callable[[Tensor, Key], Tensor]
 """`view(x, key)`: a batch shaped as `x` `[batch, ...]`."""
 
 
-class Augment(NamedTuple):
-    """The views of an example: consistency target and exam see the weak one, the lesson the strong one."""
-
-    weak: View
-    strong: View
-
-
 def _require_size(view: str, size: float) -> None:
     if size < 0:
         raise ValueError(f"{view}({size}) must not be negative")
@@ -39,6 +32,22 @@ def _require_size(view: str, size: float) -> None:
 def identity(x: Tensor, key: Key) -> Tensor:  # noqa: ARG001 - a view takes a key
     """The batch as it is."""
     return x
+
+
+class Augment(NamedTuple):
+    """The views of an example: consistency target and exam see the weak one, the lesson the strong one.
+
+        stored ─► shared ─┬─► weak ──► prepare ─► network
+                          └─► strong ─► prepare ─► network
+
+    An unlabelled example has one shared part for its two views, such as a crop. Evaluation sees `prepare` alone.
+    """
+
+    weak: View
+    strong: View
+    shared: View = identity
+    prepare: Callable[[Tensor], Tensor] = lambda x: x
+    """From stored examples, augmented or not, to what a network sees, such as grey levels to standardised numbers."""
 
 
 def compose(*views: View) -> View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from metapl import rng
+from metapl.data.examples import Examples, take
+from metapl.data.split import Split
 from metapl.types import Key
 
 
@@ -19,6 +22,9 @@ class Batch(NamedTuple):
     x_labelled: Tensor
     y_labelled: Tensor
     x_unlabelled: Tensor
+    labelled: Tensor | None = None
+    """Positions `[labelled]` in the training pool, for who looks something up by example."""
+    unlabelled: Tensor | None = None
 
 
 def stream(count: int, size: int, key: Key) -> Callable[[int], Tensor]:
@@ -45,25 +51,41 @@ def stream(count: int, size: int, key: Key) -> Callable[[int], Tensor]:
 
 
 def batches(
-    labelled: tuple[Tensor, Tensor], unlabelled: Tensor, sizes: tuple[int, int], key: Key, unroll: int = 1
+    x: Examples, y: Tensor, split: Split, sizes: tuple[int, int], key: Key, unroll: int = 1
 ) -> Callable[[int], Batch]:
     """The batch of each step.
 
     Args:
-        labelled: examples and their class indices.
-        unlabelled: examples.
+        x: the training pool.
+        y: its class indices, on the device where the batches are wanted.
+        split: which of the pool are labelled and unlabelled.
         sizes: labelled and unlabelled examples a batch.
         key: randomness.
         unroll: unlabelled batches a step, in a row; they are the same batches in the same order for every `unroll`.
     """
-    x, y = labelled
     labelled_key, unlabelled_key = rng.split(key, 2)
-    labelled_indices = stream(len(x), sizes[0], labelled_key)
-    unlabelled_indices = stream(len(unlabelled), sizes[1], unlabelled_key)
+    labelled_indices = stream(len(split.labelled), sizes[0], labelled_key)
+    unlabelled_indices = stream(len(split.unlabelled), sizes[1], unlabelled_key)
 
     def at(step: int) -> Batch:
-        index = labelled_indices(step).to(x.device)
+        labelled = split.labelled[labelled_indices(step)]
         several = torch.cat([unlabelled_indices(step * unroll + offset) for offset in range(unroll)])
-        return Batch(x[index], y[index], unlabelled[several.to(x.device)])
+        unlabelled = split.unlabelled[several]
+        here, there = labelled.to(y.device), unlabelled.to(y.device)
+        return Batch(take(x, labelled, y.device), y[here], take(x, unlabelled, y.device), here, there)
+
+    return at
+
+
+def ahead(batches: Callable[[int], Batch]) -> Callable[[int], Batch]:
+    """The same batches, the next one being read by a thread meanwhile: for examples that come from files."""
+    reader = ThreadPoolExecutor(1)
+    coming: dict[int, Future[Batch]] = {}
+
+    def at(step: int) -> Batch:
+        found = coming.pop(step, None) or reader.submit(batches, step)
+        coming.clear()
+        coming[step + 1] = reader.submit(batches, step + 1)
+        return found.result()
 
     return at

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,21 +22,40 @@ class Split(NamedTuple):
     validation: Tensor
 
 
-def _balanced(y: Tensor, candidates: Tensor, count: int, classes: int, key: Key) -> Tensor:
-    """`count` of the candidates, equally many of each class; what is left over goes to classes drawn by the key."""
+def _quotas(available: Tensor, count: int, balanced: bool, key: Key) -> Tensor:
+    """How many of each class, `[classes]`: equally many, or in the proportions of what is there, but one at least."""
+    classes = len(available)
+    if balanced:
+        share = torch.full((classes,), count / classes, dtype=torch.float64)
+    else:
+        share = count * available.double() / available.sum()
+        share = share.clamp(min=1.0) if count >= classes else share
+    quota = share.floor().long()
+    while quota.sum() > count:  # the classes that were lifted to one are paid for by the largest
+        quota[quota.argmax()] -= 1
+    left = count - int(quota.sum())
+    # What is left over goes to the largest remainders; equal ones, as in a balanced split, are drawn by the key.
+    order = rng.permutation(key, classes)
+    order = order[torch.argsort((share - quota)[order], descending=True, stable=True)]
+    quota[order[:left]] += 1
+    return quota
+
+
+def _draw(y: Tensor, candidates: Tensor, count: int, names: Sequence[str], balanced: bool, key: Key) -> Tensor:
+    """`count` of the candidates, class by class."""
     order_key, extra_key = rng.split(key, 2)
-    quota = torch.full((classes,), count // classes)
-    quota[rng.permutation(extra_key, classes)[: count % classes]] += 1
+    available = y[candidates].bincount(minlength=len(names))
+    quota = _quotas(available, count, balanced, extra_key)
     shuffled = candidates[rng.permutation(order_key, len(candidates))]
     chosen = []
-    for label in range(classes):
-        members = shuffled[y[shuffled] == label]
-        if len(members) < quota[label]:
+    for label, name in enumerate(names):
+        if available[label] < quota[label]:
             raise InputError(
-                f"class {label} has {len(members)} examples to choose from, {int(quota[label])} are wanted: "
-                f"ask for at most {len(members) * classes} in all"
+                f"class {name!r} has {available[label]} examples to choose from, {quota[label]} are wanted: "
+                f"ask for at most {int(available.min()) * len(names)} in all"
+                + (", or give --no-balanced" if balanced else "")
             )
-        chosen.append(members[: int(quota[label])])
+        chosen.append(shuffled[y[shuffled] == label][: int(quota[label])])
     return torch.cat(chosen).sort().values
 
 
@@ -42,37 +63,92 @@ def _without(candidates: Tensor, taken: Tensor) -> Tensor:
     return candidates[~torch.isin(candidates, taken)]
 
 
-def split(
-    y: Tensor, classes: int, *, labels: int, validation: int, key: Key, labelled_in_unlabelled: bool = True
-) -> Split:
-    """A class-balanced split of the training pool, determined by the key.
+class Wanted(NamedTuple):
+    """What a split is asked for."""
+
+    labels: int = 0
+    """Examples that keep their label, in all. 0: one a class, or all that there are where some examples have none."""
+    validation: int = -1
+    """Labelled examples held out, for choosing hyperparameters and nothing else. −1: a fifth, at most 200."""
+    balanced: bool = True
+    """Equally many of each class; otherwise in the proportions of the labelled examples, one of each at least."""
+    labelled_in_unlabelled: bool = True
+    """Whether the labelled examples are also in the unlabelled set, as in the released code of Meta Pseudo Labels."""
+
+
+def split(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Split:
+    """A split of the training pool, determined by the key.
 
     Args:
-        y: class indices `[examples]` of the pool.
-        classes: how many classes there are.
-        labels: how many examples keep their label, in all.
-        validation: how many labelled examples are held out, for choosing hyperparameters and nothing else.
+        y: class indices `[examples]` of the pool; −1 where nobody knows.
+        names: of the classes.
+        wanted: how many of what.
         key: randomness.
-        labelled_in_unlabelled: whether the labelled examples are also in the unlabelled set, as in the
-            released code of Meta Pseudo Labels.
 
     Raises:
-        InputError: fewer labels than classes, or more than there are.
+        InputError: a class without a labelled example, fewer labels than classes, or more than there are.
     """
+    classes, known = len(names), torch.arange(len(y))[y >= 0]
+    available = y[known].bincount(minlength=classes)
+    if not available.all():
+        name = names[int(available.argmin())]
+        raise InputError(f"class {name!r} has no labelled example in the training pool: label one, or leave it out")
+    validation = _validation(wanted.validation, len(known), classes)
+    validation_key, labelled_key = rng.split(key, 2)
+    held_out = _draw(y, known, validation, names, wanted.balanced, validation_key)
+    free = _without(known, held_out)
+    every = not wanted.labels and len(known) < len(y)
+    labels = len(free) if every else wanted.labels or classes
+    _require_enough(labels, validation, len(known), classes)
+    labelled = free if every else _draw(y, free, labels, names, wanted.balanced, labelled_key)
+    missing = [name for label, name in enumerate(names) if not (y[labelled] == label).any()]
+    if missing:
+        raise InputError(f"class {missing[0]!r} has no labelled example left: lower --validation or label more")
+    rest = _without(torch.arange(len(y)), held_out)
+    return Split(labelled, rest if wanted.labelled_in_unlabelled else _without(rest, labelled), held_out)
+
+
+def _validation(wanted: int, known: int, classes: int) -> int:
+    if wanted >= 0:
+        if wanted and wanted < classes:
+            raise InputError(f"--validation {wanted} leaves a class out: give 0 or at least {classes}")
+        if wanted + classes > known:
+            raise InputError(f"--validation {wanted} leaves too few of the {known} labelled examples: lower it")
+        return wanted
+    fifth = min(200, known // 5)
+    return fifth if fifth >= classes else 0
+
+
+def _require_enough(labels: int, validation: int, known: int, classes: int) -> None:
     if labels < classes:
         raise InputError(f"--labels {labels} leaves a class without an example: give at least {classes}, one a class")
-    if validation and validation < classes:
-        raise InputError(f"--validation {validation} leaves a class out: give 0 or at least {classes}")
-    if validation + classes > len(y):
-        raise InputError(f"--validation {validation} leaves too few of the {len(y)} training examples: lower it")
-    if labels + validation > len(y):
+    if labels + validation > known:
         raise InputError(
-            f"--labels {labels} and --validation {validation} are more than the {len(y)} training examples: "
-            f"give at most {len(y) - validation} labels"
+            f"--labels {labels} and --validation {validation} are more than the {known} labelled training examples: "
+            f"give at most {known - validation} labels"
         )
-    validation_key, labelled_key = rng.split(key, 2)
-    pool = torch.arange(len(y))
-    held_out = _balanced(y, pool, validation, classes, validation_key)
-    rest = _without(pool, held_out)
-    labelled = _balanced(y, rest, labels, classes, labelled_key)
-    return Split(labelled, rest if labelled_in_unlabelled else _without(rest, labelled), held_out)
+
+
+def to_json(split: Split) -> dict[str, Any]:
+    """A split as JSON: labelled and validation as indices, the unlabelled ones as ranges [first, last], both included."""
+    ends = torch.nonzero(split.unlabelled.diff() != 1).flatten()
+    first = split.unlabelled[torch.cat([torch.zeros(1, dtype=torch.int64), ends + 1])] if len(split.unlabelled) else ends
+    last = split.unlabelled[torch.cat([ends, torch.tensor([len(split.unlabelled) - 1])])] if len(first) else ends
+    ranges = torch.stack([first, last], 1).tolist()
+    return {"labelled": split.labelled.tolist(), "unlabelled": ranges, "validation": split.validation.tolist()}
+
+
+def from_json(text: str, examples: int) -> Split:
+    """What `to_json` made, as text, for a pool of so many examples.
+
+    Raises:
+        ValueError: it is something else, or of another pool.
+    """
+    found = json.loads(text)
+    ranges = [torch.arange(first, last + 1) for first, last in found["unlabelled"]]
+    parts = [torch.tensor(found[name], dtype=torch.int64) for name in ("labelled", "validation")]
+    whole = torch.cat([torch.zeros(0, dtype=torch.int64), *ranges])
+    for part in (*parts, whole):
+        if part.ndim != 1 or (len(part) and not (part.min() >= 0 and part.max() < examples)):
+            raise ValueError(f"an index outside of the {examples} training examples")
+    return Split(parts[0], whole, parts[1])

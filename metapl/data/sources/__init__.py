@@ -1,11 +1,30 @@
-"""Data sources: each a function that returns a `Dataset`. A new one is a file here and a line in `SOURCES`."""
+"""Data sources: each a function that returns a `Dataset`.
+
+A new one that needs no files is a file here and a line in `EMBEDDED`; one that reads files is a line in `STORED`.
+"""
 
 from collections.abc import Callable
 
-from metapl.data.sources.base import Dataset
+from metapl.data.sources.base import Dataset, Stored
+from metapl.data.sources.cifar import CIFAR10, CIFAR100
 from metapl.data.sources.digits import digits
+from metapl.data.sources.idx import FASHION_MNIST, IDX, MNIST
 from metapl.data.sources.moons import moons
+from metapl.data.sources.svhn import SVHN
+from metapl.data.sources.table import is_table, table
 
-SOURCES: dict[str, Callable[..., Dataset]] = {"digits": digits, "moons": moons}
+EMBEDDED: dict[str, Callable[..., Dataset]] = {"digits": digits, "moons": moons}
 
-__all__ = ["SOURCES", "Dataset", "digits", "moons"]
+STORED: dict[str, Stored] = {
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "svhn": SVHN,
+    "fashion-mnist": FASHION_MNIST,
+    "mnist": MNIST,
+    "idx": IDX,
+    "table": Stored(table, is_table),
+}
+
+SOURCES: dict[str, Callable[..., Dataset]] = {**EMBEDDED, **{name: one.load for name, one in STORED.items()}}
+
+__all__ = ["EMBEDDED", "SOURCES", "STORED", "Dataset", "Stored", "digits", "moons"]

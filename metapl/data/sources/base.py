@@ -1,22 +1,65 @@
-"""What a data source returns."""
+"""What a data source returns, and how one that reads files is found."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from metapl.data.augment import Augment
+from metapl.data.examples import Examples
+from metapl.data.form import Form
 
 
 class Dataset(NamedTuple):
-    """A classification data set in memory. The labels of the training pool are revealed by a `Split` only."""
+    """A classification data set. The labels of the training pool are revealed by a `Split` only."""
 
-    x: Tensor
-    """The training pool, `[examples, ...]`, float32."""
+    x: Examples
+    """The training pool."""
     y: Tensor
-    """Its class indices, `[examples]`, int64."""
-    x_test: Tensor
+    """Its class indices, `[examples]`, int64; −1 where nobody knows."""
+    x_test: Examples
     y_test: Tensor
-    classes: int
     augment: Augment
+    form: Form
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.form.classes)
+
+
+class Known(NamedTuple):
+    """A file of a published data set."""
+
+    name: str
+    """Its path inside the data set's folder; `.gz` may follow."""
+    digest: str
+    """`md5:…` or `sha256:…`, in hexadecimal; of what is inside, where the file is compressed by gzip."""
+
+
+class Archive(NamedTuple):
+    """What to download to get a data set's files."""
+
+    url: str
+    digest: str
+    """`md5:…` or `sha256:…` of the file behind the address, in hexadecimal."""
+    optional: bool = False
+    """Whether the data set can do without it."""
+
+
+class Stored(NamedTuple):
+    """A source that reads files."""
+
+    load: Callable[..., Dataset]
+    """`load(place, *, options)`, where `place` is a file or a folder that `recognise` accepts."""
+    recognise: Callable[[Path], bool]
+    """Whether a file or folder holds data of this kind; a glance at names, nothing is read."""
+    folders: Sequence[str] = ()
+    """What the folder of a published data set is usually called."""
+    files: Sequence[Known] = ()
+    """Of a published data set, with their checksums."""
+    archives: Sequence[Archive] = ()
+    """Where it can be had."""

@@ -6,8 +6,9 @@ import torch
 
 from metapl import rng
 from metapl.data import augment
+from metapl.data.form import Form
 from metapl.data.sources.base import Dataset
-from metapl.data.split import split
+from metapl.data.split import Wanted, split
 
 TEST = 500
 
@@ -28,11 +29,15 @@ def digits(*, shift: int = 1, noise: float = 0.5, erase: int = 2) -> Dataset:
     raw = load_digits()
     x = torch.as_tensor(raw.images, dtype=torch.float32)[:, None] / 16.0
     y = torch.as_tensor(raw.target, dtype=torch.int64)
-    parts = split(y, 10, labels=TEST, validation=0, key=rng.key(0), labelled_in_unlabelled=False)
-    pool, test = parts.unlabelled, parts.labelled
-    x = (x - x[pool].mean()) / x[pool].std()
+    names = tuple(str(digit) for digit in range(10))
+    wanted = Wanted(labels=TEST, validation=0, labelled_in_unlabelled=False)
+    test, pool, _ = split(y, names, wanted, rng.key(0))
+    mean, std = x[pool].mean(), x[pool].std()
+    x = (x - mean) / std
     views = augment.Augment(
         weak=augment.shift(shift),
         strong=augment.compose(augment.shift(shift), augment.noise(noise), augment.erase(erase)),
     )
-    return Dataset(x[pool], y[pool], x[test], y[test], 10, views)
+    details = {"mean": [mean.item()], "std": [std.item()]}
+    form = Form("images", (1, 8, 8), names, details)
+    return Dataset(x[pool], y[pool], x[test], y[test], views, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from metapl.data import augment
+from metapl.data.form import Form
 from metapl.data.sources.base import Dataset
 
 
@@ -26,6 +27,8 @@ def moons(*, points: int = 2000, noise: float = 0.1, jitter: float = 0.1) -> Dat
     x, y = make_moons(n_samples=2 * points, noise=noise, random_state=0)
     x = torch.as_tensor(x, dtype=torch.float32)
     y = torch.as_tensor(y, dtype=torch.int64)
-    x = (x - x[:points].mean(0)) / x[:points].std(0)
+    mean, std = x[:points].mean(0), x[:points].std(0)
+    x = (x - mean) / std
     views = augment.Augment(weak=augment.identity, strong=augment.noise(jitter))
-    return Dataset(x[:points], y[:points], x[points:], y[points:], 2, views)
+    form = Form("arrays", (2,), ("upper", "lower"), {"mean": mean.tolist(), "std": std.tolist()})
+    return Dataset(x[:points], y[:points], x[points:], y[points:], views, form)

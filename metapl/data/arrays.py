@@ -1,0 +1,191 @@
+"""One's own arrays, in `.npz` and `.npy` files, which are read without pickle: as images or as standardised numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metapl.data.examples import Inputs
+from metapl.data.files import shown
+from metapl.data.form import Form
+from metapl.errors import InputError
+
+ENDINGS = (".npy", ".npz")
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "x": ("x", "X", "x_train", "X_train", "images", "train_images", "data"),
+    "y": ("y", "Y", "y_train", "labels", "train_labels", "target", "targets"),
+    "x_test": ("x_test", "X_test", "test_images"),
+    "y_test": ("y_test", "test_labels"),
+    "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
+    "classes": ("classes", "class_names", "target_names"),
+}
+"""What each array may be called."""
+
+UNKNOWN = (-1, "")
+"""Labels of examples whose class nobody knows."""
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+
+
+def load(place: Path) -> Arrays:
+    """The arrays of an `.npz` file, or the `.npy` files of a folder, or one `.npy` file as `x`, by their first `NAMES`.
+
+    Arrays of other names are left alone.
+
+    Raises:
+        InputError: a file that cannot be read or holds Python objects, or an array under two names.
+    """
+    if place.is_dir():
+        given = {file.stem: file for file in sorted(place.glob("*.npy"))}
+        return {name: _open(given[one]) for name, one in _named(given, place).items()}
+    if place.suffix.lower() == ".npy":
+        return {"x": _open(place)}
+    archive = _open(place)
+    with archive:
+        return {name: _read(archive, one, place) for name, one in _named(archive, place).items()}
+
+
+def _named(given: Any, place: Path) -> dict[str, str]:
+    """The name under which each array is given."""
+    found = {}
+    for name, others in NAMES.items():
+        present = [one for one in others if one in given]
+        if len(present) > 1:
+            raise InputError(f"{shown(place)}: {present[0]} and {present[1]} both say what {name} is: leave one out")
+        if present:
+            found[name] = present[0]
+    return found
+
+
+def _open(file: Path) -> Any:
+    try:
+        return np.load(file, allow_pickle=False)
+    except Exception as error:  # a damaged file can make numpy and zipfile fail in many ways
+        raise _unreadable(shown(file), error) from None
+
+
+def _read(archive: Any, name: str, place: Path) -> np.ndarray:
+    try:
+        return archive[name]
+    except Exception as error:  # as in _open
+        raise _unreadable(f"{shown(place)}: {name}", error) from None
+
+
+def _unreadable(where: str, error: Exception) -> InputError:
+    if "Object arrays" in str(error) or "pickle" in str(error):
+        return InputError(f"{where}: no plain array, but Python objects or no array at all: save numbers, or texts as str")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{where}: cannot be read ({reason}): write it again with numpy.savez")
+
+
+def channels_first(x: np.ndarray, where: str) -> np.ndarray:
+    """Images as `[images, channels, height, width]`.
+
+    A 4-dimensional array whose second dimension is 1 or 3 has its channels there; else they are the last dimension, if
+    that is 1 or 3. So `[n, 3, 3, 3]` has channels first, and images of one or three rows must be written so.
+
+    Raises:
+        InputError: 4 dimensions of which neither the second nor the last is 1 or 3.
+    """
+    if x.ndim != 4 or x.shape[1] in (1, 3):
+        return x
+    if x.shape[3] in (1, 3):
+        return np.moveaxis(x, 3, 1)
+    raise InputError(f"{where}: shape {x.shape} has no dimension of 1 or 3 channels: write [n, height, width, channels]")
+
+
+def is_images(x: np.ndarray) -> bool:
+    """Whether an array holds grey levels: uint8, `[images, height, width]` or with channels."""
+    return x.dtype == np.uint8 and x.ndim in (3, 4)
+
+
+def levels(x: np.ndarray, where: str) -> Tensor:
+    """Images as uint8 levels `[images, channels, height, width]`.
+
+    Raises:
+        InputError: as `channels_first`.
+    """
+    x = x[:, None] if x.ndim == 3 else channels_first(x, where)
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def images(place: Path) -> Tensor:
+    """The images of an `.npy` or `.npz` file.
+
+    Raises:
+        InputError: no array `x`, or one that holds no images.
+    """
+    x = _examples(place)
+    if not is_images(x):
+        raise InputError(
+            f"{shown(place)}: {x.dtype} of shape {x.shape} are no images: give uint8 levels [n, height, width, channels]"
+        )
+    return levels(x, shown(place))
+
+
+def numbers(x: np.ndarray, where: str) -> np.ndarray:
+    """Examples as numbers, `[examples, features]` or more dimensions; images with their channels first.
+
+    Raises:
+        InputError: anything else than real numbers, numbers that are not finite, or an array without features.
+    """
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where}: {x.dtype} are no numbers: give float32, float64, integers or uint8")
+    if x.ndim < 2:
+        raise InputError(f"{where}: shape {x.shape} is no [examples, features]: reshape it to {(*x.shape, 1)}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise InputError(f"{where}: holds NaN or infinity: fill the gaps or leave these examples out")
+    return channels_first(x, where) if x.ndim == 4 else x
+
+
+def scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (of the population), float64, by which `standardised` scales.
+
+    Of each feature of `[examples, features]`; of all numbers together where examples have more dimensions, whose
+    positions are alike. The deviation of what never changes is 1.
+    """
+    axes = 0 if x.ndim == 2 else None
+    mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    # Not std == 0: rounding leaves a constant 0.1 with a deviation of 1e-17.
+    return mean, np.where(x.max(axes) == x.min(axes), 1.0, std)
+
+
+def standardised(x: np.ndarray, mean: Any, std: Any) -> Tensor:
+    """(x − mean) / std in float32."""
+    return torch.from_numpy(((x - np.asarray(mean)) / np.asarray(std)).astype(np.float32))
+
+
+def read(form: Form, places: Sequence[Path]) -> Inputs:
+    """Fresh examples in the stored form of a trained run, from the array `x` of `.npy` and `.npz` files and folders.
+
+    The name of each is the path with its number in brackets, as in `x.npy[0]`.
+
+    Raises:
+        InputError: examples of another shape, and what `load` and `numbers` refuse.
+    """
+    names, parts = [], []
+    for place in places:
+        x = numbers(_examples(place), shown(place))
+        if x.shape[1:] != tuple(form.shape):
+            raise InputError(
+                f"{shown(place)}: examples of shape {x.shape[1:]}, but the run learnt from {tuple(form.shape)}: "
+                "give arrays of that shape"
+            )
+        names += [f"{place}[{number}]" for number in range(len(x))]
+        parts.append(standardised(x, form.details["mean"], form.details["std"]))
+    return Inputs(names, torch.cat(parts))
+
+
+def _examples(place: Path) -> np.ndarray:
+    found = load(place)
+    if "x" not in found:
+        raise InputError(f"{shown(place)}: no array of examples: name it x")
+    if found["x"].ndim and len(found["x"]):
+        return found["x"]
+    raise InputError(f"{shown(place)}: no examples in x: give one at least")

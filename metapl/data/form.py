@@ -1,0 +1,23 @@
+"""What one example is, apart from the data: enough to read new examples when the training data is gone.
+
+A run saves its form, so that `metapl predict` and an exported model need nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+Kind: TypeAlias = Literal["images", "table", "arrays"]
+
+
+class Form(NamedTuple):
+    """The form of an example and the names of the classes; JSON can hold all of it."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+    """Of one example as the network sees it: `[channels, height, width]` of images, `[features]` of a table."""
+    classes: tuple[str, ...]
+    """Names, in the order of the class indices."""
+    details: dict[str, Any]
+    """Of images: `mean` and `std` by channel, in units of white = 1. Of tables: `columns`, see `metapl.data.tables`.
+    Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars."""

@@ -1,0 +1,50 @@
+"""Fresh examples in the form of a data set: to be predicted, or to be learnt from without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metapl.data.crops import normalise
+from metapl.data.examples import Inputs, join
+from metapl.data.form import Form
+from metapl.data.sources.base import Dataset
+from metapl.errors import InputError
+
+def prepare(form: Form) -> Callable[[Tensor], Tensor]:
+    """From the stored form of fresh examples to what a network sees; tables and arrays are read ready for it."""
+    if form.kind == "images":
+        return normalise(tuple(form.details["mean"]), tuple(form.details["std"]))
+    return lambda x: x
+
+
+READERS: dict[str, Callable[[Form, Sequence[Path]], Inputs]] = {}
+"""By the kind of a form."""
+
+
+def read(form: Form, places: Sequence[Path]) -> Inputs:
+    """The examples in files and folders, in the stored form of the data set that `form` is of.
+
+    Raises:
+        InputError: a file that is not there, or holds something else.
+    """
+    for place in places:
+        if not place.exists():
+            raise InputError(f"{place} does not exist: name a file or a folder")
+    return READERS[form.kind](form, places)
+
+
+def with_unlabelled(data: Dataset, text: str) -> Dataset:
+    """A data set with more examples in its training pool, whose classes nobody knows.
+
+    Raises:
+        InputError: they cannot be read, or the data set holds no examples of the kind that files give.
+    """
+    more = read(data.form, [Path(text)]).x
+    if more.dtype != data.x.dtype or more.shape[1:] != data.x.shape[1:]:
+        raise InputError(f"--unlabelled {text}: the data is embedded and takes no more examples: give your own --data")
+    unknown = torch.full((len(more),), -1, dtype=torch.int64)
+    return data._replace(x=join(data.x, more), y=torch.cat([data.y, unknown]))
