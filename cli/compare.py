@@ -130,7 +130,7 @@ def _trained(config: TrainConfig, steps: int, tell: Callable[[str], None]) -> St
 
 def _title(stage: Stage) -> str:
     config = stage.setting.config
-    return f"{config.data}, {config.labels} labels, {config.model}, after {stage.step} steps"
+    return f"{config.data}, {len(stage.setting.split.labelled)} labels, {config.model}, after {stage.step} steps"
 
 
 def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[str, Any]:

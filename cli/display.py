@@ -163,7 +163,9 @@ def pictures(setting: Setting, result: Result, folder: Path) -> None:
     if tuple(setting.data.x.shape[1:]) != (2,):
         return
     wanted = {"supervised": "supervised", "pseudo-labels": "pseudo labels", "uda": "UDA", "ema": "Meta Pseudo Labels"}
-    shown = {wanted[name]: (setting.models.student, result.networks[name]) for name in wanted if name in result.networks}
+    shown = {
+        wanted[name]: (setting.models.student, result.networks[name]) for name in wanted if name in result.networks
+    }
     points = (setting.data.x, setting.data.y)
     plots.regions(shown, points, setting.split.labelled, folder / "plots" / "regions.png")
 

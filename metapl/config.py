@@ -1,7 +1,7 @@
 """The configuration of a run: every flag of `metapl train`, and nothing else.
 
-The order of precedence is flags, then the file of `--config`, then the preset, then the defaults here. The defaults are the best of a
-small search on the validation part of digits; `docs/results/defaults.md` has the search.
+The order of precedence is flags, then the file of `--config`, then the preset, then the defaults here. The defaults are
+the best of a small search on the validation part of digits; `docs/results/defaults.md` has the search.
 """
 
 from __future__ import annotations

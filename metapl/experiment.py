@@ -136,9 +136,7 @@ def evaluate(setting: Setting, networks: dict[str, Network], part: str) -> Rows:
     y = data.y_test if part == "test" else data.y[setting.split.validation.to(data.y.device)]
     if not len(y):
         return {}
-    return {
-        name: metrics.evaluate(predict(setting, name, network, part), y) for name, network in networks.items()
-    }
+    return {name: metrics.evaluate(predict(setting, name, network, part), y) for name, network in networks.items()}
 
 
 def pseudo_label_quality(setting: Setting, teacher: Network) -> dict[str, float]:

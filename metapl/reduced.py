@@ -1,6 +1,6 @@
-"""Reduced Meta Pseudo Labels: the teacher is fixed, and a small network that corrects what it says is trained in its place.
+"""Reduced Meta Pseudo Labels: the teacher is fixed, and a small network that corrects what it says is trained.
 
-    fixed teacher, once per example of the training pool ─► log p          (precomputed; the teacher is not needed again)
+    fixed teacher, once for every example of the training pool ─► log p          (and it is not needed again)
     log p ─► calibrator ─► logits, the lesson ─► the student's step ─► exam ─► feedback ─► the calibrator's step
 
 Only the student is held in memory beside a small multi-layer perceptron. Source: Pham et al., *Meta Pseudo Labels*,

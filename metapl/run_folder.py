@@ -110,7 +110,8 @@ def load(path: Path, device: str = "auto") -> tuple[Setting, dict[str, Network]]
     Raises:
         InputError: not a run, or one that is incomplete or damaged.
     """
-    setting = prepare(replace(config(path, device), split=str(path / "split.json")))
+    found = config(path, device)
+    setting = prepare(replace(found, split=str(path / "split.json")))._replace(config=found)
     return setting, _networks(path, setting.device)
 
 

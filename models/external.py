@@ -62,11 +62,16 @@ def _timm(name: str, shape: tuple[int, ...], classes: int, options: dict[str, An
     if len(shape) != 3:
         raise InputError(f"model 'timm:{name}' needs images, this data has shape {list(shape)}: use mlp")
     try:
-        return timm.create_model(name, **{"num_classes": classes, "in_chans": shape[0], **options})
+        module = timm.create_model(name, **{"num_classes": classes, "in_chans": shape[0], **options})
     except Exception as error:
         raise InputError(
             f"model 'timm:{name}' cannot be made ({_reason(error)}): timm.list_models() has the names"
         ) from error
+    for part in module.modules():
+        # The fused kernels have no forward mode, and that of the CPU no second derivative; written out it has both.
+        if getattr(part, "fused_attn", False):
+            part.fused_attn = False
+    return module
 
 
 def _module(name: str, shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
@@ -100,9 +105,10 @@ KINDS: dict[str, Callable[[str, tuple[int, ...], int, dict[str, Any]], nn.Module
 def external(kind: str, name: str, shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
     """A network that metapl does not define.
 
-    Of kind `timm`, `timm.create_model(name, num_classes=classes, in_chans=shape[0], **options)`; timm is optional. Of
-    kind `module`, where the name is `PACKAGE.MODULE:CONSTRUCTOR`, `CONSTRUCTOR(shape, classes, **options)`, which
-    returns an `nn.Module` that maps `[batch, *shape]` to logits `[batch, classes]`, as the constructors here do.
+    Of kind `timm`: `timm.create_model(name, num_classes=classes, in_chans=shape[0], **options)`, its attention written
+    out so that it can be differentiated twice; timm is optional. Of kind `module`, where the name is
+    `PACKAGE.MODULE:CONSTRUCTOR`: `CONSTRUCTOR(shape, classes, **options)`, which returns an `nn.Module` that maps
+    `[batch, *shape]` to logits `[batch, classes]`, as the constructors here do.
 
     What comes back is tried on two examples, so that a network for other inputs is refused before it trains: on the
     meta device, which computes shapes alone, and if it cannot run there on the CPU.

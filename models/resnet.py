@@ -62,7 +62,7 @@ class Residual(nn.Module):
 
     def __init__(self, branch: nn.Sequential, shortcut: nn.Module) -> None:
         super().__init__()
-        nn.init.zeros_(branch[-1].weight)
+        nn.init.zeros_(branch[-1].get_parameter("weight"))
         self.branch, self.shortcut, self.activation = branch, shortcut, nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:

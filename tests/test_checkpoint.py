@@ -132,12 +132,13 @@ def run(tmp_path, setting):
     """The folder of a finished run, with the initial networks."""
     out = tmp_path / "run"
     found = {
-        "teacher": Network(*setting.teacher.init(setting.keys.mpl)),
-        "ema": Network(*setting.student.init(setting.keys.mpl)),
+        "teacher": Network(*setting.models.teacher.init(setting.keys.mpl)),
+        "ema": Network(*setting.models.student.init(setting.keys.mpl)),
     }
     run_folder.create(out)
     run_folder.save_start(out, setting)
-    run_folder.save_end(out, setting, Result(found, {}, {"ema": ROW}), started=0.0)
+    result = Result(found, {}, {"ema": ROW}, {"ema": torch.eye(10, dtype=torch.int64)})
+    run_folder.save_end(out, setting, result, started=0.0)
     return out, found
 
 
@@ -198,7 +199,7 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path):
 def test_a_run_that_is_incomplete(run, missing):
     out, _ = run
     (out / missing).unlink()
-    with pytest.raises(InputError, match=r"is not a run|is the run complete\?"):
+    with pytest.raises(InputError, match=r"is not a run|is the run complete\?|split\.json cannot be read"):
         run_folder.load(out)
 
 
@@ -206,5 +207,5 @@ def test_a_run_that_is_incomplete(run, missing):
 def test_a_split_that_is_damaged(run, text):
     out, _ = run
     (out / "split.json").write_text(text)
-    with pytest.raises(InputError, match=r"split\.json cannot be read .*is the run complete\?"):
+    with pytest.raises(InputError, match=r"split\.json cannot be read .*of a run on the same data$"):
         run_folder.load(out)

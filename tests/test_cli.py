@@ -18,7 +18,7 @@ from matplotlib import image
 
 from metapl import __version__, checkpoint, experiment, spec
 from metapl.cli.main import main
-from metapl.config import METHODS, TrainConfig, flag, resolve
+from metapl.config import METHODS, PAIRED, TrainConfig, flag, resolve
 from metapl.estimators import ESTIMATORS
 from metapl.mpl import Network
 
@@ -83,6 +83,8 @@ FILES = {
     "config.toml",
     "environment.json",
     "split.json",
+    "data.json",
+    "confusion.json",
     "metrics.jsonl",
     "summary.json",
     "checkpoints/final.safetensors",
@@ -96,7 +98,8 @@ def assert_whole(folder, networks, extra=frozenset()):
     summary = summary_of(folder)
     assert set(summary["test"]) == set(summary["validation"]) == set(networks_of(folder)) == networks
     for row in (*summary["test"].values(), *summary["validation"].values()):
-        assert set(row) == {"top1", "nll", "ece"}
+        assert set(row) == {"top1", "top5", "nll", "ece"}
+        assert row["top1"] <= row["top5"] <= 1
         assert 0 <= row["top1"] <= 1
         assert 0 <= row["ece"] <= 1
         assert row["nll"] > 0
@@ -128,6 +131,7 @@ def test_the_summary_keeps_its_contract(train):
     ("method", "networks"),
     [
         ("mpl", MPL),
+        ("reduced", {*MPL, "fixed"}),
         ("uda", {"uda"}),
         ("pseudo-labels", {"supervised", "pseudo-labels"}),
         ("supervised", {"supervised"}),
@@ -136,11 +140,11 @@ def test_the_summary_keeps_its_contract(train):
 def test_methods(train, method, networks):
     folder = train(*ALONE, "--method", method)
     assert_whole(folder, networks)
-    assert lines_of(folder)[-1]["phase"] == ("finetune" if method == "mpl" else method)
+    assert lines_of(folder)[-1]["phase"] == ("finetune" if method in PAIRED else method)
 
 
 def test_every_method_is_tested():
-    assert set(METHODS) == {"mpl", "uda", "pseudo-labels", "supervised"}
+    assert set(METHODS) == {"mpl", "reduced", "uda", "pseudo-labels", "supervised"}
 
 
 @pytest.mark.parametrize("grad", [*ESTIMATORS, "first-order:baseline=0,reduction=sum"])
@@ -184,6 +188,7 @@ def test_no_validation_part_and_no_finetuning(train):
 def test_the_split_of_a_run_is_balanced_and_apart(train):
     folder = train(*TINY, *MLP)
     parts = json.loads((folder / "split.json").read_text())
+    parts["unlabelled"] = [index for first, last in parts["unlabelled"] for index in range(first, last + 1)]
     assert {name: len(part) for name, part in parts.items()} == {"labelled": 10, "unlabelled": 1097, "validation": 200}
     assert not set(parts["validation"]) & set(parts["labelled"] + parts["unlabelled"])
 
@@ -193,7 +198,8 @@ def test_what_a_run_prints(tmp_path):
     row = summary_of(tmp_path / "run")["test"]["finetuned"]
     (printed,) = [line for line in outcome.out.splitlines() if line.startswith("│ finetuned")]
     assert printed.strip("│").split() == [
-        *("finetuned", "│", f"{100 * row['top1']:.2f}", "│", f"{row['nll']:.3f}", "│", f"{100 * row['ece']:.2f}")
+        *("finetuned", "│", f"{100 * row['top1']:.2f}", "│", f"{100 * row['top5']:.2f}", "│"),
+        *(f"{row['nll']:.3f}", "│", f"{100 * row['ece']:.2f}"),
     ]
     assert f"metapl eval {tmp_path / 'run'}" in outcome.out
 
@@ -346,7 +352,7 @@ def test_every_field_is_a_flag_with_its_help_and_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     lines = invoke("train", "--help").out.splitlines()
     for field in fields(TrainConfig):
-        (line,) = [line for line in lines if f" {flag(field.name)} " in line]
+        (line,) = [line for line in lines if line.strip("│ ").startswith(f"{flag(field.name)} ")]
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         assert field.metadata["help"] in line
         assert f"[default: {'none' if default == '' else default}]" in line
@@ -392,7 +398,7 @@ BAD = [
     ("--unroll 0", "--unroll 0"),
     ("--grad higher --optimizer adam", "use unroll"),
     ("--unroll 2 --grad first-order", "takes one step at a time"),
-    ("--labels 0", "--labels 0"),
+    ("--labels 5", "--labels 5"),
     ("--labels 10000", "--labels 10000"),
     ("--labels -3", "--labels -3"),
     ("--labels abc", "--labels"),

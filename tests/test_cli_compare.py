@@ -137,7 +137,7 @@ BAD = [
     ("--cosine nan", "--cosine nan"),
     ("--rounds 0", "--rounds 0"),
     ("--steps -1", "--steps -1"),
-    ("--labels 0", "--labels 0"),
+    ("--labels 5", "--labels 5"),
     ("--unroll 0", "--unroll 0"),
     ("--lr -1", "--lr -1"),
     ("--lr 1e30 --steps 5", "no longer finite"),
@@ -168,5 +168,5 @@ def test_a_file_that_is_there_is_kept_until_there_is_a_new_one(tmp_path):
     """A run that stops leaves the result of the last one alone."""
     file = tmp_path / "numbers.json"
     file.write_text("{}")
-    assert invoke("compare", *SMALL, "--json", file, "--labels", "0").code == 2
+    assert invoke("compare", *SMALL, "--json", file, "--labels", "5").code == 2
     assert file.read_text() == "{}"

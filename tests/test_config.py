@@ -69,7 +69,7 @@ def test_any_configuration_reads_back(tmp_path_factory, **values):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stepz = 3", r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from baselines, batch"),
+        ("stepz = 3", r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from augment, balanced"),
         ("[train]\nsteps = 3", r"unknown key in .*given\.toml 'train'"),
         ('steps = "3"', r"given\.toml: steps = '3' must be a whole number, as in steps = "),
         ("steps = 3.0", r"given\.toml: steps = 3\.0 must be a whole number"),
@@ -103,7 +103,7 @@ def test_a_good_flag_mends_a_value_that_is_out_of_range_in_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("validation", 0, -1),
+        ("validation", -1, -2),
         ("steps", 1, 0),
         ("batch", 1, 0),
         ("labelled_batch", 1, 0),
@@ -127,7 +127,7 @@ def test_a_good_flag_mends_a_value_that_is_out_of_range_in_the_file(tmp_path):
 )
 def test_limits(name, good, bad):
     assert getattr(TrainConfig(**{name: good}), name) == good
-    with pytest.raises(InputError, match=rf"^{config.flag(name)} {bad} must be (at least|at most|more than) [\d.]+$"):
+    with pytest.raises(InputError, match=rf"^{config.flag(name)} {bad} must be (at least|at most|more than) -?[\d.]+$"):
         TrainConfig(**{name: bad})
 
 

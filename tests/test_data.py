@@ -13,100 +13,11 @@ from sklearn import datasets
 from metapl import rng
 from metapl.config import TrainConfig
 from metapl.data import augment, loader
-from metapl.data.sources import SOURCES
-from metapl.data.split import split
-from metapl.errors import InputError
+from metapl.data.sources import EMBEDDED
+from metapl.data.split import Split
 from metapl.setting import prepare
 
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=60)
-
-# ---------------------------------------------------------------- splits
-
-Y = torch.tensor([0, 1, 2] * 40)[torch.randperm(120, generator=torch.Generator().manual_seed(0))]
-
-
-def make_split(labels=9, validation=12, seed=0, **options):
-    return split(Y, 3, labels=labels, validation=validation, key=rng.key(seed), **options)
-
-
-def counts(index):
-    return torch.bincount(Y[index], minlength=3).tolist()
-
-
-@pytest.mark.parametrize(("labels", "validation"), [(3, 0), (9, 12), (60, 60), (120, 0)])
-def test_a_split_is_balanced(labels, validation):
-    parts = make_split(labels, validation)
-    assert counts(parts.labelled) == [labels // 3] * 3
-    assert counts(parts.validation) == [validation // 3] * 3
-
-
-@pytest.mark.parametrize("labels", [4, 10, 11, 29])
-@pytest.mark.parametrize("validation", [0, 5, 13])
-def test_what_does_not_divide_goes_to_some_classes(labels, validation):
-    parts = make_split(labels, validation)
-    assert len(parts.labelled) == labels
-    assert len(parts.validation) == validation
-    assert max(counts(parts.labelled)) - min(counts(parts.labelled)) == (labels % 3 > 0)
-
-
-def test_which_classes_get_what_does_not_divide_depends_on_the_key():
-    assert len({tuple(counts(make_split(labels=4, seed=seed).labelled)) for seed in range(20)}) == 3
-
-
-@given(st.integers(3, 60), st.sampled_from([0, 3, 20, 45]), st.integers(0, 99), st.booleans())
-@quick
-def test_parts_of_a_split_are_apart(labels, validation, seed, together):
-    parts = make_split(labels, validation, seed, labelled_in_unlabelled=together)
-    labelled, unlabelled, held_out = (set(part.tolist()) for part in parts)
-    assert not labelled & held_out
-    assert not unlabelled & held_out
-    assert labelled | unlabelled | held_out == set(range(len(Y)))
-    assert labelled & unlabelled == (labelled if together else set())
-    assert [len(labelled), len(held_out)] == [labels, validation]
-    assert all(part.dtype == torch.int64 and bool((part.diff() > 0).all()) for part in parts)
-
-
-def test_the_key_determines_the_split():
-    assert all(torch.equal(a, b) for a, b in zip(make_split(), make_split(), strict=True))
-    splits = {tuple(make_split(seed=seed).labelled.tolist()) for seed in range(20)}
-    assert len(splits) == 20
-
-
-def test_labelled_in_unlabelled_changes_neither_labels_nor_validation():
-    one, other = make_split(), make_split(labelled_in_unlabelled=False)
-    assert torch.equal(one.labelled, other.labelled)
-    assert torch.equal(one.validation, other.validation)
-
-
-def test_more_labels_leave_the_validation_part_as_it_is():
-    assert torch.equal(make_split(labels=3).validation, make_split(labels=60).validation)
-
-
-def test_every_example_may_be_chosen():
-    chosen = torch.cat([make_split(labels=30, validation=0, seed=seed).labelled for seed in range(40)])
-    assert len(chosen.unique()) == len(Y)
-
-
-@pytest.mark.parametrize(
-    ("labels", "validation", "message"),
-    [
-        (2, 0, r"--labels 2 .* at least 3"),
-        (0, 0, r"--labels 0 .* at least 3"),
-        (-5, 0, r"--labels -5 .* at least 3"),
-        (9, 2, r"--validation 2 .* 0 or at least 3"),
-        (121, 0, r"--labels 121 .* at most 120 labels"),
-        (100, 21, r"--labels 100 .* at most 99 labels"),
-    ],
-)
-def test_impossible_splits_are_refused(labels, validation, message):
-    with pytest.raises(InputError, match=message):
-        make_split(labels, validation)
-
-
-def test_a_class_that_is_too_small_is_refused():
-    with pytest.raises(InputError, match=r"^class 2 has 1 examples .* 2 are wanted.* at most 3 in all$"):
-        split(torch.tensor([0] * 9 + [1] * 9 + [2]), 3, labels=6, validation=0, key=rng.key(0))
-
 
 # ---------------------------------------------------------------- batches
 
@@ -146,20 +57,50 @@ def test_a_batch_that_would_hold_the_whole_set_is_the_whole_set(size):
 
 
 def test_batches_keep_examples_and_labels_together():
-    x = torch.arange(12.0)[:, None]
-    at = loader.batches((x, torch.arange(12)), 100 + torch.arange(30.0)[:, None], (5, 7), rng.key(0))
+    x, y = 10.0 * torch.arange(42)[:, None], torch.arange(42)
+    parts = Split(torch.arange(12), torch.arange(12, 42), torch.arange(0))
+    at = loader.batches(x, y, parts, (5, 7), rng.key(0))
     for step in range(6):
         batch = at(step)
-        assert batch.x_labelled[:, 0].tolist() == batch.y_labelled.tolist()
+        assert batch.x_labelled[:, 0].tolist() == [10.0 * label for label in batch.y_labelled.tolist()]
+        assert torch.equal(batch.y_labelled, batch.labelled)
+        assert torch.equal(batch.x_unlabelled[:, 0], 10.0 * batch.unlabelled)
         assert batch.x_labelled.shape == (5, 1)
         assert batch.x_unlabelled.shape == (7, 1)
-        assert bool((batch.x_unlabelled >= 100).all())
+        assert bool((batch.labelled < 12).all())
+        assert bool((batch.unlabelled >= 12).all())
 
 
 def test_labelled_and_unlabelled_examples_come_in_orders_of_their_own():
-    x = torch.arange(30.0)[:, None]
-    batch = loader.batches((x, torch.arange(30)), x, (10, 10), rng.key(0))(0)
+    x, every = torch.arange(30.0)[:, None], torch.arange(30)
+    batch = loader.batches(x, every, Split(every, every, every[:0]), (10, 10), rng.key(0))(0)
     assert not torch.equal(batch.x_labelled, batch.x_unlabelled)
+
+
+class Slow:
+    """Examples that are read one batch at a time, which counts how often it is asked."""
+
+    def __init__(self, x):
+        self.x, self.shape, self.dtype, self.asked = x, x.shape, x.dtype, []
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        self.asked.append(index.tolist())
+        return self.x[index]
+
+
+def test_reading_ahead_gives_the_same_batches_and_reads_each_once():
+    x, every = torch.arange(30.0)[:, None], torch.arange(30)
+    parts = Split(every[:8], every, every[:0])
+    plain, slow = loader.batches(x, every, parts, (4, 10), rng.key(0)), Slow(x)
+    ahead = loader.ahead(loader.batches(slow, every, parts, (4, 10), rng.key(0)))
+    for step in (0, 1, 2, 3, 7, 8, 2):
+        for one, other in zip(plain(step), ahead(step), strict=True):
+            assert torch.equal(one, other)
+    assert ahead(3)
+    assert slow.asked.count(plain(1).unlabelled.tolist()) == 1
 
 
 # ---------------------------------------------------------------- augmentations
@@ -284,19 +225,20 @@ def test_compose_goes_from_left_to_right():
 # ---------------------------------------------------------------- sources
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_sources_keep_to_their_types(name):
-    data = SOURCES[name]()
+    data = EMBEDDED[name]()
     assert data.x.dtype == data.x_test.dtype == torch.float32
     assert data.y.dtype == data.y_test.dtype == torch.int64
     assert len(data.x) == len(data.y)
     assert len(data.x_test) == len(data.y_test)
     assert data.y.unique().tolist() == data.y_test.unique().tolist() == list(range(data.classes))
-    for view in data.augment:
+    for view in (data.augment.weak, data.augment.strong, data.augment.shared):
         assert view(data.x[:3], rng.key(0)).shape == data.x[:3].shape
+    assert tuple(data.x.shape[1:]) == data.form.shape
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_sources_are_the_same_every_time_and_for_every_seed(name):
     one = prepare(dataclasses.replace(TrainConfig(), data=name, seed=0))
     other = prepare(dataclasses.replace(TrainConfig(), data=name, seed=1))
@@ -307,7 +249,7 @@ def test_sources_are_the_same_every_time_and_for_every_seed(name):
 
 @pytest.fixture(scope="module")
 def digits():
-    return SOURCES["digits"]()
+    return EMBEDDED["digits"]()
 
 
 def test_digits_has_every_image_of_scikit_learn_once(digits):
@@ -334,14 +276,14 @@ def test_digits_is_scaled_by_its_pool_alone(digits):
 
 
 def test_the_strong_view_of_digits_is_stronger(digits):
-    weak, strong = (view(digits.x[:200], rng.key(0)) for view in digits.augment)
+    weak, strong = (view(digits.x[:200], rng.key(0)) for view in digits.augment[:2])
     values = set(digits.x.unique().tolist())
     assert set(weak.unique().tolist()) <= values
     assert len(set(strong.unique().tolist()) - values) > 1000
 
 
 def test_moons_are_those_of_scikit_learn_scaled_by_the_pool():
-    data = SOURCES["moons"](points=300, noise=0.0)
+    data = EMBEDDED["moons"](points=300, noise=0.0)
     raw, y = datasets.make_moons(n_samples=600, noise=0.0, random_state=0)
     pool = raw[:300]
     expected = (raw - pool.mean(0)) / pool.std(0, ddof=1)
@@ -351,12 +293,12 @@ def test_moons_are_those_of_scikit_learn_scaled_by_the_pool():
 
 
 def test_moons_test_points_are_others():
-    data = SOURCES["moons"]()
+    data = EMBEDDED["moons"]()
     assert not set(map(tuple, data.x.tolist())) & set(map(tuple, data.x_test.tolist()))
 
 
 def test_moons_options():
-    still, jittered = SOURCES["moons"](jitter=0.0), SOURCES["moons"](jitter=0.5)
+    still, jittered = EMBEDDED["moons"](jitter=0.0), EMBEDDED["moons"](jitter=0.5)
     for data in (still, jittered):
         assert torch.equal(data.augment.weak(data.x, rng.key(0)), data.x)
     assert torch.equal(still.augment.strong(still.x, rng.key(0)), still.x)

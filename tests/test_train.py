@@ -154,7 +154,7 @@ def test_a_run_trains_every_network(finished):
 def test_a_run_returns_the_last_networks_of_its_phases():
     """Of a baseline the averaged weights, as of the student; of finetuning the weights themselves."""
     last = {}
-    result = experiment.run(prepared(), lambda progress: last.update({progress.phase: progress.networks}), every=3)
+    result = experiment.run(prepared(), lambda progress: last.update({progress.phase: progress.networks}))
     expected = {name: last[name]["ema"] for name in ("supervised", "pseudo-labels", "uda")}
     expected |= {**last["mpl"], "finetuned": last["finetune"]["model"]}
     assert_same_networks(result.networks, expected)
@@ -212,7 +212,7 @@ def test_finetuning_starts_from_the_averaged_student_and_learns_the_labelled_exa
     x, y = setting.data.x[setting.split.labelled], setting.data.y[setting.split.labelled]
     networks = whole_run(setting).networks
     losses = {
-        name: float(F.cross_entropy(setting.student.apply(*networks[name], x, train=False)[0], y))
+        name: float(F.cross_entropy(setting.models.student.apply(*networks[name], x, train=False)[0], y))
         for name in ("ema", "finetuned")
     }
     assert losses["finetuned"] < 0.5 < losses["ema"]

@@ -10,6 +10,7 @@ from metapl import estimators, experiment, functional, mpl, optim, rng
 from metapl.config import TrainConfig
 from metapl.data import loader
 from metapl.data.augment import Augment
+from metapl.data.split import Split
 from metapl.labels import SOFT
 from metapl.setting import prepare
 
@@ -70,9 +71,10 @@ def test_a_truncated_feedback_credits_the_last_batches_only():
 
 @pytest.mark.parametrize("size", [3, 7, 50])
 def test_the_student_sees_the_same_batches_in_the_same_order(size):
-    x, y, unlabelled = torch.zeros(4, 1), torch.arange(4), torch.arange(20)
-    one = loader.batches((x, y), unlabelled, (2, size), rng.key(0))
-    four = loader.batches((x, y), unlabelled, (2, size), rng.key(0), 4)
+    x, every = torch.arange(24.0)[:, None], torch.arange(24)
+    parts = Split(every[:4], every[4:], every[:0])
+    one = loader.batches(x, every, parts, (2, size), rng.key(0))
+    four = loader.batches(x, every, parts, (2, size), rng.key(0), 4)
     for step in range(5):
         singles = [one(4 * step + index).x_unlabelled for index in range(4)]
         assert torch.equal(four(step).x_unlabelled, torch.cat(singles))
@@ -82,7 +84,7 @@ def test_the_student_sees_the_same_batches_in_the_same_order(size):
 def test_the_schedule_of_the_student_lasts_for_all_its_steps():
     setting = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2))
     config = setting.config
-    paced = experiment._player(setting, setting.student, config.lr, config.student_wait, config.unroll)
+    paced = experiment._player(setting, setting.models.student, config.lr, config.student_wait, config.unroll)
     schedule = optim.cosine(config.lr, 30, 0, 6)
     params = {"w": torch.ones(())}
     state = paced.optimizer.init(params)

@@ -27,9 +27,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """What each array may be called."""
 
-UNKNOWN = (-1, "")
-"""Labels of examples whose class nobody knows."""
-
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 
@@ -42,13 +39,13 @@ def load(place: Path) -> Arrays:
         InputError: a file that cannot be read or holds Python objects, or an array under two names.
     """
     if place.is_dir():
-        given = {file.stem: file for file in sorted(place.glob("*.npy"))}
-        return {name: _open(given[one]) for name, one in _named(given, place).items()}
-    if place.suffix.lower() == ".npy":
-        return {"x": _open(place)}
-    archive = _open(place)
-    with archive:
-        return {name: _read(archive, one, place) for name, one in _named(archive, place).items()}
+        files = {file.stem: file for file in place.glob("*.npy")}
+        return {name: _array(_open(files[given]), files[given]) for name, given in _named(files, place).items()}
+    opened = _open(place)
+    if isinstance(opened, np.ndarray):
+        return {"x": opened}
+    with opened:
+        return {name: _member(opened, given, place) for name, given in _named(opened, place).items()}
 
 
 def _named(given: Any, place: Path) -> dict[str, str]:
@@ -70,34 +67,36 @@ def _open(file: Path) -> Any:
         raise _unreadable(shown(file), error) from None
 
 
-def _read(archive: Any, name: str, place: Path) -> np.ndarray:
+def _array(opened: Any, file: Path) -> np.ndarray:
+    if isinstance(opened, np.ndarray):
+        return opened
+    opened.close()
+    raise InputError(f"{shown(file)}: an archive of arrays by the name of one: rename it to .npz and give that")
+
+
+def _member(archive: Any, given: str, place: Path) -> np.ndarray:
     try:
-        return archive[name]
+        return archive[given]
     except Exception as error:  # as in _open
-        raise _unreadable(f"{shown(place)}: {name}", error) from None
+        raise _unreadable(f"{shown(place)}: {given}", error) from None
 
 
 def _unreadable(where: str, error: Exception) -> InputError:
     if "Object arrays" in str(error) or "pickle" in str(error):
-        return InputError(f"{where}: no plain array, but Python objects or no array at all: save numbers, or texts as str")
+        return InputError(
+            f"{where}: no plain array, but Python objects or no array at all: save numbers, or texts as str"
+        )
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{where}: cannot be read ({reason}): write it again with numpy.savez")
 
 
-def channels_first(x: np.ndarray, where: str) -> np.ndarray:
-    """Images as `[images, channels, height, width]`.
+def channels_first(x: np.ndarray) -> np.ndarray:
+    """Arrays of 4 dimensions with the channels second; others as they are.
 
-    A 4-dimensional array whose second dimension is 1 or 3 has its channels there; else they are the last dimension, if
-    that is 1 or 3. So `[n, 3, 3, 3]` has channels first, and images of one or three rows must be written so.
-
-    Raises:
-        InputError: 4 dimensions of which neither the second nor the last is 1 or 3.
+    Where the second dimension is 1 or 3, it is the channels already; else it is the last one, if that is 1 or 3. So
+    images of one or of three rows must be given with their channels first.
     """
-    if x.ndim != 4 or x.shape[1] in (1, 3):
-        return x
-    if x.shape[3] in (1, 3):
-        return np.moveaxis(x, 3, 1)
-    raise InputError(f"{where}: shape {x.shape} has no dimension of 1 or 3 channels: write [n, height, width, channels]")
+    return np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3) else x
 
 
 def is_images(x: np.ndarray) -> bool:
@@ -109,9 +108,14 @@ def levels(x: np.ndarray, where: str) -> Tensor:
     """Images as uint8 levels `[images, channels, height, width]`.
 
     Raises:
-        InputError: as `channels_first`.
+        InputError: channels that are not 1 or 3, see `channels_first`.
     """
-    x = x[:, None] if x.ndim == 3 else channels_first(x, where)
+    x = x[:, None] if x.ndim == 3 else channels_first(x)
+    if x.shape[1] not in (1, 3):
+        raise InputError(
+            f"{where}: shape {x.shape} has no dimension of 1 or 3 channels: write [n, height, width, channels], or "
+            "float32 for numbers that are no grey levels"
+        )
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
@@ -124,7 +128,7 @@ def images(place: Path) -> Tensor:
     x = _examples(place)
     if not is_images(x):
         raise InputError(
-            f"{shown(place)}: {x.dtype} of shape {x.shape} are no images: give uint8 levels [n, height, width, channels]"
+            f"{shown(place)}: {x.dtype} of shape {x.shape} are no images: give uint8 [n, height, width, channels]"
         )
     return levels(x, shown(place))
 
@@ -141,7 +145,7 @@ def numbers(x: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"{where}: shape {x.shape} is no [examples, features]: reshape it to {(*x.shape, 1)}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise InputError(f"{where}: holds NaN or infinity: fill the gaps or leave these examples out")
-    return channels_first(x, where) if x.ndim == 4 else x
+    return channels_first(x)
 
 
 def scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings of big images and odd EXIF. All threads share the filters: one at a time, and briefly."""
+    """Without Pillow's warnings of big images and odd EXIF, for a moment: all threads share the filters."""
     with _FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield

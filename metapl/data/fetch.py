@@ -85,10 +85,11 @@ def download(url: str, target: Path, digest: str, progress: Progress | None = No
         InputError: no connection, an answer that is not the file, a file with another checksum, no place to write.
     """
     if target.is_file() and verify(target, digest):
+        if progress:
+            progress(_size(target), _size(target))
         return
     part = target.with_name(f"{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         resumed = _size(part) > 0
         _complete(url, part, progress)
         if resumed and not verify(part, digest):  # what was there may be of another file
@@ -130,6 +131,7 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
         done = start if goes_on else 0
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length else None
+        part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab" if goes_on else "wb") as file:
             while piece := _receive(answer):
                 file.write(piece)
@@ -186,7 +188,7 @@ def extract(archive: Path, folder: Path) -> None:
                 raise InputError(f"{archive} has {strange[0]!r}, neither file nor folder: get it from its publisher")
             _require_inside(archive, tarred.getnames())
             tarred.extractall(folder, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{archive} is no complete tar or zip file ({reason}): download it again") from None
     except OSError as error:
@@ -196,5 +198,5 @@ def extract(archive: Path, folder: Path) -> None:
 def _require_inside(archive: Path, names: Iterable[str]) -> None:
     for name in names:
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[:1]:
+        if path.is_absolute() or ".." in path.parts or ":" in name:
             raise InputError(f"{archive} has {name!r}, which leads out of the folder: get it from its publisher")

@@ -53,6 +53,27 @@ def find(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return [entry for entry in found if entry.name[0] != "."]
+    except OSError as error:
+        _refuse(error)
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly below a folder, sorted by name; none where it has a leading dot."""
-    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and inner.name[0] != ".")
+    """The folders directly below a folder, sorted by name; none with a leading dot.
+
+    Raises:
+        InputError: a folder that may not be read.
+    """
+    return [folder / name for name in sorted(entry.name for entry in _entries(folder) if entry.is_dir())]
+
+
+def holds(folder: Path, endings: tuple[str, ...]) -> bool:
+    """Whether files directly in a folder have names that end so; as `find`, but for folders in it.
+
+    Raises:
+        InputError: a folder that may not be read.
+    """
+    return any(entry.name.lower().endswith(endings) and entry.is_file() for entry in _entries(folder))

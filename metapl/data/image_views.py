@@ -1,4 +1,4 @@
-"""The views of image data sets, with the sizes that the Meta Pseudo Labels release gives them, for images of any size."""
+"""The views of image data sets: those of the Meta Pseudo Labels release, for images of any size."""
 
 from __future__ import annotations
 

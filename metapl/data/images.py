@@ -146,18 +146,16 @@ def gather(places: Sequence[Path], shape: Sequence[int]) -> Inputs:
     Raises:
         InputError: a place that is not there or has no images, and what `decode` and `shards.read` refuse.
     """
-    names: list[str] = []
-    parts: list[Examples] = []
-    for place in places:
-        if place.suffix.lower() in arrays.ENDINGS and place.is_file():
-            x = _fitted(arrays.images(place), shape)
-            names += [f"{place}[{number}]" for number in range(len(x))]
-        else:
-            listed = _listed(place)
-            x = load(listed, shape)
-            names += map(str, listed)
-        parts.append(x)
-    return Inputs(names, join(*parts))
+    parts = [_gathered(place, shape) for place in places]
+    return Inputs([name for part in parts for name in part.names], join(*(part.x for part in parts)))
+
+
+def _gathered(place: Path, shape: Sequence[int]) -> Inputs:
+    if place.suffix.lower() in arrays.ENDINGS and place.is_file():
+        x = _fitted(arrays.images(place), shape)
+        return Inputs([f"{place}[{number}]" for number in range(len(x))], x)
+    found = _listed(place)
+    return Inputs([str(one) for one in found], load(found, shape))
 
 
 def _listed(place: Path) -> Sequence[Readable]:
@@ -169,9 +167,11 @@ def _listed(place: Path) -> Sequence[Readable]:
     images = find(place)
     # Compressed shards, which are refused, are nobody's concern beside images: they may be what these came in.
     archives = files.find(place, (".tar",)) if images else shards.find(place)
-    found = [*images, *shards.read(archives)]
+    found: list[Readable] = [*images, *shards.read(archives)]
     if not found:
-        raise InputError(f"{shown(place)}: no images and no shards below it: name a folder with {' '.join(ENDINGS)} files")
+        raise InputError(
+            f"{shown(place)}: no images and no shards below it: name a folder with {' '.join(ENDINGS)} files"
+        )
     return found
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metapl.data import arrays, images, tables
 from metapl.data.crops import normalise
 from metapl.data.examples import Inputs, join
 from metapl.data.form import Form
 from metapl.data.sources.base import Dataset
 from metapl.errors import InputError
+
 
 def prepare(form: Form) -> Callable[[Tensor], Tensor]:
     """From the stored form of fresh examples to what a network sees; tables and arrays are read ready for it."""
@@ -21,7 +23,11 @@ def prepare(form: Form) -> Callable[[Tensor], Tensor]:
     return lambda x: x
 
 
-READERS: dict[str, Callable[[Form, Sequence[Path]], Inputs]] = {}
+READERS: dict[str, Callable[[Form, Sequence[Path]], Inputs]] = {
+    "images": images.read,
+    "table": tables.read,
+    "arrays": arrays.read,
+}
 """By the kind of a form."""
 
 

@@ -28,7 +28,9 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes)
 DTYPE = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,5}")
 """Arrays of numbers and of strings, never of objects or records."""
 
-NAMES: dict[tuple[str, str], _Callable]
+
+class _ForbiddenError(Exception):
+    """A pickle has something else in it."""
 
 
 class _Callable:
@@ -43,7 +45,7 @@ class _Callable:
         return self._function(*args)
 
     def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a state for a function")
+        raise _ForbiddenError("changes a function")
 
 
 class _Dtype:
@@ -54,7 +56,7 @@ class _Dtype:
     def __init__(self, code: Any, *flags: Any) -> None:
         text = code.decode("latin1") if isinstance(code, bytes) else code
         if len(flags) > 2 or not isinstance(text, str) or not DTYPE.fullmatch(text):
-            raise pickle.UnpicklingError(f"an array of {reprlib.repr(code)}")
+            raise _ForbiddenError(f"holds an array of {reprlib.repr(code)}")
         self._dtype = np.dtype(text)
 
     def __setstate__(self, state: Any) -> None:
@@ -62,14 +64,14 @@ class _Dtype:
         _, order, subdtype, names, fields, *_ = state
         text = order.decode("latin1") if isinstance(order, bytes) else order
         if text not in ("<", ">", "|", "=") or (subdtype, names, fields) != (None, None, None):
-            raise pickle.UnpicklingError("an array of records")
+            raise _ForbiddenError("holds an array of records")
         self._dtype = self._dtype.newbyteorder(text)
 
     def array(self, shape: Any, data: Any) -> np.ndarray:
         """A new array of this many bytes exactly, in the byte order of the machine."""
         raw = data.encode("latin1") if isinstance(data, str) else data
         if not isinstance(raw, (bytes, bytearray)) or not all(type(side) is int and side >= 0 for side in shape):
-            raise pickle.UnpicklingError("an array that is not made of bytes")
+            raise _ForbiddenError("holds an array that is not made of bytes")
         if math.prod(shape) * self._dtype.itemsize != len(raw):
             raise pickle.UnpicklingError(f"an array of shape {reprlib.repr(shape)} with {len(raw)} bytes")
         return np.ndarray(shape, self._dtype, raw).astype(self._dtype.newbyteorder("="))
@@ -90,7 +92,7 @@ class _Array:
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray:
     if type(dtype) is not _Dtype or type(shape) is not tuple:
-        raise pickle.UnpicklingError("an array without a type")
+        raise _ForbiddenError("holds an array without a type")
     if order == "F":
         return np.ascontiguousarray(dtype.array(shape[::-1], data).T).reshape(shape)
     return dtype.array(shape, data) if axes is None else dtype.array(shape, data).transpose(axes)
@@ -109,12 +111,12 @@ def _scalar(dtype: Any, data: Any) -> Any:
 def _encode(text: Any, encoding: Any) -> bytes:
     """Python 3 writes bytes so in the protocols that know none."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("a call of codecs.encode")
+        raise _ForbiddenError("calls codecs.encode")
     return text.encode("latin1")
 
 
 def _no_instance(*_: Any) -> None:
-    raise pickle.UnpicklingError("a call of numpy.ndarray")
+    raise _ForbiddenError("calls numpy.ndarray")
 
 
 NAMES = {
@@ -127,10 +129,6 @@ NAMES = {
     **{(f"numpy.{core}.numeric", "_frombuffer"): _Callable(_frombuffer) for core in ("core", "_core")},
 }
 """All that exists for a pickle, by module and name."""
-
-
-class _ForbiddenError(Exception):
-    """A pickle names something else."""
 
 
 class _Reader(pickle.Unpickler):

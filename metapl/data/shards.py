@@ -119,6 +119,6 @@ def _headers(shard: Path) -> list[tarfile.TarInfo]:
 
 def _label(member: Member) -> int:
     text = member.read_bytes().decode(errors="replace").strip()
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 9:
         raise InputError(f"{shown(member)}: {text[:20]!r} is no class index: write 0, 1, 2, …")
     return int(text)

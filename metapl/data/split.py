@@ -130,9 +130,11 @@ def _require_enough(labels: int, validation: int, known: int, classes: int) -> N
 
 
 def to_json(split: Split) -> dict[str, Any]:
-    """A split as JSON: labelled and validation as indices, the unlabelled ones as ranges [first, last], both included."""
+    """A split as JSON: labelled and validation as indices, the unlabelled ones as ranges with both ends."""
     ends = torch.nonzero(split.unlabelled.diff() != 1).flatten()
-    first = split.unlabelled[torch.cat([torch.zeros(1, dtype=torch.int64), ends + 1])] if len(split.unlabelled) else ends
+    first = (
+        split.unlabelled[torch.cat([torch.zeros(1, dtype=torch.int64), ends + 1])] if len(split.unlabelled) else ends
+    )
     last = split.unlabelled[torch.cat([ends, torch.tensor([len(split.unlabelled) - 1])])] if len(first) else ends
     ranges = torch.stack([first, last], 1).tolist()
     return {"labelled": split.labelled.tolist(), "unlabelled": ranges, "validation": split.validation.tolist()}

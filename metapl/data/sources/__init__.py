@@ -5,11 +5,14 @@ A new one that needs no files is a file here and a line in `EMBEDDED`; one that 
 
 from collections.abc import Callable
 
+from metapl.data.sources.arrays import arrays, is_arrays
 from metapl.data.sources.base import Dataset, Stored
 from metapl.data.sources.cifar import CIFAR10, CIFAR100
 from metapl.data.sources.digits import digits
+from metapl.data.sources.folder import folder, is_folder
 from metapl.data.sources.idx import FASHION_MNIST, IDX, MNIST
 from metapl.data.sources.moons import moons
+from metapl.data.sources.shards import is_shards, shards
 from metapl.data.sources.svhn import SVHN
 from metapl.data.sources.table import is_table, table
 
@@ -23,6 +26,9 @@ STORED: dict[str, Stored] = {
     "mnist": MNIST,
     "idx": IDX,
     "table": Stored(table, is_table),
+    "folder": Stored(folder, is_folder),
+    "arrays": Stored(arrays, is_arrays),
+    "shards": Stored(shards, is_shards),
 }
 
 SOURCES: dict[str, Callable[..., Dataset]] = {**EMBEDDED, **{name: one.load for name, one in STORED.items()}}

@@ -106,18 +106,24 @@ def there(one: Stored, place: Path) -> dict[Known, Path]:
     """The files with known checksums that are in a folder."""
     found = {}
     for known in one.files:
-        paths = [place / known.name, place / f"{known.name}.gz"]
-        found.update({known: path for path in paths if path.is_file()})
+        paths = [path for path in (place / known.name, place / f"{known.name}.gz") if path.is_file()]
+        if paths:
+            found[known] = paths[0]
     return found
 
 
+def is_published(known: Known, path: Path) -> bool:
+    """Whether a file is the published one."""
+    return fetch.verify(path, known.digest, inside=True)
+
+
 def require_published(known: Known, path: Path) -> None:
-    """Check a file.
+    """As `is_published`.
 
     Raises:
-        InputError: it is not the published one.
+        InputError: it is not.
     """
-    if not fetch.verify(path, known.digest, inside=True):
+    if not is_published(known, path):
         kind, _, digits = known.digest.partition(":")
         raise InputError(
             f"{path} differs from the published file ({kind} {digits}): download it again, or give the folder of "
@@ -134,10 +140,10 @@ def _recognises(one: Stored, place: Path) -> bool:
 def _given(data_dir: str) -> Path | None:
     if not data_dir:
         return None
-    folder = Path(data_dir).expanduser()
-    if not folder.exists():
+    folder = os.path.expanduser(data_dir)
+    if not os.path.exists(folder):
         raise InputError(f"--data-dir {data_dir} does not exist: name the folder that holds the data")
-    return folder
+    return Path(folder)
 
 
 def _roots(data_dir: str) -> list[Path]:
@@ -149,10 +155,10 @@ def _split(text: str) -> tuple[Path, str]:
     """The path and the options of `PATH:key=value,…`; a path that exists may have colons."""
     ends = [len(text), *(at for at in range(len(text) - 1, 0, -1) if text[at] == ":")]
     for end in ends:
-        path = Path(text[:end]).expanduser()
-        if path.exists():
-            return path, text[end + 1 :]
-    path, _, options = text.partition(":")
+        path = os.path.expanduser(text[:end])
+        if os.path.exists(path):
+            return Path(path), text[end + 1 :]
+    path = text.partition(":")[0]
     if os.sep in path or path.startswith((".", "~")):
         raise InputError(f"--data {path}: there is no such file or folder: correct the path")
     raise unknown("data", path, SOURCES)

@@ -1,0 +1,96 @@
+"""From labelled images to a data set, for the sources that read one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metapl import rng
+from metapl.data import images, views
+from metapl.data.examples import Examples, join
+from metapl.data.files import Readable
+from metapl.data.form import Form
+from metapl.data.sources.base import Dataset
+from metapl.data.sources.held_out import hold_out
+from metapl.errors import InputError
+
+TEST = ("test", "val", "validation")
+"""What the folder of the test set may be called; the first that has what is needed is taken."""
+
+UNLABELLED = ("unlabelled", "unlabeled")
+"""What a folder of images without labels may be called."""
+
+
+class Labelled(NamedTuple):
+    """Image files and their class indices `[files]`, −1 where nobody knows."""
+
+    files: Sequence[Readable]
+    y: Tensor
+
+
+class Wanted(NamedTuple):
+    """What the sources of image files have as options."""
+
+    size: int
+    channels: int
+    test: float
+    unlabelled: Sequence[Path]
+
+
+class Part(NamedTuple):
+    """Images `[images, channels, height, width]` and their class indices, −1 where nobody knows."""
+
+    x: Examples
+    y: Tensor
+
+
+def unlabelled_below(*folders: Path) -> list[Path]:
+    """The folders of images without labels directly below some folders."""
+    places = [folder / name for folder in folders for name in UNLABELLED]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def with_unknown(part: Part, more: Examples) -> Part:
+    """A part with more examples, whose classes nobody knows, at its end."""
+    return Part(join(part.x, more), torch.cat([part.y, torch.full((len(more),), -1)]))
+
+
+def _shape(files: Sequence[Readable], size: int, channels: int) -> images.Shape:
+    if size < 0:
+        raise InputError(f"size={size} must be a number of pixels, or 0 for a guess")
+    if channels not in (0, 1, 3):
+        raise InputError(f"channels={channels} must be 1 for grey or 3 for colours, or 0 for a guess")
+    if size and channels:
+        return channels, size, size
+    guessed, height, width = images.guess_shape(files)
+    return channels or guessed, size or height, size or width
+
+
+def of_files(train: Labelled, test: Labelled | None, classes: Sequence[str], wanted: Wanted) -> Dataset:
+    """The data set of image files. Without a test set a share of every class is held out, the same for every seed.
+
+    Raises:
+        InputError: options out of range, and what `hold_out`, `images.guess_shape` and `images.gather` refuse.
+    """
+    shape = _shape(train.files, wanted.size, wanted.channels)
+    if test is None:
+        train, test = (_some(train, index) for index in hold_out(train.y, wanted.test, rng.key(0)))
+    pool = Part(images.load(train.files, shape), train.y)
+    if wanted.unlabelled:
+        pool = with_unknown(pool, images.gather(wanted.unlabelled, shape).x)
+    return of_images(pool, Part(images.load(test.files, shape), test.y), classes)
+
+
+def _some(labelled: Labelled, index: Tensor) -> Labelled:
+    return Labelled([labelled.files[place] for place in index.tolist()], labelled.y[index])
+
+
+def of_images(pool: Part, test: Part, classes: Sequence[str]) -> Dataset:
+    """The data set of a training pool and a test set; the statistics are those of the pool."""
+    mean, std = images.moments(pool.x)
+    form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std})
+    return Dataset(*pool, *test, views.default(form), form)

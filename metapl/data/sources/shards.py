@@ -1,0 +1,76 @@
+"""One's own images, in tar archives with their class indices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from metapl.data import shards as archives
+from metapl.data.files import holds, shown
+from metapl.data.sources import pools
+from metapl.data.sources.base import Dataset
+from metapl.errors import InputError
+
+
+def is_shards(place: Path) -> bool:
+    """Whether a place is a `.tar` file, or a folder with some, or with some in a folder `train`."""
+    if place.is_file():
+        return place.suffix.lower() == ".tar"
+    return any(holds(folder, (".tar",)) for folder in (place, place / "train") if folder.is_dir())
+
+
+def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, unlabelled: str = "") -> Dataset:
+    """Images in webdataset's layout: `.tar` files with `KEY.jpg` and its class index, 0, 1, 2, …, in `KEY.cls`.
+
+    An image without a `.cls` has no label. Where there is a folder `train`, the test set is in the shards of `test`,
+    `val` or `validation` beside it, the first that is there; otherwise a share of every class is held out. Images
+    without labels may also be in a folder `unlabelled` or `unlabeled` beside `train`, and in the place of the option.
+
+    Shards are in the order of their paths, images in the order of the archive, and classes are named by their index.
+    See `metapl.data.shards` for what an index of them costs, and `folder` for the rest.
+
+    Args:
+        place: a shard or a folder of shards.
+        size: as of `folder`.
+        channels: as of `folder`.
+        test: as of `folder`.
+        unlabelled: as of `folder`.
+
+    Raises:
+        InputError: archives that cannot be read, a class between 0 and the last one without an image, fewer than two
+            classes, a test image without a label.
+    """
+    train = place / "train" if (place / "train").is_dir() else place
+    present = [place / name for name in pools.TEST if train != place and (place / name).is_dir()]
+    labelled = _labelled(train)
+    known = set(labelled.y.tolist()) - {-1}
+    count = max(known, default=-1) + 1
+    if count < 2:
+        raise InputError(f"{shown(train)}: {count} classes, two at least are needed: write KEY.cls beside KEY.jpg")
+    if len(known) < count:
+        absent = next(label for label in range(count) if label not in known)
+        raise InputError(f"class '{absent}' has no images in {shown(train)}: number the classes without gaps")
+    more = pools.unlabelled_below(place) if train != place else []
+    more += [Path(unlabelled).expanduser()] if unlabelled else []
+    return pools.of_files(
+        labelled,
+        _test(present[0], count) if present else None,
+        [str(label) for label in range(count)],
+        pools.Wanted(size, channels, test, more),
+    )
+
+
+def _labelled(place: Path) -> pools.Labelled:
+    members = archives.read(archives.find(place))
+    if not members:
+        raise InputError(f"{shown(place)}: no .tar files below it: name a folder of shards")
+    return pools.Labelled(members, torch.tensor([member.label for member in members]))
+
+
+def _test(place: Path, count: int) -> pools.Labelled:
+    labelled = _labelled(place)
+    for member, label in zip(labelled.files, labelled.y.tolist(), strict=True):
+        if not 0 <= label < count:
+            raise InputError(f"{shown(member)}: its label is not among those of train: give it one of 0 … {count - 1}")
+    return labelled
