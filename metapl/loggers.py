@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metapl.config import TrainConfig
-from metapl.errors import unknown
+from metapl.errors import InputError, unknown
 
 Line = dict[str, Any]
 """One report of a phase: phase, step, and numbers in nested dicts."""
@@ -39,17 +41,82 @@ def _jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN
 
 
-LOGGERS: dict[str, Callable[[TrainConfig, Path], Log]] = {}
+def tensorboard(config: TrainConfig, folder: Path) -> Log:
+    """Scalars named `PHASE/…` in the run's folder `tensorboard`, for `tensorboard --logdir`.
+
+    Raises:
+        InputError: the extra `tensorboard` is not installed.
+    """
+    del config
+    writer = _package("tensorboard").SummaryWriter(str(folder / "tensorboard"))
+
+    def write(line: Line) -> None:
+        for name, value in _numbers(line).items():
+            writer.add_scalar(name, value, line["step"])
+        writer.flush()
+
+    return Log(write, writer.close)
+
+
+def trackio(config: TrainConfig, folder: Path) -> Log:
+    """Numbers named `PHASE/…` in the trackio project `metapl`, as a run with the folder's name, for `trackio show`.
+
+    They stay on this machine, in the folder that TRACKIO_DIR names, unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL names
+    another place.
+
+    Raises:
+        InputError: the extra `trackio` is not installed.
+    """
+    run = _package("trackio").init(project="metapl", name=folder.resolve().name, config=asdict(config))
+    return Log(lambda line: run.log(_numbers(line), step=line["step"]), run.finish)
+
+
+def _numbers(line: Line) -> dict[str, float]:
+    """The numbers of a report by the way to each: the phase and the keys, with `/` between them."""
+    return dict(_leaves({key: value for key, value in line.items() if key not in ("phase", "step")}, line["phase"]))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f"{name}/{key}")
+    else:
+        yield name, value
+
+
+MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
+"""What each logger imports; the extra that brings it has the logger's name."""
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(MODULES[name])
+    except ImportError as error:
+        raise InputError(f"--log {name} needs a package ({error}): pip install 'metapl[{name}]'") from None
+
+
+LOGGERS: dict[str, Callable[[TrainConfig, Path], Log]] = {"tensorboard": tensorboard, "trackio": trackio}
+
+
+def require(config: TrainConfig) -> list[str]:
+    """The loggers that a configuration asks for beside `jsonl`, all of them installed.
+
+    Raises:
+        InputError: a logger of another name, or one whose package is not installed.
+    """
+    names = list(dict.fromkeys(name.strip() for name in config.log.split(",") if name.strip()))
+    for name in names:
+        if name not in LOGGERS:
+            raise unknown("log", name, LOGGERS)
+        _package(name)
+    return names
 
 
 def start(config: TrainConfig, folder: Path) -> list[Log]:
     """The logs of a run.
 
     Raises:
-        InputError: a logger of another name, or one whose package is not installed.
+        InputError: as `require`.
     """
-    names = [name.strip() for name in config.log.split(",") if name.strip()]
-    for name in names:
-        if name not in LOGGERS:
-            raise unknown("log", name, LOGGERS)
+    names = require(config)
     return [jsonl(config, folder), *(LOGGERS[name](config, folder) for name in names)]

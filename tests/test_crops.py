@@ -109,6 +109,7 @@ def aspects_of_boxes(top, left, height, width):
         ((300, 300), (0.08, 1.0), (3 / 4, 4 / 3)),
         ((300, 400), (0.08, 1.0), (3 / 4, 4 / 3)),
         ((300, 200), (0.2, 0.5), (0.5, 1.0)),
+        ((12, 9), (0.3, 1.0), (3 / 4, 4 / 3)),
     ],
 )
 def test_boxes_are_drawn_as_usual(size, area, aspect):

@@ -138,6 +138,17 @@ def test_any_histogram(seed, size, channels):
         assert_same_images(name, getattr(operations, name)(x), by_pillow(pillow, x))
 
 
+@pytest.mark.parametrize("fill", [0, 7, 255])
+def test_what_is_outside_may_have_another_level(fill):
+    x = images(6, 1, (9, 11))
+    coefficients = (0.8, 0.3, -2.0, -0.3, 0.9, 3.0)
+    found = operations.affine(x, coefficients, fill)
+    assert torch.equal(
+        found,
+        by_pillow(lambda image: image.transform(image.size, Image.Transform.AFFINE, coefficients, fillcolor=fill), x),
+    )
+
+
 def test_posterize_to_no_bits_is_black():
     assert not operations.posterize(images(6, 3, (4, 4)), 0).any()
 

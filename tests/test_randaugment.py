@@ -168,6 +168,16 @@ def test_what_is_left_over_are_squares(drawn):
     assert bool(square[names == 14].any(2).any(1).all())
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_centres_of_squares_are_drawn_uniformly(drawn, axis):
+    """The columns, or the rows, that a square covers tell those of its centre."""
+    names, found = drawn
+    square = (found == 128).all(1)[names == 14]
+    _, counted = square.any(axis).unique(dim=0, return_counts=True)
+    assert len(counted) == 17
+    assert stats.chisquare(counted.numpy()).pvalue > 1e-3
+
+
 def test_operations_are_drawn_uniformly(drawn):
     counted = torch.bincount(drawn[0], minlength=15)
     assert stats.chisquare(counted.numpy()).pvalue > 1e-3
@@ -180,14 +190,17 @@ def test_images_draw_independently_of_one_another(drawn, distance):
     assert stats.chi2_contingency(pairs.numpy()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", ["Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"])
-def test_signs_are_drawn_evenly(drawn, name):
+def test_signs_are_drawn_evenly_and_apart(drawn):
     names, found = drawn
-    truth = released(48, 0.48, 6.4, 2.98, 153)
-    mine = found[names == list(truth).index(name)]
-    counted = [int((mine == by_pillow(function, copies(1)[0])).flatten(1).all(1).sum()) for function in truth[name]]
-    assert sum(counted) == len(mine)
-    assert stats.binomtest(counted[0], len(mine)).pvalue > 1e-3
+    every = []
+    for index, variants in enumerate(released(48, 0.48, 6.4, 2.98, 153).values()):
+        mine, outcomes = found[names == index], [by_pillow(function, copies(1)[0]) for function in variants]
+        if not torch.equal(*outcomes):
+            every.append((mine == outcomes[0]).flatten(1).all(1)[:500].tolist())
+    assert [len(signs) for signs in every] == [500] * 5
+    assert all(stats.binomtest(sum(signs), 500).pvalue > 1e-3 for signs in every)
+    for one, other in itertools.combinations(every, 2):
+        assert stats.binomtest(sum(a == b for a, b in zip(one, other, strict=True)), 500).pvalue > 1e-3
 
 
 def test_copies_of_an_image_come_out_different():

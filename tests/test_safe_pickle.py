@@ -25,7 +25,7 @@ def read(tmp_path, raw):
     return safe_pickle.load(path)
 
 
-def assert_refused(tmp_path, raw, word=""):
+def assert_refused(tmp_path, raw, word=None):
     with pytest.raises(InputError, match=word) as raised:
         read(tmp_path, raw)
     message = str(raised.value)
@@ -116,10 +116,9 @@ def test_scalars_of_numpy_are_plain_numbers(tmp_path, scalar):
 
 def test_what_occurs_twice_is_one(tmp_path):
     inner = [1]
-    one, other, x, y = read(tmp_path, pickle.dumps([inner, inner, ARRAYS["images"], ARRAYS["images"]]))
-    assert one is other
-    one, other = read(tmp_path, pickle.dumps([inner, (inner,)]))
+    one, other, images, *again = read(tmp_path, pickle.dumps([inner, (inner,), *[ARRAYS["images"]] * 2]))
     assert one is other[0]
+    assert images is again[0]
 
 
 def test_a_list_in_itself(tmp_path):
@@ -231,7 +230,7 @@ STRANGE = {
     "bytes from a list": array(data=b"(lI1\naI2\na"),
     "a number for data": array(data=b"I5\n"),
     "records": array(kind=dtype(b"V8")),
-    "fields": array(kind=dtype(names=b"(S'a'\nt", fields=b"(dS'a'\n(" + dtype() + b"I0\ntts")),
+    "fields": array(kind=dtype(names=b"(S'a'\nt", fields=b"(dS'a'\n(" + dtype() + b"I0\nts")),
     "a type of types": array(kind=dtype(sub=b"(" + dtype() + b"(I2\ntt")),
     "times": array(kind=dtype(b"M8")),
     "no type": array(kind=b"S'u1'\n"),
@@ -285,12 +284,12 @@ def test_strange_pickles_are_refused_in_one_line(tmp_path, name):
     assert_refused(tmp_path, STRANGE[name])
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_strange_pickles_leave_no_trace(tmp_path, name):
+def test_strange_pickles_leave_no_trace(tmp_path):
     """What follows is read as if they had not been."""
-    with pytest.raises(InputError):
-        read(tmp_path, STRANGE[name])
-    assert read(tmp_path, array()).tolist() == [97, 98]
+    for raw in STRANGE.values():
+        with pytest.raises(InputError):
+            read(tmp_path, raw)
+        assert read(tmp_path, array()).tolist() == [97, 98]
 
 
 def test_a_name_is_not_printed_as_it_is(tmp_path):

@@ -202,6 +202,12 @@ def test_ignored_columns(tmp_path):
     assert left == [name for name in raw.feature_names if name not in ("hue", "alcohol", slash)]
 
 
+def test_the_longest_name_is_ignored(tmp_path):
+    path = small(tmp_path, ["a", "b"] * 6, "a,b,a/b,y")
+    kept = [column["name"] for column in table(path, ignore="a/b").form.details["columns"]]
+    assert kept == ["a", "b"]
+
+
 @pytest.mark.parametrize(("ignore", "label"), [("class", "y"), ("y", "class"), ("y/class", "weight")])
 def test_an_ignored_column_is_not_taken_for_the_labels(tmp_path, ignore, label):
     rows = [[index**2, "ab"[index % 2], index % 3, "uv"[index % 2]] for index in range(12)]

@@ -193,6 +193,7 @@ def test_columns_that_say_nothing_are_left_out():
     assert [column["name"] for column in columns] == ["gaps", "kept"]
     found = tables.encode(columns, table)
     assert found[:, 0].tolist() == [0, 1, 0, 0, 1, 0]
+    assert tables.layout(columns) == ((0, 1), (False, True))
     assert found.shape == (6, 2)
 
 
@@ -268,6 +269,7 @@ def test_columns_that_name_the_rows_are_refused(cells, message):
         NUMBERS[:10],
         [*NUMBERS[:10], "11"],
         [*NUMBERS[:10], "9"],
+        ["0", "10", *["5"] * 9],
         [f"{value}.0" for value in range(30)],
     ],
 )

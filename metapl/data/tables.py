@@ -115,10 +115,9 @@ def _statistics(name: str, values: np.ndarray) -> dict[str, Any]:
     known = values[~np.isnan(values)]
     if not known.size:
         return {}
-    unit = float(np.abs(known).max()) or 1.0  # the squares of very large and small numbers leave float64
-    mean = float((known / unit).mean()) * unit
-    # The mean of equal numbers may be rounded, and then they would have a standard deviation.
-    std = float((known / unit).std()) * unit if known.min() < known.max() else 0.0
+    # In this unit no square leaves float64, and equal numbers are ±1, whose mean is not rounded: their std is 0.
+    unit = float(np.abs(known).max()) or 1.0
+    mean, std = float((known / unit).mean()) * unit, float((known / unit).std()) * unit
     missing = known.size < values.size
     return {"name": name, "kind": "number", "mean": mean, "std": std, "missing": missing} if std or missing else {}
 

@@ -37,16 +37,17 @@ def cifar10(place: Path) -> Dataset:
     Raises:
         InputError: a file is missing, incomplete, or not what it claims to be.
     """
-    names = [f"data_batch_{number}" for number in range(1, 6)]
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     if any((place / name).is_file() for name in names):
-        parts = [_pickled(place / name, "labels", 10, "cifar10") for name in [*names, "test_batch"]]
+        parts = {place / name: _pickled(place / name, "labels", 10, "cifar10") for name in names}
     else:
-        parts = [_records(place / f"{name}.bin", 0, 1, 10, "cifar10") for name in [*names, "test_batch"]]
-    *train, test = parts
-    for name, part in zip(names, train, strict=True):
+        paths = [place / f"{name}.bin" for name in names]
+        parts = {path: _records(path, 0, 1, 10, "cifar10") for path in paths}
+    *train, test = parts.values()
+    for path, part in list(parts.items())[:-1]:
         if len(part.y) != len(train[0].y):
             raise InputError(
-                f"{place / name} has {len(part.y)} images and {names[0]} has {len(train[0].y)}, so one of them is "
+                f"{path} has {len(part.y)} images and the first batch has {len(train[0].y)}, so one of them is "
                 f"incomplete: {AGAIN.format('cifar10')}"
             )
     pool = Part(np.concatenate([part.x for part in train]), np.concatenate([part.y for part in train]))

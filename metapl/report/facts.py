@@ -16,18 +16,6 @@ from metapl.errors import InputError
 from metapl.mpl import Network
 from metapl.setting import Setting
 
-NAMES = {
-    "supervised": "supervised only",
-    "pseudo-labels": "pseudo labels",
-    "uda": "UDA",
-    "fixed": "fixed teacher",
-    "teacher": "teacher",
-    "student": "student",
-    "ema": "student, averaged",
-    "finetuned": "finetuned",
-}
-"""Networks in the order of the table, with what they are called there."""
-
 BASELINES = ("supervised", "fixed")
 """What the final network is compared with: the first of these that a run has."""
 

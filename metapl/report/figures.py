@@ -1,4 +1,4 @@
-"""The figures of a report; see `metapl.report_svg` for what they are made of."""
+"""The figures of a report; see `metapl.report.svg` for what they are made of."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from metapl.plots import COLOURS
-from metapl.report_facts import Bin
-from metapl.report_log import Curve
-from metapl.report_svg import INK, SOFT, drawn
+from metapl.report.facts import Bin
+from metapl.report.log import Curve
+from metapl.report.svg import INK, SOFT, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VERMILLION, BLUE, GREEN, PINK, ORANGE, SKY, GREY = COLOURS
+GAPS = (("accuracy", COLOURS[1]), ("more than the confidence", COLOURS[5]), ("less than the confidence", COLOURS[4]))
+"""The legend of a reliability diagram: accuracy, that part of it above the confidence, what it lacks to reach it."""
 
 POINTS = 600
 """The most examples that are drawn in the plane."""
@@ -118,21 +119,22 @@ def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
         axes.spines["left"].set_visible(False)
         axes.grid(visible=False, axis="y")
 
-    return drawn(name, 34 * len(rows) + 60, draw)
+    return drawn(name, 27 * len(rows) + 56, draw)
 
 
 def reliability(name: str, bins: Sequence[Bin]) -> str:
-    """Accuracy against confidence, its gap to the diagonal, and below how many examples each bin has, as SVG."""
+    """Accuracy and its gap to the confidence, and below how many examples each bin has, as SVG; see `GAPS`."""
     full = [one for one in bins if one.count]
     middle = [50 * (one.low + one.high) for one in full]
-    accuracy = [100 * one.accuracy for one in full]
-    gaps = [100 * (one.confidence - one.accuracy) for one in full]
+    common = [100 * min(one.accuracy, one.confidence) for one in full]
+    excess = [100 * max(one.accuracy - one.confidence, 0) for one in full]
+    lack = [100 * max(one.confidence - one.accuracy, 0) for one in full]
     width = 86 * (bins[0].high - bins[0].low)
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.bar(middle, accuracy, width, color=BLUE, linewidth=0)
-        upper.bar(middle, gaps, width, accuracy, color=VERMILLION, alpha=0.45, linewidth=0)
+        for (_, colour), heights in zip(GAPS, (common, excess, lack), strict=True):
+            upper.bar(middle, heights, width, common if heights is not common else 0, color=colour, linewidth=0)
         upper.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=(0, (4, 3)))
         upper.set(xlim=(0, 100), ylim=(0, 100), title="accuracy, %")
         lower.bar(middle, [one.count for one in full], width, color=SOFT, linewidth=0)
@@ -158,7 +160,8 @@ def short(count: int) -> str:
 
 def class_colour(label: int) -> str:
     """The colour of a class in the plane; the eighth has that of the first again."""
-    return COLOURS[(label + 1) % len(COLOURS)]
+    blue_first = (1, 0, *range(2, len(COLOURS)))
+    return COLOURS[blue_first[label % len(COLOURS)]]
 
 
 def plane(name: str, seen: Plane) -> str:

@@ -1,0 +1,52 @@
+"""`metapl predict`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Predict the classes of fresh examples with a network of a finished run, as CSV.
+
+A row for each example: its name, or for tables its own columns, then the predicted class, its probability, and those of
+all classes."""
+
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How the CSV is encoded; names of files need not be text."""
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A folder that `metapl train` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Examples in files and folders like those of the training.")],
+    out: Annotated[str, typer.Option(help="The CSV file to write; - is standard output.")] = "-",
+    network: Annotated[str, typer.Option(help="Which network of the run; the best by default.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    batch: Annotated[int, typer.Option(help="Examples predicted at a time.", min=1)] = 256,
+) -> None:
+    """See HELP."""
+    from metapl import checkpoint, run_folder  # noqa: PLC0415 - imports torch
+    from metapl import predict as prediction  # noqa: PLC0415 - imports torch
+
+    serving = run_folder.serve(run, network, device)
+    say = partial(typer.echo, err=True)
+    say(f"network    {serving.name} of {run}, {len(serving.form.classes)} classes")
+    if out == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(**TEXT)
+        count = prediction.write(sys.stdout, serving, files, batch)
+    else:
+        counts = []
+
+        def save(path: Path) -> None:
+            with path.open("w", **TEXT) as file:
+                counts.append(prediction.write(file, serving, files, batch))
+
+        checkpoint.write(Path(out), save)
+        (count,) = counts
+    say(f"predicted  {count.rows:,} examples")
+    if count.labelled:
+        say(f"accuracy   {100 * count.right / count.labelled:.2f} % of the {count.labelled:,} that came with a label")

@@ -1,0 +1,131 @@
+"""What a trained network says of fresh examples, as the rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import torch
+from torch import Tensor
+
+from metapl import metrics
+from metapl.data import inputs
+from metapl.data.csv_file import DELIMITERS, Table, load
+from metapl.data.examples import Examples, Inputs, subset
+from metapl.data.form import Form
+from metapl.data.tables import parse
+from metapl.errors import InputError
+from metapl.run_folder import Serving
+
+
+class Count(NamedTuple):
+    """How many rows were written, how many of them came with a label, and how many of these were predicted right."""
+
+    rows: int
+    labelled: int
+    right: int
+
+
+class _Given(NamedTuple):
+    """What stands to the left of the predictions."""
+
+    header: list[str]
+    rows: Iterable[Sequence[str]]
+    labels: Iterable[str]
+    """The class of each row, empty where nobody knows."""
+
+
+def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
+    """Softmax of the logits, `[at most batch, classes]`, float64 on the CPU, of stored examples in their order.
+
+    Only the examples of one batch are in memory beside those that are there already.
+    """
+    prepare = inputs.prepare(serving.form)
+    for index in torch.arange(len(x)).split(batch):
+        logits = metrics.predict(serving.model, *serving.network, subset(x, index), prepare, batch)
+        yield torch.softmax(logits.double(), -1).cpu()
+
+
+def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
+    """Write a row for each example in files and folders, in their order, as it is predicted.
+
+    The columns of images and arrays are `name`, `prediction` (the class with the largest probability), `confidence`
+    (that probability) and `p(CLASS)` for each class. Rows of tables keep their own columns, as they are in the file, in
+    place of `name`; of several tables, which must have the same columns, `name` says which file and row. Where a column
+    of the table has one of our names already, ours is `prediction_2` and so on. Nine significant digits are what tells
+    all float32 numbers apart.
+
+    Args:
+        file: where to write, open for text.
+        serving: the network.
+        places: of fresh examples, as `metapl.data.inputs.read` takes them.
+        batch: how many examples are predicted at a time.
+
+    Raises:
+        InputError: what the readers refuse, which for images may be after some rows; tables of different columns.
+    """
+    found = inputs.read(serving.form, places)
+    given = _table(serving.form, places, found.names) if serving.form.kind == "table" else _named(found)
+    classes = serving.form.classes
+    added = ["prediction", "confidence", *(f"p({name})" for name in classes)]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*given.header, *(_free(name, given.header) for name in added)])
+    left, labelled, right = zip(given.rows, given.labels, strict=True), 0, 0
+    for some in probabilities(serving, found.x, batch):
+        # The predictions first, or `zip` would take a row too many at the end of each batch.
+        for values, (cells, label) in zip(some.tolist(), left, strict=False):
+            confidence = max(values)
+            prediction = classes[values.index(confidence)]
+            writer.writerow([*cells, prediction, *(f"{value:.9g}" for value in (confidence, *values))])
+            labelled += bool(label)
+            right += label == prediction
+    return Count(len(found.x), labelled, right)
+
+
+def _named(found: Inputs) -> _Given:
+    return _Given(["name"], ([name] for name in found.names), itertools.repeat("", len(found.names)))
+
+
+def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
+    tables = [load(place) for place in places]
+    header = list(tables[0].columns)
+    for table in tables:
+        if table.columns.keys() != set(header):
+            raise InputError(f"{table.place} has other columns than {tables[0].place}: predict one after the other")
+    rows: list[Sequence[str]] = []
+    for place, table in zip(places, tables, strict=True):
+        order = [list(table.columns).index(name) for name in header]
+        rows += ([cells[column] for column in order] for cells in _as_written(place, table))
+    blank = [""] * len(rows)
+    labels = itertools.chain.from_iterable(table.columns.get(form.details["label"], ()) for table in tables)
+    known = _classes(labels, form.classes) or blank
+    if len(places) == 1:
+        return _Given(header, rows, known)
+    return _Given([_free("name", header), *header], ([name, *row] for name, row in zip(names, rows, strict=True)), known)
+
+
+def _as_written(place: Path, table: Table) -> list[list[str]]:
+    """The rows of a file as they are in it, where `load` tidies blanks and empties what means missing."""
+    for delimiter in DELIMITERS:
+        with suppress(csv.Error), place.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            header, *rows = (cells for cells in reader if any(cell.strip() for cell in cells))
+            if [" ".join(name.split()) for name in header] == list(table.columns):
+                return rows
+    raise InputError(f"{place} has changed while it was read: run it again")
+
+
+def _classes(labels: Iterable[str], classes: Sequence[str]) -> list[str]:
+    """Labels as the classes are written, where numbers have their shortest form: 1.0 for the class 1 too."""
+    numbers = {parse(name): name for name in classes if parse(name) is not None}
+    return [label and numbers.get(parse(label), label) for label in labels]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number from 2 on that makes it one that is not taken."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)

@@ -1,0 +1,166 @@
+"""The most confident mistakes, as whatever the examples are: pictures, rows of a table, points, numbers."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metapl import metrics
+from metapl.data.examples import take
+from metapl.data.form import Form
+from metapl.data.tables import Columns, layout
+from metapl.report import figures
+from metapl.report.facts import Facts, Mistake
+from metapl.report.facts import mistakes as found
+from metapl.report.figures import Plane, class_colour
+from metapl.report.page import Html, Section, card, figure, join, note, percent, swatch, table, tag, whole
+
+MOST = 24
+"""How many are shown."""
+
+THUMBNAIL = 128
+"""Pixels of the longer side beyond which a picture is made smaller."""
+
+CRISP = 64
+"""Pixels of the longer side up to which its pixels are shown as squares."""
+
+UNUSUAL = 3
+"""Features that are named of a row."""
+
+GRID = 120
+"""Points along each side where a network in the plane is asked."""
+
+HEAD = ("test example", "true", "predicted", "confidence, %", "of the true class, %")
+
+
+def mistakes(facts: Facts) -> Section:
+    """The wrong test examples that the final network was surest of."""
+    judged = facts.judged[facts.final]
+    shown, wrong = found(judged, facts.y, MOST), int((judged.predicted != facts.y).sum())
+    if not shown:
+        return Section("Mistakes", note(f"None of the {whole(len(facts.y))} test examples is wrong."))
+    told = f"{whole(wrong)} of {whole(len(facts.y))} test examples are wrong"
+    told += f"; these are the {len(shown)} that the network was surest of." if wrong > len(shown) else ", surest first."
+    form = facts.setting.data.form
+    if form.kind == "images" and form.shape[0] in (1, 3):
+        return Section("Mistakes", join(note(told), card(_pictures(facts, shown))))
+    if form.kind == "table":
+        return Section("Mistakes", join(note(told), card(_rows(facts, shown))))
+    plane = [_plane(facts)] if form.kind == "arrays" and form.shape == (2,) else []
+    listed = table(HEAD, [_row(one, form.classes) for one in shown], "mistakes", (0, 1, 2))
+    return Section("Mistakes", join(note(told), *plane, card(listed)))
+
+
+def _row(one: Mistake, names: Sequence[str]) -> list[str]:
+    shares = (percent(one.confidence, 1), percent(one.of_truth, 1))
+    return [str(one.index), names[one.truth], names[one.predicted], *shares]
+
+
+def _examples(facts: Facts, shown: Sequence[Mistake]) -> Tensor:
+    return take(facts.setting.data.x_test, torch.tensor([one.index for one in shown]), torch.device("cpu"))
+
+
+def levels(x: Tensor, form: Form) -> Tensor:
+    """Stored images `[images, channels, height, width]` as grey levels, uint8, be they those or standardised."""
+    if x.dtype == torch.uint8:
+        return x
+    mean, std = (torch.tensor(form.details[name]).view(-1, 1, 1) for name in ("mean", "std"))
+    return (255 * (x * std + mean)).round().clamp(0, 255).to(torch.uint8)
+
+
+def png(image: Tensor) -> str:
+    """Grey levels `[channels, height, width]`, uint8, as a PNG in a data URI; see `THUMBNAIL`."""
+    pixels = image.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, format="png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Html:
+    form = facts.setting.data.form
+    height, width = form.shape[1:]
+    small = {"class_": "crisp"} if max(height, width) <= CRISP else {}
+    cards = []
+    for one, image in zip(shown, levels(_examples(facts, shown), form), strict=True):
+        truth, predicted = form.classes[one.truth], form.classes[one.predicted]
+        alt = f"test example {one.index}: {truth}, taken for {predicted}"
+        picture = tag("img", src=png(image), alt=alt, width=str(width), height=str(height), loading="lazy", **small)
+        said = tag("div", "not ", tag("strong", predicted), f", {percent(one.confidence, 1)} %")
+        cards.append(tag("li", picture, tag("div", tag("strong", truth)), said))
+    return tag("ul", *cards, class_="pictures")
+
+
+def _rows(facts: Facts, shown: Sequence[Mistake]) -> Html:
+    form, x = facts.setting.data.form, facts.setting.data.x_test
+    every = take(x, torch.arange(len(x)), torch.device("cpu")).double()
+    mean, std = every.mean(0), every.std(0, correction=0)
+    rows = []
+    for one in shown:
+        row = every[one.index]
+        unusual = tag(
+            "ul", *(tag("li", text) for text in deviations(form.details["columns"], row, mean, std)), class_="plain"
+        )
+        rows.append([*_row(one, form.classes), unusual])
+    return table((*HEAD, "most unusual"), rows, "mistakes", (0, 1, 2, 5))
+
+
+def deviations(columns: Columns, row: Tensor, mean: Tensor, std: Tensor) -> list[str]:
+    """The features of a row that are farthest from the mean, in standard deviations, as text.
+
+    Args:
+        columns: of the table, see `metapl.data.tables`.
+        row: encoded, `[features]`; of features that are 1 or 0 those that are 1 count.
+        mean: of the test set, `[features]`.
+        std: likewise.
+    """
+    owners, numbers = layout(columns)
+    far = torch.where(std > 0, (row - mean) / std, 0.0)
+    counts = torch.tensor(numbers) | (row > 0.5)
+    order = torch.argsort(far.abs() * counts, descending=True, stable=True)[:UNUSUAL].tolist()
+    return [_feature(columns, owners, place, row, far) for place in order if counts[place] and far[place]]
+
+
+def _feature(columns: Columns, owners: Sequence[int], place: int, row: Tensor, far: Tensor) -> str:
+    column = columns[owners[place]]
+    inside = place - owners.index(owners[place])
+    if column["kind"] == "category":
+        return f"{column['name']} = {column['categories'][inside] or 'missing'}"
+    if not column["std"] or inside:
+        return f"{column['name']} missing"
+    value = float(row[place]) * column["std"] + column["mean"]
+    sign = "−" if far[place] < 0 else "+"
+    return f"{column['name']} {value:.4g} ({sign}{abs(float(far[place])):.1f} σ)"
+
+
+def _plane(facts: Facts) -> Html:
+    setting, judged = facts.setting, facts.judged[facts.final]
+    form = setting.data.form
+    mean, std = (torch.as_tensor(form.details[name], dtype=torch.float32) for name in ("mean", "std"))
+    x = take(setting.data.x_test, torch.arange(len(facts.y)), torch.device("cpu"))
+    low, high = x.amin(0) - 0.2, x.amax(0) + 0.2
+    across, up = (torch.linspace(float(low[axis]), float(high[axis]), GRID) for axis in (0, 1))
+    places = torch.cartesian_prod(up, across).flip(-1).to(setting.device)
+    model = setting.models.of(facts.final)
+    logits = metrics.predict(model, *facts.networks[facts.final], places, setting.data.augment.prepare)
+    corners = torch.stack([across, up], 1) * std + mean
+    seen = Plane(
+        (x * std + mean).numpy(),
+        facts.y.numpy(),
+        np.array([one.index for one in found(judged, facts.y, len(facts.y))]),
+        (corners[:, 0].numpy(), corners[:, 1].numpy()),
+        logits.argmax(-1).cpu().reshape(GRID, GRID).numpy(),
+    )
+    keys = [swatch(name, class_colour(label)) for label, name in enumerate(form.classes)]
+    text = (
+        "Ground: what the network says. Dots: right test examples, by class. Crosses: wrong ones, by their true class."
+    )
+    label = f"The test examples in the plane, {len(seen.wrong)} of {len(seen.y)} wrong"
+    return figure("Where they are", figures.plane("plane", seen), label, keys, text)
