@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
+from torch import Tensor
 
 from metapl import experiment, loggers, plots, train, tree
 from metapl.config import PAIRED
@@ -160,7 +161,7 @@ def table(rows: Rows, title: str) -> None:
 def pictures(setting: Setting, result: Result, folder: Path) -> None:
     """The curves, and for data in the plane the decision regions."""
     plots.curves(folder / "metrics.jsonl", folder / "plots" / "curves.png")
-    if tuple(setting.data.x.shape[1:]) != (2,):
+    if setting.data.form.shape != (2,) or not isinstance(setting.data.x, Tensor):
         return
     wanted = {"supervised": "supervised", "pseudo-labels": "pseudo labels", "uda": "UDA", "ema": "Meta Pseudo Labels"}
     shown = {

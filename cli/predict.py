@@ -15,8 +15,8 @@ HELP = """Predict the classes of fresh examples with a network of a finished run
 A row for each example: its name, or for tables its own columns, then the predicted class, its probability, and those of
 all classes."""
 
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How the CSV is encoded; names of files need not be text."""
+ERRORS = "surrogateescape"
+"""The name of a file need not be text; so it comes out as it came in."""
 
 
 def predict(
@@ -36,13 +36,13 @@ def predict(
     say(f"network    {serving.name} of {run}, {len(serving.form.classes)} classes")
     if out == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(**TEXT)
+            sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")
         count = prediction.write(sys.stdout, serving, files, batch)
     else:
         counts = []
 
         def save(path: Path) -> None:
-            with path.open("w", **TEXT) as file:
+            with path.open("w", encoding="utf-8", errors=ERRORS, newline="") as file:
                 counts.append(prediction.write(file, serving, files, batch))
 
         checkpoint.write(Path(out), save)

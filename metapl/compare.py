@@ -129,7 +129,7 @@ def compare(stage: Stage, estimators: Mapping[str, Estimator], plan: Plan, tell:
     double = {kind: assign(stage, kind, torch.float64) for kind in {*kinds.values(), "soft"}}
     calls, left_out = _fitting(estimators, kinds, single, stage.setting.config.unroll)
     tell("cost")
-    costs = _costs(calls, plan.rounds, stage.setting.data.x.device)
+    costs = _costs(calls, plan.rounds, stage.setting.device)
     truths, references, rows = {}, {}, []
     soft = draw(exact(), double["soft"], 2, 1, drawn=False)
     if not float(soft.norm()) > 0.0:

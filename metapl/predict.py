@@ -76,8 +76,7 @@ def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 2
     writer.writerow([*given.header, *(_free(name, given.header) for name in added)])
     left, labelled, right = zip(given.rows, given.labels, strict=True), 0, 0
     for some in probabilities(serving, found.x, batch):
-        # The predictions first, or `zip` would take a row too many at the end of each batch.
-        for values, (cells, label) in zip(some.tolist(), left, strict=False):
+        for values, (cells, label) in zip(some.tolist(), itertools.islice(left, len(some)), strict=True):
             confidence = max(values)
             prediction = classes[values.index(confidence)]
             writer.writerow([*cells, prediction, *(f"{value:.9g}" for value in (confidence, *values))])
@@ -95,7 +94,7 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
     header = list(tables[0].columns)
     for table in tables:
         if table.columns.keys() != set(header):
-            raise InputError(f"{table.place} has other columns than {tables[0].place}: predict one after the other")
+            raise InputError(f"{table.place} has other columns than {tables[0].place}: predict the two apart")
     rows: list[Sequence[str]] = []
     for place, table in zip(places, tables, strict=True):
         order = [list(table.columns).index(name) for name in header]
@@ -105,7 +104,8 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
     known = _classes(labels, form.classes) or blank
     if len(places) == 1:
         return _Given(header, rows, known)
-    return _Given([_free("name", header), *header], ([name, *row] for name, row in zip(names, rows, strict=True)), known)
+    named = ([name, *cells] for name, cells in zip(names, rows, strict=True))
+    return _Given([_free("name", header), *header], named, known)
 
 
 def _as_written(place: Path, table: Table) -> list[list[str]]:

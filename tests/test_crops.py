@@ -109,16 +109,16 @@ def aspects_of_boxes(top, left, height, width):
         ((300, 300), (0.08, 1.0), (3 / 4, 4 / 3)),
         ((300, 400), (0.08, 1.0), (3 / 4, 4 / 3)),
         ((300, 200), (0.2, 0.5), (0.5, 1.0)),
-        ((12, 9), (0.3, 1.0), (3 / 4, 4 / 3)),
+        ((10, 10), (0.3, 1.0), (3 / 4, 4 / 3)),
     ],
 )
 def test_boxes_are_drawn_as_usual(size, area, aspect):
     """Heights, widths, areas, aspects and places have the distributions of a loop with rejection."""
     top, left, height, width = crops.random_boxes(rng.key(0), torch.empty(8000, 1, *size), area, aspect)
     truth = boxes_by_loops(8000, *size, area, aspect).T.astype(float)
-    found = np.stack([value.numpy() for value in (top, left, height, width)])
+    found = np.stack([value.double().numpy() for value in (top, left, height, width)])
     for mine, theirs in zip(aspects_of_boxes(*found), aspects_of_boxes(*truth), strict=True):
-        assert stats.ks_2samp(mine, theirs).pvalue > 1e-3
+        assert stats.ks_2samp(mine, theirs, method="asymp").pvalue > 1e-3
     assert np.array_equal(found, found.round())
     assert found.min() >= 0
     assert bool((top + height <= size[0]).all())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,12 +41,11 @@ def load(place: Path) -> Arrays:
     """
     if place.is_dir():
         files = {file.stem: file for file in place.glob("*.npy")}
-        return {name: _array(_open(files[given]), files[given]) for name, given in _named(files, place).items()}
-    opened = _open(place)
-    if isinstance(opened, np.ndarray):
-        return {"x": opened}
-    with opened:
-        return {name: _member(opened, given, place) for name, given in _named(opened, place).items()}
+        return {name: _array(files[given]) for name, given in _named(files, place).items()}
+    with _opened(place) as found:
+        if isinstance(found, np.ndarray):
+            return {"x": found}
+        return {name: _member(found, given, place) for name, given in _named(found, place).items()}
 
 
 def _named(given: Any, place: Path) -> dict[str, str]:
@@ -60,33 +60,36 @@ def _named(given: Any, place: Path) -> dict[str, str]:
     return found
 
 
-def _open(file: Path) -> Any:
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An array, or an archive of arrays; whatever goes wrong with it is bad input."""
     try:
-        return np.load(file, allow_pickle=False)
+        with file.open("rb") as content:  # by its name numpy would open it, and leave it open where it fails
+            yield np.load(content, allow_pickle=False)
+    except InputError:
+        raise
     except Exception as error:  # a damaged file can make numpy and zipfile fail in many ways
         raise _unreadable(shown(file), error) from None
 
 
-def _array(opened: Any, file: Path) -> np.ndarray:
-    if isinstance(opened, np.ndarray):
-        return opened
-    opened.close()
-    raise InputError(f"{shown(file)}: an archive of arrays by the name of one: rename it to .npz and give that")
+def _array(file: Path) -> np.ndarray:
+    with _opened(file) as found:
+        if isinstance(found, np.ndarray):
+            return found
+        raise InputError(f"{shown(file)}: an archive of arrays by the name of one: rename it to .npz and give that")
 
 
 def _member(archive: Any, given: str, place: Path) -> np.ndarray:
     try:
         return archive[given]
-    except Exception as error:  # as in _open
+    except Exception as error:  # as in _opened
         raise _unreadable(f"{shown(place)}: {given}", error) from None
 
 
 def _unreadable(where: str, error: Exception) -> InputError:
-    if "Object arrays" in str(error) or "pickle" in str(error):
-        return InputError(
-            f"{where}: no plain array, but Python objects or no array at all: save numbers, or texts as str"
-        )
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if "pickle" in str(error):  # numpy's word for what it does not know, too
+        return InputError(f"{where}: no plain array, but Python objects or another file: save numbers, or texts as str")
+    reason = error.strerror if isinstance(error, OSError) else (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{where}: cannot be read ({reason}): write it again with numpy.savez")
 
 

@@ -46,8 +46,6 @@ def swap(probability: float, groups: Sequence[int]) -> View:
 
     def view(x: Tensor, key: Key) -> Tensor:
         batch = len(x)
-        if batch < 2:
-            return x
         which_key, other_key = rng.split(key, 2)
         which = rng.uniform(which_key, (batch, count), device=x.device) < probability
         ahead = 1 + rng.randint(other_key, (batch, count), batch - 1, x.device)

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from metapl.report.facts import Facts, parts
 from metapl.report.names import NETWORKS
-from metapl.report.page import Html, Section, card, folded, join, note, percent, scrolling, table, tag, whole
+from metapl.report.page import Html, Section, card, folded, grid, join, note, percent, scrolling, table, tag, whole
 
 MATRIX = 20
 """The most classes that are shown as a matrix."""
 
 CONFUSIONS = 20
 """Confusions in the table that takes its place."""
+
+NARROW = 10
+"""The most classes, and letters in their names, with which the matrix is narrow enough to stand beside the table."""
 
 SHORT = 4
 """Letters up to which the names of classes stand upright above the matrix."""
@@ -32,14 +35,15 @@ def confusion(facts: Facts) -> Tensor:
 def classes(facts: Facts) -> Section:
     """Which classes are taken for which, and how well each is found."""
     counts, names = confusion(facts), facts.setting.data.form.classes
-    told = f"The network “{NETWORKS[facts.final][0]}” on the test set."
-    if len(names) <= MATRIX:
-        shown = card(tag("h3", "Confusion matrix"), _matrix(counts, names))
-        every = _by_class(counts, names)
-    else:
-        shown = card(tag("h3", "The most frequent confusions"), _confusions(counts, names))
+    told = note(f"The network “{NETWORKS[facts.final][0]}” on the test set.")
+    if len(names) > MATRIX:
+        frequent = card(tag("h3", "The most frequent confusions"), _confusions(counts, names))
         every = folded(f"All {len(names)} classes", _by_class(counts, names))
-    return Section("Classes", join(note(told), shown, card(tag("h3", "Accuracy by class"), every)))
+        return Section("Classes", join(told, frequent, card(tag("h3", "Accuracy by class"), every)))
+    matrix = card(tag("h3", "Confusion matrix"), _matrix(counts, names))
+    every = card(tag("h3", "Accuracy by class"), _by_class(counts, names))
+    narrow = len(names) <= NARROW and max(map(len, names)) <= NARROW
+    return Section("Classes", join(told, grid(matrix, every) if narrow else join(matrix, every)))
 
 
 def _cell(count: int, of: int, hit: bool) -> Html:

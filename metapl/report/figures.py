@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 GAPS = (("accuracy", COLOURS[1]), ("more than the confidence", COLOURS[5]), ("less than the confidence", COLOURS[4]))
 """The legend of a reliability diagram: accuracy, that part of it above the confidence, what it lacks to reach it."""
 
+NICE = (1, 2, 2.5, 5, 10)
+"""Distances between marks on an axis, but for powers of ten."""
+
 POINTS = 600
 """The most examples that are drawn in the plane."""
 
@@ -83,8 +86,8 @@ def curves(name: str, lines: Sequence[Line], unit: str, shade: tuple[float, floa
             _plot(axes, line)
         axes.set_title(unit)
         axes.set_xlabel("step", loc="right")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=NICE))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=NICE))
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.02)
 
@@ -115,7 +118,7 @@ def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
         axes.set_yticks(range(len(rows)), [row.name for row in rows], color=INK)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_title(unit)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE))
         axes.spines["left"].set_visible(False)
         axes.grid(visible=False, axis="y")
 
@@ -144,6 +147,7 @@ def reliability(name: str, bins: Sequence[Bin]) -> str:
             )
         lower.set(ylim=(0, 1.35 * max(one.count for one in full)), title="examples", yticks=[])
         lower.set_xlabel("confidence, %", loc="right")
+        upper.grid(visible=False, axis="x")
         lower.grid(visible=False)
 
     return drawn(name, 330, draw)

@@ -93,8 +93,8 @@ def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Html:
         truth, predicted = form.classes[one.truth], form.classes[one.predicted]
         alt = f"test example {one.index}: {truth}, taken for {predicted}"
         picture = tag("img", src=png(image), alt=alt, width=str(width), height=str(height), loading="lazy", **small)
-        said = tag("div", "not ", tag("strong", predicted), f", {percent(one.confidence, 1)} %")
-        cards.append(tag("li", picture, tag("div", tag("strong", truth)), said))
+        said = tag("div", tag("strong", truth), ", taken for ", tag("strong", predicted))
+        cards.append(tag("li", picture, said, tag("div", f"{percent(one.confidence, 1)} % sure", class_="small")))
     return tag("ul", *cards, class_="pictures")
 
 

@@ -26,10 +26,13 @@ from metapl.report.page import (
     whole,
 )
 
-EXPLAINED = (
-    "test examples, with the final weights. NLL: negative log-likelihood, in nats. ECE: expected calibration error. "
-    "Standard errors are over test examples; that of a difference is paired. Other seeds vary by more than that."
-)
+EXPLAINED = {
+    "top-1, top-5": "the share of test examples whose class is the most probable one, or among the five.",
+    "NLL": "the mean negative log-likelihood, in nats.",
+    "ECE": "the expected calibration error: how far confidence and accuracy are apart, in 15 bins.",
+    "± s.e.": "one standard error over the test examples; of a difference, that of paired examples, √(b + c) / n where "
+    "b and c count what one network alone has right. What other seeds would give varies too, and is not in it.",
+}
 
 
 def results(facts: Facts) -> Section:
@@ -61,10 +64,15 @@ def results(facts: Facts) -> Section:
                 card(tag("h3", "All networks"), every),
                 figure("Test accuracy", figures.dots("dots", dots, "top-1, %, ± one standard error"), label),
             ),
-            *([_finetuning(facts)] if facts.final == "finetuned" else []),
-            note(f"All on the same {whole(len(facts.y))} {EXPLAINED}"),
+            grid(*([_finetuning(facts)] if facts.final == "finetuned" else []), _explained(facts)),
         ),
     )
+
+
+def _explained(facts: Facts) -> Html:
+    told = (join(tag("dt", name), tag("dd", text)) for name, text in EXPLAINED.items())
+    opening = note(f"All on the same {whole(len(facts.y))} test examples, with the final weights.")
+    return card(tag("h3", "How to read this"), opening, tag("dl", *told, class_="words"))
 
 
 def error(share: float, count: int) -> float:
@@ -103,11 +111,11 @@ def _finetuning(facts: Facts) -> Html:
             name,
             *(write(rows[network][metric]) for network in ("ema", "finetuned")),
             plus(write(gap.value)),
-            "–" if math.isnan(gap.error) else f"± {write(gap.error)}",
+            write(gap.error),
         ]
         for name, metric, gap, write in metrics
     ]
-    columns = ["metric", "before", "after", "difference", "standard error"]
+    columns = ["metric", "before", "after", "difference", "± s.e."]
     told = f"The averaged student, after {whole(facts.setting.config.finetune_steps)} steps on the labelled examples."
     return card(tag("h3", "Finetuning"), note(told), table(columns, listed, "metrics before and after finetuning"))
 

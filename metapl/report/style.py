@@ -31,12 +31,17 @@ nav{display:flex;flex-wrap:wrap;gap:6px 20px;margin:24px 0 0;padding:12px 0;bord
 font-size:14px}
 nav a{text-decoration:none}
 nav a:hover{text-decoration:underline}
-.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:16px 24px;margin:24px 0 0}
+.facts{display:flex;flex-wrap:wrap;gap:14px 36px;margin:24px 0 0}
 .facts dt,.tile dt{color:var(--soft);font-size:13px}
 .facts dd{margin:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.words{display:grid;grid-template-columns:auto minmax(0,1fr);gap:6px 16px;margin:0;font-size:14px}
+.words dt{white-space:nowrap}
+.words dd{margin:0;color:var(--soft)}
 .card{min-width:0;margin:0;padding:20px;border:1px solid var(--grid);border-radius:12px;background:var(--card)}
 .card+.card,.card+.grid,.grid+.card,.grid+.grid,.tiles+.grid{margin-top:20px}
 .grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:20px}
+.card+.note,details+.note{margin-top:16px}
+.card>:last-child{margin-bottom:0}
 .grid>.card,.tiles>.card{margin-top:0}
 .grid>.card:only-child{grid-column:1/-1;justify-self:center;width:100%;max-width:560px}
 .tiles{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:20px;margin:0}
@@ -52,7 +57,7 @@ figcaption{margin-top:8px}
 .key{fill:none}
 .dot{width:10px}
 .scroll{overflow-x:auto}
-table{width:100%;max-width:820px;border-collapse:collapse;font-size:14.5px;font-variant-numeric:tabular-nums}
+table{width:100%;border-collapse:collapse;font-size:14.5px;font-variant-numeric:tabular-nums}
 th,td{padding:7px 12px;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top;font-weight:400}
 th:first-child,td:first-child{padding-left:0}
 th:last-child,td:last-child{padding-right:0}
@@ -75,17 +80,18 @@ transform:rotate(180deg)}
 .hit{background:rgb(var(--hit)/var(--share))}
 .miss{background:rgb(var(--miss)/var(--share))}
 .none{color:var(--soft);opacity:.55}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));gap:20px 16px;margin:0;padding:0;
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(112px,1fr));gap:20px 16px;margin:0;padding:0;
 list-style:none;font-size:13.5px;line-height:1.4}
+.plain{margin:0;padding:0;list-style:none}
 .pictures li{min-width:0;overflow-wrap:anywhere}
-.pictures img{display:block;width:100%;height:auto;margin-bottom:6px;border:1px solid var(--grid);border-radius:6px;background:#fff}
+.pictures img{display:block;width:100%;height:auto;margin-bottom:6px;border:1px solid var(--grid);border-radius:6px;
+background:#fff}
 .crisp{image-rendering:pixelated}
 .meter{display:inline-block;width:72px;height:8px;margin-left:10px;border-radius:4px;vertical-align:baseline;
 background:linear-gradient(to right,var(--c1) var(--share),var(--grid) 0)}
 @media (max-width:800px){.grid{grid-template-columns:minmax(0,1fr)}}
 @media (max-width:640px){body{padding:24px 14px 64px}h1{font-size:28px}h2{margin-top:44px}.lede{font-size:17px}
-.card{padding:16px 14px}.tiles{grid-template-columns:minmax(0,1fr);gap:12px}
-.facts{grid-template-columns:repeat(2,minmax(0,1fr))}th,td{padding-left:8px;padding-right:8px}
+.card{padding:16px 14px}.tiles{grid-template-columns:minmax(0,1fr);gap:12px}th,td{padding-left:8px;padding-right:8px}
 .pictures{grid-template-columns:repeat(auto-fill,minmax(96px,1fr))}}
 @media print{body{max-width:none;padding:0}.card{break-inside:avoid}nav{display:none}}
 """
