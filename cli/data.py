@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -192,7 +192,7 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
     from metapl.data.sources import find  # noqa: PLC0415 - imports torch
 
     data = find.load(what, data_dir)
-    arrays = {
+    arrays: dict[str, Any] = {
         "x": _array(data.x),
         "y": data.y.numpy(),
         "x_test": _array(data.x_test),

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from metapl.cli import compare, evaluate, grads, train
+from metapl.cli import compare, data, evaluate, export, grads, predict, report, train
 from metapl.errors import InputError
 
 app = typer.Typer(
@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 app.command("train", help=train.HELP)(train.train)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
+app.command("predict", help=predict.HELP)(predict.predict)
+app.command("report", help=report.HELP)(report.report)
+app.command("export", help=export.HELP)(export.export)
+app.add_typer(data.app, name="data", help=data.HELP)
 app.command("grads", help=grads.HELP)(grads.grads)
 app.command("compare", help=compare.HELP)(compare.compare)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +11,7 @@ import typer
 
 HELP = """Predict the classes of fresh examples with a network of a finished run, as CSV.
 
-A row for each example: its name, or for tables its own columns, then the predicted class, its probability, and those of
-all classes."""
+A row for each example: its name, or its columns in a table; its class, and how probable that and each class is."""
 
 ERRORS = "surrogateescape"
 """The name of a file need not be text; so it comes out as it came in."""
@@ -32,8 +30,6 @@ def predict(
     from metapl import predict as prediction  # noqa: PLC0415 - imports torch
 
     serving = run_folder.serve(run, network, device)
-    say = partial(typer.echo, err=True)
-    say(f"network    {serving.name} of {run}, {len(serving.form.classes)} classes")
     if out == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")
@@ -47,6 +43,7 @@ def predict(
 
         checkpoint.write(Path(out), save)
         (count,) = counts
-    say(f"predicted  {count.rows:,} examples")
+    typer.echo(f"predicted  {count.rows:,} examples with {serving.name} of {run}", err=True)
     if count.labelled:
-        say(f"accuracy   {100 * count.right / count.labelled:.2f} % of the {count.labelled:,} that came with a label")
+        share = f"{100 * count.right / count.labelled:.2f} %"
+        typer.echo(f"accuracy   {share} of the {count.labelled:,} that came with a label", err=True)

@@ -20,8 +20,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 
 from metapl import spec
-from metapl.config import TrainConfig, flag
+from metapl.config import PRESETS, TrainConfig, flag, presets, resolve
 from metapl.data.sources import SOURCES
+from metapl.data.views import VIEWS
 from metapl.estimators import ESTIMATORS
 from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
@@ -109,11 +110,24 @@ def registry(constructors: Mapping[str, Callable[..., Any]]) -> Callable[[], str
     return build
 
 
+def preset_table() -> str:
+    """The presets: what decides their size, and the comment at their head."""
+    rows = []
+    for name in presets():
+        config = resolve({}, None, name)
+        comment = [line[2:] for line in (PRESETS / f"{name}.toml").read_text().splitlines() if line.startswith("# ")]
+        size = f"{config.steps:,} steps, {config.labelled_batch:,} + {config.batch:,}"
+        rows.append([f"`{name}`", f"`{config.model}`", size, " ".join(comment)])
+    return table(["`--preset`", "student", "labelled + unlabelled examples a step", "source"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "flags": flags,
     "estimators": estimators,
     "estimator options": estimator_options,
     "models": registry(MODELS),
     "data": registry(SOURCES),
+    "views": registry(VIEWS),
+    "presets": preset_table,
     "optimizers": registry(OPTIMIZERS),
 }

@@ -10,20 +10,19 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import metapl
 from metapl.config import PAIRED, TrainConfig
 from metapl.errors import InputError
 from metapl.run_folder import Serving
 
 ROLES = {
     "finetuned": "the student's averaged weights, finetuned on the labelled examples",
-    "ema": "the moving average of the student's weights, before finetuning",
+    "ema": "the moving average of the student's weights, before any finetuning",
     "student": "the student's last weights",
-    "teacher": "the teacher's last weights",
-    "fixed": "the averaged weights of the fixed teacher, before its calibrator",
-    "uda": "trained on labels and on consistency between views (UDA), averaged weights",
-    "pseudo-labels": "trained on what a supervised network says of unlabelled examples, averaged weights",
-    "supervised": "trained on the labelled examples alone, averaged weights",
+    "teacher": "the teacher at the end of its training",
+    "fixed": "the fixed teacher, without its calibrator",
+    "uda": "trained on labels and on consistency between views (UDA)",
+    "pseudo-labels": "trained on what a supervised network says of unlabelled examples",
+    "supervised": "trained on the labelled examples alone",
 }
 """What each network of a run is."""
 
@@ -36,15 +35,14 @@ METHODS = {
 }
 
 TASKS = {
-    "images": ("image-classification", "Image classification"),
-    "table": ("tabular-classification", "Tabular classification"),
+    "images": ("image-classification", "Image Classification"),
+    "table": ("tabular-classification", "Tabular Classification"),
     "arrays": ("other", "Classification"),
 }
-"""Identifier and name by the kind of a form."""
+"""The Hub's identifier and name, by the kind of a form."""
 
-METRICS = {"top1": ("accuracy", "top-1 %", 100), "top5": ("accuracy", "top-5 %", 100)}
-METRICS |= {"nll": ("nll", "NLL", 1), "ece": ("ece", "ECE %", 100)}
-"""The type of each metric on the Hub, its column here, and the factor of the column."""
+METRICS = {"top1": "accuracy", "top5": "top_5_accuracy", "nll": "nll", "ece": "ece"}
+"""The type of each metric in the front matter."""
 
 EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy"}
 
@@ -71,12 +69,11 @@ form = Form(*(config[field] for field in Form._fields))
 found = inputs.read(form, [Path("{example}")])
 x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
 probabilities = network(x).softmax(-1)
-print(dict(zip(config["classes"], probabilities[0].tolist())))
 """
 
 RUN = {
-    "model.pt2": 'network = torch.export.load("model.pt2").module()\nlogits = network(x)',
-    "model.onnx": 'session = onnxruntime.InferenceSession("model.onnx")\n(logits,) = session.run(None, {"x": x})',
+    "model.pt2": 'import torch\n\nlogits = torch.export.load("model.pt2").module()(x)\n',
+    "model.onnx": 'import onnxruntime\n\n(logits,) = onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})\n',
 }
 """How each file with a graph is run."""
 
@@ -108,22 +105,27 @@ def facts(run: Path) -> Facts:
         raise InputError(f"{run} cannot be described ({error!r}): is the run complete?") from None
 
 
-def text(name: str, serving: Serving, facts: Facts, graph: str = "") -> str:
+def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> str:
     """The card.
 
     Args:
         name: of the model.
         serving: the network.
         facts: of its run.
-        graph: the file with the graph; empty if there is none.
+        config: what `config.json` says of it.
     """
     parts = [
         _front(name, serving, facts),
-        f"# {name}\n\n{_what(serving)}",
-        f"## Training\n\n{_training(serving, facts)}",
-        f"## Test\n\n{_test(serving, facts)}",
-        f"## Use and limits\n\n{_limits(serving, facts)}",
-        f"## Load it\n\n{_load(serving, graph)}",
+        f"# {name}",
+        _what(serving),
+        "## Training",
+        _training(serving, facts, config["model"]),
+        "## Test",
+        _test(serving, facts),
+        "## Use and limits",
+        _limits(serving, facts),
+        "## Load it",
+        _load(config),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -133,28 +135,113 @@ def _quoted(value: str) -> str:
 
 
 def _data(config: TrainConfig) -> str:
-    """The name of the data, without options and without the folders of one's own."""
+    """The name of the data, without its options and without the folders that lead to one's own."""
     return Path(config.data.partition(":")[0]).name or "data"
 
 
+def _method(serving: Serving) -> str:
+    """The method that trained this network, which for a baseline has the network's name."""
+    if serving.name == "fixed":
+        return "uda" if serving.config.uda_weight else "supervised"
+    return serving.name if serving.name in METHODS else serving.config.method
+
+
 def _front(name: str, serving: Serving, facts: Facts) -> str:
-    task, task_name = TASKS[serving.form.kind]
+    task, called = TASKS[serving.form.kind]
     data = _quoted(_data(serving.config))
-    lines = [
-        "---",
-        "library_name: metapl",
-        f"pipeline_tag: {task}",
-        f"tags: [{serving.config.method}, semi-supervised-learning, pytorch]",
-        "metrics: [accuracy]",
-        "model-index:",
-        f"- name: {_quoted(name)}",
-        "  results:",
-        f"  - task: {{type: {task}, name: {task_name}}}",
-        f"    dataset: {{type: {data}, name: {data}, split: test}}",
-        "    metrics:",
-    ]
-    for key, value in facts.test[serving.name].items():
-        kind, shown, factor = METRICS[key]
-        lines.append(f"    - {{type: {kind}, name: {_quoted(shown.removesuffix(' %'))}, value: {value:.6g}}}")
-        del factor
-    return "\n".join([*lines, "---"])
+    measured = facts.test[serving.name]
+    return "\n".join(
+        [
+            "---",
+            "library_name: metapl",
+            f"pipeline_tag: {task}",
+            f"tags: [pytorch, semi-supervised-learning, {_method(serving)}]",
+            "model-index:",
+            f"- name: {_quoted(name)}",
+            "  results:",
+            f"  - task: {{type: {task}, name: {called}}}",
+            f"    dataset: {{type: {data}, name: {data}, split: test}}",
+            "    metrics:",
+            *(f"    - {{type: {METRICS[key]}, name: {key}, value: {value!r}}}" for key, value in measured.items()),
+            "---",
+        ]
+    )
+
+
+def _what(serving: Serving) -> str:
+    form = serving.form
+    count = sum(value.numel() for value in serving.network.params.values())
+    more = f" and {len(form.classes) - SHOWN:,} more" if len(form.classes) > SHOWN else ""
+    return (
+        f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
+        f"It has {count:,} parameters. Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
+        f"Its {len(form.classes):,} classes: {', '.join(f'`{name}`' for name in form.classes[:SHOWN])}{more}."
+    )
+
+
+def _training(serving: Serving, facts: Facts, model: str) -> str:
+    config, method = serving.config, _method(serving)
+    fields = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema", "seed"]
+    rows = {"model": model, **{field: getattr(config, field) for field in fields}}
+    if method in PAIRED:
+        rows |= {
+            "student's model": config.model,
+            "teacher's model": config.teacher_model or config.model,
+            "teacher_lr": config.teacher_lr,
+            "estimator of the feedback": config.grad,
+            "pseudo labels": facts.pseudo_labels,
+            "feedback_weight": config.feedback_weight,
+            "uda_weight": config.uda_weight,
+        }
+    if serving.name == "finetuned":
+        rows |= {"finetune_steps": config.finetune_steps, "finetune_lr": config.finetune_lr}
+    shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
+    unlabelled = "" if method == "supervised" else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
+    return (
+        f"By {METHODS[method]}, on {facts.labelled:,} labelled examples of `{_data(config)}`{unlabelled}.\n\n"
+        "| setting | value |\n| --- | --- |\n" + "\n".join(f"| {name} | `{value}` |" for name, value in rows.items())
+    )
+
+
+def _test(serving: Serving, facts: Facts) -> str:
+    lines = ["| network | top-1 % | top-5 % | NLL | ECE % |", "| --- | --- | --- | --- | --- |"]
+    for name, row in facts.test.items():
+        shown = f"**{name}**" if name == serving.name else name
+        lines.append(
+            f"| {shown}, {ROLES[name]} | {100 * row['top1']:.2f} | {100 * row['top5']:.2f} | {row['nll']:.3f} "
+            f"| {100 * row['ece']:.2f} |"
+        )
+    return (
+        f"On {facts.tested:,} test examples, last weights; this model is in bold, and `ema` and `finetuned` are the "
+        "student before and after finetuning. NLL is the mean negative log-likelihood in nats, ECE the expected "
+        "calibration error over 15 bins.\n\n" + "\n".join(lines)
+    )
+
+
+def _limits(serving: Serving, facts: Facts) -> str:
+    top1, ece = (facts.test[serving.name][name] for name in ("top1", "ece"))
+    error = 100 * math.sqrt(top1 * (1 - top1) / facts.tested)
+    return "\n".join(
+        [
+            "This text was written by a program, which knows the run and nothing else.",
+            "",
+            "- What the model is meant for, and under which licence it and its data stand, its owner has to say.",
+            f"- The figures are of one run with one seed. The test set alone gives the top-1 a standard error of "
+            f"{error:.2f} points.",
+            "- They hold for examples like those of the test. Whatever else it is shown, it answers with one of its "
+            "classes.",
+            f"- Its confidence is {100 * ece:.1f} points from its accuracy on average (ECE).",
+            "- Nobody has looked at whether it errs more for some groups of examples or people than for others.",
+        ]
+    )
+
+
+def _load(config: dict[str, Any]) -> str:
+    kind = config["model"].partition(":")[0]
+    needed = {"timm": " and timm", "module": " and the code of the network"}.get(kind, "")
+    code = LOAD.replace("{example}", EXAMPLES[config["kind"]])
+    weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{code}```"
+    if not config["graph"]:
+        return weights
+    run = RUN[config["graph"]["file"]]
+    return f"{weights}\n\nWithout, for an `x` as `graph` in `config.json` describes it:\n\n```python\n{run}```"

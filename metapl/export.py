@@ -184,8 +184,8 @@ def _require(kind: str) -> None:
 def export(run: Path, out: Path, kind: str = "safetensors", network: str = "") -> list[Path]:
     """Write a network of a finished run to a new folder, whole or not at all.
 
-    `model.safetensors`, `config.json` (how to build the network, the form of its inputs, versions), `README.md` (a model
-    card), and with another kind than safetensors the graph.
+    `model.safetensors`, `config.json` (how to build the network, the form of its inputs, versions), `README.md` (a
+    model card), and with another kind than safetensors the graph.
 
     Args:
         run: the folder of the run.
@@ -211,9 +211,9 @@ def export(run: Path, out: Path, kind: str = "safetensors", network: str = "") -
             folder = Path(place) / out.name
             folder.mkdir()
             save_file(state, folder / "model.safetensors")
-            file = _write_graph(serving, kind, folder) if kind in GRAPHS else ""
-            checkpoint.write_json(folder / "config.json", _config(serving, file))
-            checkpoint.write_text(folder / "README.md", card.text(out.name, serving, facts, file))
+            config = _config(serving, _write_graph(serving, kind, folder) if kind in GRAPHS else "")
+            checkpoint.write_json(folder / "config.json", config)
+            checkpoint.write_text(folder / "README.md", card.text(out.name, serving, facts, config))
             folder.rename(out)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror or error}): name another folder") from None

@@ -67,8 +67,9 @@ def trackio(config: TrainConfig, folder: Path) -> Log:
     Raises:
         InputError: the extra `trackio` is not installed.
     """
-    run = _package("trackio").init(project="metapl", name=folder.resolve().name, config=asdict(config))
-    return Log(lambda line: run.log(_numbers(line), step=line["step"]), run.finish)
+    package = _package("trackio")
+    package.init(project="metapl", name=folder.resolve().name, config=asdict(config))
+    return Log(lambda line: package.log(_numbers(line), step=line["step"]), package.finish)
 
 
 def _numbers(line: Line) -> dict[str, float]:

@@ -40,14 +40,15 @@ class _Given(NamedTuple):
 
 
 def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
-    """Softmax of the logits, `[at most batch, classes]`, float64 on the CPU, of stored examples in their order.
+    """Softmax of the logits, `[at most batch, classes]`, float32 on the CPU, of stored examples in their order.
 
-    Only the examples of one batch are in memory beside those that are there already.
+    Computed in float64 and rounded once, so that they sum to 1 within 2⁻²⁴. Examples that are not in memory are read
+    batch by batch.
     """
     prepare = inputs.prepare(serving.form)
     for index in torch.arange(len(x)).split(batch):
         logits = metrics.predict(serving.model, *serving.network, subset(x, index), prepare, batch)
-        yield torch.softmax(logits.double(), -1).cpu()
+        yield torch.softmax(logits.double(), -1).float().cpu()
 
 
 def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
@@ -56,8 +57,8 @@ def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 2
     The columns of images and arrays are `name`, `prediction` (the class with the largest probability), `confidence`
     (that probability) and `p(CLASS)` for each class. Rows of tables keep their own columns, as they are in the file, in
     place of `name`; of several tables, which must have the same columns, `name` says which file and row. Where a column
-    of the table has one of our names already, ours is `prediction_2` and so on. Nine significant digits are what tells
-    all float32 numbers apart.
+    of the table has one of our names already, ours is `prediction_2` and so on. Nine significant digits give every
+    float32 back as it was.
 
     Args:
         file: where to write, open for text.

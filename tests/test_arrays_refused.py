@@ -53,7 +53,7 @@ REFUSED = {
         {**WHOLE, "classes": np.array(["a", "b"])},
         r"y: label 2 is none of the 2 classes: correct it or name it",
     ),
-    "negative": ({"x": X, "y": Y - 2}, r"y: label -2 is none of the 1 classes|the classes are \['0'\]"),
+    "negative": ({"x": X, "y": Y - 2}, r"the classes are \['0'\]: give two at least"),
     "below -1": ({"x": X, "y": np.where(Y == 0, -5, Y)}, r"y: label -5 is none of the 2 classes: correct it"),
     "not in classes": (
         {"x": X, "y": np.array(["a", "b", "z"])[Y], "classes": np.array(["a", "b"])},

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import subprocess
 import sys
 import tarfile
@@ -123,7 +124,6 @@ def test_check_counts_many_classes_in_short():
     assert "not checked" in output
     assert "1 to 2 training examples a class" in output
     assert "labels     of 100 classes" in output
-    assert "6 to 10 test examples a class" in invoke("check", "./cifar100:coarse=true") or True
 
 
 def test_check_of_what_needs_no_files():
@@ -195,7 +195,7 @@ def test_get_an_archive(cifar10, to):
 
 
 def test_get_goes_to_the_folder_of_the_environment(cifar10, monkeypatch, tmp_path):
-    monkeypatch.setenv(find.VARIABLE, f"{tmp_path / 'env'}:{tmp_path / 'other'}")
+    monkeypatch.setenv(find.VARIABLE, f"{tmp_path / 'env'}{os.pathsep}{tmp_path / 'other'}")
     invoke("get", "cifar10")
     assert len(find.load("cifar10").x) == 20
     assert find.find("cifar10") == tmp_path / "env" / "cifar-10-batches-py"

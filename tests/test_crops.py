@@ -23,9 +23,8 @@ def noise(*shape, seed=0):
 
 def uniform_pvalue(outcomes, among):
     """Of the hypothesis that hashable outcomes are uniform over the `among` possible ones."""
-    counted = list(dict.fromkeys(among, 0).items())
     assert set(outcomes) <= set(among)
-    return stats.chisquare([outcomes.count(outcome) for outcome, _ in counted]).pvalue
+    return stats.chisquare([outcomes.count(outcome) for outcome in among]).pvalue
 
 
 # ---------------------------------------------------------------- flip, pad_crop, cutout
@@ -120,21 +119,12 @@ def test_boxes_are_drawn_as_usual(size, area, aspect):
     for mine, theirs in zip(aspects_of_boxes(*found), aspects_of_boxes(*truth), strict=True):
         assert stats.ks_2samp(mine, theirs, method="asymp").pvalue > 1e-3
     assert np.array_equal(found, found.round())
-    assert found.min() >= 0
-    assert bool((top + height <= size[0]).all())
-    assert bool((left + width <= size[1]).all())
-
-
-def test_places_reach_both_edges():
-    top, _, height, _ = crops.random_boxes(rng.key(0), torch.empty(500, 1, 4, 4), (0.2, 0.4))
-    assert float(top.min()) == 0
-    assert float((top + height).max()) == 4
+    assert bool(((top >= 0) & (top + height <= size[0]) & (left >= 0) & (left + width <= size[1])).all())
 
 
 FALLBACKS = [
     ((10, 100), (3 / 4, 4 / 3), (0, 43, 10, 13)),
     ((100, 10), (3 / 4, 4 / 3), (43, 0, 13, 10)),
-    ((1, 50), (3 / 4, 4 / 3), (0, 24, 1, 1)),
     ((40, 40), (1.2, 1.3), (3, 0, 33, 40)),
     ((1000, 1126), (1.0, 1.3), (0, 0, 1000, 1126)),
     ((50, 1), (4.0, 4.0), (24, 0, 1, 1)),
@@ -149,10 +139,7 @@ def test_where_no_box_fits_the_central_one_is_taken(size, aspect, expected):
 
 
 BOXES = [(0, 0, 20, 30), (3, 5, 1, 1), (0, 29, 20, 1), (19, 0, 1, 30), (4, 6, 11, 7), (7, 11, 13, 19), (12, 20, 8, 10)]
-
-
-def boxes_of(boxes):
-    return crops.Boxes(*torch.tensor(boxes, dtype=torch.float32).T)
+AS_BOXES = crops.Boxes(*torch.tensor(BOXES, dtype=torch.float32).T)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -160,7 +147,7 @@ def boxes_of(boxes):
 @pytest.mark.parametrize("size", [1, 8, 20, 33])
 def test_a_resized_crop_is_the_crop_resized(size, channels, dtype):
     x = 255 * torch.from_numpy(np.random.default_rng(0).random((len(BOXES), channels, 20, 30))).to(dtype)
-    found = crops.resized_crop(x, boxes_of(BOXES), size)
+    found = crops.resized_crop(x, AS_BOXES, size)
     assert (found.shape, found.dtype) == ((len(BOXES), channels, size, size), dtype)
     for one, after, (top, left, height, width) in zip(x, found, BOXES, strict=True):
         part = one[None, :, top : top + height, left : left + width]
@@ -172,18 +159,13 @@ def test_a_resized_crop_is_the_crop_resized(size, channels, dtype):
 def test_an_enlarged_crop_is_that_of_pillow(channels):
     """Which smooths where it makes images smaller, so that only larger ones can be compared."""
     x, size = noise(len(BOXES), channels, 20, 30), 37
-    found = crops.resized_crop(x, boxes_of(BOXES), size)
+    found = crops.resized_crop(x, AS_BOXES, size)
     assert found.dtype == torch.uint8
     for one, after, (top, left, height, width) in zip(x, found, BOXES, strict=True):
         for band, resized in zip(one.numpy(), after.numpy(), strict=True):
             part = Image.fromarray(band).crop((left, top, left + width, top + height))
             expected = np.asarray(part.convert("F").resize((size, size), Image.Resampling.BILINEAR))
             assert np.abs(resized - expected).max() < 0.501  # rounded once, where Pillow would round twice
-
-
-def test_the_whole_image_at_its_own_size_is_the_image():
-    x = noise(3, 3, 24, 24)
-    assert torch.equal(crops.resized_crop(x, boxes_of([(0, 0, 24, 24)] * 3), 24), x)
 
 
 def test_crops_of_an_image_differ_and_keep_its_levels():
@@ -215,16 +197,6 @@ def test_normalise_shifts_and_scales_every_channel(dtype):
     found = assert_pure(crops.normalise(MEAN, STD), x.to(dtype))
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found, expected, atol=2e-6)
-
-
-def test_normalise_of_one_channel():
-    assert crops.normalise((0.5,), (0.25,))(torch.tensor([[[[0.0, 255.0]]]])).tolist() == [[[[-2.0, 2.0]]]]
-
-
-@pytest.mark.parametrize(("mean", "std"), [(MEAN, STD[:1]), (MEAN, (1.0, 0.0, 1.0)), (MEAN, (1.0, -1.0, 1.0))])
-def test_normalise_wants_a_mean_and_a_positive_deviation_for_every_channel(mean, std):
-    with pytest.raises(ValueError, match="positive standard deviation for every channel"):
-        crops.normalise(mean, std)
 
 
 @pytest.mark.parametrize(("mean", "channels"), [(MEAN, 1), ((0.5,), 3)])
@@ -269,6 +241,8 @@ def test_views_stay_on_the_device_of_the_images(name):
         (lambda: crops.random_resized_crop(8, area=(0.0, 1.0)), r"area=\(0.0, 1.0\)\) must be positive"),
         (lambda: crops.random_resized_crop(8, area=(0.5, 1.5)), r"area=.* at most 1"),
         (lambda: crops.random_resized_crop(8, aspect=(2.0, 1.0)), r"aspect=.* in order"),
+        (lambda: crops.normalise(MEAN, STD[:1]), "a positive standard deviation for every channel"),
+        (lambda: crops.normalise(MEAN, (1.0, 0.0, 1.0)), "a positive standard deviation for every channel"),
     ],
 )
 def test_impossible_options_are_refused(make, message):

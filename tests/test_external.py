@@ -50,6 +50,7 @@ class Deciding(Flat):
     """Looks at numbers, which the meta device has not."""
 
     def forward(self, x):
+        x = nn.functional.dropout(x, 0.1, self.training)
         return super().forward(x) * (2.0 if x.sum().item() > 0 else 1.0)
 
 
@@ -172,7 +173,7 @@ def test_a_module_of_ones_own_is_a_pure_function(mine, attribute):
     x = torch.rand(4, *IMAGE)
 
     def loss(params):
-        return model.apply(params, buffers, x, train=True)[0].square().mean()
+        return model.apply(params, buffers, x, train=True, key=rng.key(1))[0].square().mean()
 
     gradient = torch.func.grad(loss)(params)
     moved = {name: value - 0.01 * gradient[name] for name, value in params.items()}
@@ -186,12 +187,13 @@ def test_trying_a_module_leaves_it_as_it_was(mine):
     assert all(part.training for part in module.modules())
 
 
-def test_trying_a_module_draws_nothing(mine):
+@pytest.mark.parametrize("attribute", ["Flat", "Deciding"])
+def test_trying_a_module_draws_nothing(mine, attribute):
     torch.manual_seed(0)
-    build(f"module:{mine}:Flat", IMAGE, 10)
+    build(f"module:{mine}:{attribute}", IMAGE, 10)
     after = torch.rand(())
     torch.manual_seed(0)
-    sys.modules[mine].Flat(IMAGE, 10)
+    getattr(sys.modules[mine], attribute)(IMAGE, 10)
     assert torch.equal(torch.rand(()), after)
 
 

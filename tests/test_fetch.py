@@ -47,16 +47,28 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(CONTENT)
+        elif kind == "pieces":  # each with its length before it
+            raw = CONTENT[int(asked[6:-1]) if asked else 0 :]
+            self.send_response(206 if asked else 200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for start in range(0, len(raw), 50_000):
+                piece = raw[start : start + 50_000]
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                if self.server.cuts and start + 50_000 >= self.server.cuts[0]:
+                    self.server.cuts.pop()
+                    return
+            self.wfile.write(b"0\r\n\r\n")
         elif kind in ("ranges", "shifted") and asked:
             start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
             if start >= len(CONTENT):
-                return self.answer(416, b"", **{"Content-Range": f"bytes */{len(CONTENT)}"})
+                self.answer(416, b"", **{"Content-Range": f"bytes */{len(CONTENT)}"})
+                return
             start -= kind == "shifted"
             span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
             self.answer(206, CONTENT[start:], **{"Content-Range": span})
         else:
             self.answer(200, CONTENT)
-        return None
 
     def answer(self, code, body, **headers):
         self.send_response(code)
@@ -130,12 +142,12 @@ def test_verify_needs_a_file(tmp_path):
 # ---------------------------------------------------------------- downloads
 
 
-@pytest.mark.parametrize("kind", ["ranges", "plain", "moved", "endless"])
+@pytest.mark.parametrize("kind", ["ranges", "plain", "moved", "endless", "pieces"])
 def test_a_file_is_downloaded(server, tmp_path, kind):
     told = []
     fetch.download(f"{server.url}/{kind}/file", tmp_path / "a" / "file", SHA256, lambda *done: told.append(done))
     assert_whole(tmp_path / "a")
-    total = None if kind == "endless" else len(CONTENT)
+    total = None if kind in ("endless", "pieces") else len(CONTENT)
     assert told[-1] == (len(CONTENT), total)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert server.asked[0] == (f"/{kind}/file", None)
@@ -177,7 +189,7 @@ def test_a_server_that_cannot_go_on_starts_over(server, tmp_path, kind):
     (tmp_path / "file.part").write_bytes(CONTENT[:1000])
     fetch.download(f"{server.url}/{kind}/file", tmp_path / "file", MD5)
     assert_whole(tmp_path)
-    assert server.asked[0] == (f"/{kind}/file", "bytes=1000-")
+    assert [asked for _, asked in server.asked] == ["bytes=1000-"] + [None] * (kind == "shifted")
 
 
 def test_nothing_was_missing_but_the_name(server, tmp_path):
@@ -200,6 +212,13 @@ def test_a_connection_that_breaks_is_made_again(server, tmp_path):
     fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5)
     assert_whole(tmp_path)
     assert [asked for _, asked in server.asked] == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_a_connection_that_breaks_between_pieces(server, tmp_path):
+    server.cuts.append(100_000)
+    fetch.download(f"{server.url}/pieces/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+    assert [asked for _, asked in server.asked] == [None, "bytes=100000-"]
 
 
 def test_a_connection_that_keeps_breaking(server, tmp_path):
@@ -242,10 +261,15 @@ def test_no_server(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/file", "example.org/file", "", "http://"])
-def test_an_address_that_is_none(tmp_path, monkeypatch, url):
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/file", "example.org/file", ""])
+def test_an_address_that_is_none(tmp_path, url):
+    assert_refused(lambda: fetch.download(url, tmp_path / "file", MD5), url, "no address to download from")
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://127.0.0.1:x/"])
+def test_an_address_that_leads_nowhere(tmp_path, monkeypatch, url):
     monkeypatch.setenv("no_proxy", "*")
-    assert_refused(lambda: fetch.download(url, tmp_path / "file", MD5), url, "address")
+    assert_refused(lambda: fetch.download(url, tmp_path / "file", MD5), url, "cannot be reached")
 
 
 def test_a_place_that_cannot_be_written(server, tmp_path):

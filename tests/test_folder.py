@@ -110,6 +110,7 @@ def test_train_may_be_a_class(tmp_path):
     for name in ("car", "train", "test"):
         save(tmp_path / name / "1.png", levels_of(0, 0))
         save(tmp_path / name / "2.png", levels_of(0, 1))
+    save(tmp_path / "train" / "steam" / "3.png", levels_of(0, 2))
     assert load(tmp_path).form.classes == ("car", "test", "train")
 
 

@@ -177,6 +177,13 @@ def test_channels_of_the_groups():
     assert kernels == [3] * 3 + [5] * 2 + [3] * 3 + [5] * 7 + [3]
 
 
+@pytest.mark.parametrize(("shape", "halving"), [(PHOTO, [1, 3, 5, 11]), (CIFAR, [5, 11])])
+def test_the_blocks_that_halve_the_image(shape, halving):
+    """The first of the stages of 24, 40, 80 and 192 channels; of a small image the last two alone."""
+    strides = [max(c.stride[0] for c in kinds(b, nn.Conv2d)) for b in kinds(hollow(efficientnet, shape, 10), Mobile)]
+    assert [index for index, stride in enumerate(strides) if stride == 2] == halving
+
+
 def test_the_stride_of_a_bottleneck_is_in_its_3x3_convolution():
     strided = [layer for layer in kinds(hollow(resnet50, CIFAR, 10), Residual) if len(layer.shortcut)]
     assert [[part.stride[0] for part in kinds(block.branch, nn.Conv2d)] for block in strided] == [
@@ -274,8 +281,8 @@ def test_attention_equals_torchs_own():
 
 
 def test_transformer_blocks_equal_torchs_own():
-    module = settled(vit((1, 8, 8), 3, width=12, depth=2, heads=3))
-    x = noise(2, 1, 8, 8)
+    module = settled(vit((3, 8, 8), 3, width=12, depth=2, heads=3))
+    x = noise(2, 3, 8, 8)
     y = F.unfold(x, 4, stride=4).mT @ module[1].weight.T + module[1].bias + module[2].positions
     for block in module[4:6]:
         peer = nn.TransformerEncoderLayer(
@@ -426,6 +433,12 @@ def test_no_dropout_is_no_layer():
 def test_vectors_are_refused(build):
     with pytest.raises(ValueError, match=r"needs images.*\[2\]: use mlp"):
         build(PLANE, 10)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 30), (3, 30, 32)])
+def test_a_patch_must_divide_both_sides(shape):
+    with pytest.raises(ValueError, match=f"patch=4.*divide the image, which is {shape[1]}×{shape[2]}"):
+        vit(shape, 10)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def _member(archive: Any, given: str, place: Path) -> np.ndarray:
 def _unreadable(where: str, error: Exception) -> InputError:
     if "pickle" in str(error):  # numpy's word for what it does not know, too
         return InputError(f"{where}: no plain array, but Python objects or another file: save numbers, or texts as str")
-    reason = error.strerror if isinstance(error, OSError) else (str(error).splitlines() or [type(error).__name__])[0]
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{where}: cannot be read ({reason}): write it again with numpy.savez")
 
 

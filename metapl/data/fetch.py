@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from http.client import REQUESTED_RANGE_NOT_SATISFIABLE, HTTPException, HTTPResponse
+from http.client import PARTIAL_CONTENT, REQUESTED_RANGE_NOT_SATISFIABLE, HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
 from urllib.error import HTTPError
@@ -33,7 +33,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 """Names of what `extract` takes apart end so; a `.gz` alone is read as it is."""
 
 
-def open_plain(path: Path) -> IO[bytes]:
+def open_plain(path: Path) -> IO[bytes] | gzip.GzipFile:
     """Open a file, or what is inside it if it is compressed by gzip, whatever its name."""
     with path.open("rb") as file:
         compressed = file.read(len(GZIP)) == GZIP
@@ -127,7 +127,7 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
     if answer is None:
         return
     with closing(answer):
-        goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        goes_on = answer.status == PARTIAL_CONTENT
         done = start if goes_on else 0
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length else None

@@ -62,7 +62,7 @@ class _Dtype:
     def __setstate__(self, state: Any) -> None:
         """Of what numpy writes, the byte order alone is news; sizes and flags follow from the code."""
         _, order, subdtype, names, fields, *_ = state
-        text = order.decode("latin1") if isinstance(order, bytes) else order
+        text: Any = order.decode("latin1") if isinstance(order, bytes) else order
         if text not in ("<", ">", "|", "=") or (subdtype, names, fields) != (None, None, None):
             raise _ForbiddenError("holds an array of records")
         self._dtype = self._dtype.newbyteorder(text)

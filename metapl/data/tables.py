@@ -92,7 +92,7 @@ def _describe(table: Table, name: str, rows: np.ndarray) -> dict[str, Any]:
     cells = table.columns[name]
     parsed = [parse(cell) for cell in cells]
     values = [value for value in parsed if value is not None]
-    categories = sorted(set(cells))
+    categories = set(cells)
     alone = len(categories) == len(cells) > FEW
     if len(values) < len(cells):
         if alone or len(categories) > CATEGORIES:
@@ -102,7 +102,7 @@ def _describe(table: Table, name: str, rows: np.ndarray) -> dict[str, Any]:
                 f"{len(categories)} different ones in {len(cells)} rows: leave it out with ignore={name}, or make it "
                 f"numbers (with a decimal point) or at most {CATEGORIES} categories"
             )
-        return {"name": name, "kind": "category", "categories": categories} if len(categories) > 1 else {}
+        return {"name": name, "kind": "category", "categories": sorted(categories)} if len(categories) > 1 else {}
     if alone and all(cell.isdecimal() for cell in cells) and max(values) - min(values) == len(cells) - 1:
         raise InputError(
             f"{table.place}: column {name!r} counts the rows, from {min(values):.0f} to {max(values):.0f}: "
@@ -177,11 +177,11 @@ def _numbers(column: dict[str, Any], table: Table) -> np.ndarray:
 
 def _categories(column: dict[str, Any], table: Table) -> np.ndarray:
     known = {category: index for index, category in enumerate(column["categories"])}
-    found = [known.get(cell) for cell in table.columns[column["name"]]]
-    if None in found:
+    found = [known.get(cell, -1) for cell in table.columns[column["name"]]]
+    if -1 in found:
         some = [category for category in known if category]
         listed = ", ".join(some[:5]) + (", …" if len(some) > 5 else "")
-        raise _refused(table, column["name"], found.index(None), f"had {listed}: correct it, or train again with it")
+        raise _refused(table, column["name"], found.index(-1), f"had {listed}: correct it, or train again with it")
     return np.eye(len(known))[found]
 
 

@@ -18,11 +18,16 @@ MATRIX = 20
 CONFUSIONS = 20
 """Confusions in the table that takes its place."""
 
+BY_CLASS = "recall and precision by class"
+
+LOWEST = 10
+"""Classes of the lowest recall that are shown before all of them."""
+
 NARROW = 10
 """The most classes, and letters in their names, with which the matrix is narrow enough to stand beside the table."""
 
-SHORT = 4
-"""Letters up to which the names of classes stand upright above the matrix."""
+LETTERS = 44
+"""Letters in a row above the matrix, beyond which the names of classes stand on end; at least 4 are counted of each."""
 
 
 def confusion(facts: Facts) -> Tensor:
@@ -38,10 +43,12 @@ def classes(facts: Facts) -> Section:
     told = note(f"The network “{NETWORKS[facts.final][0]}” on the test set.")
     if len(names) > MATRIX:
         frequent = card(tag("h3", "The most frequent confusions"), _confusions(counts, names))
-        every = folded(f"All {len(names)} classes", _by_class(counts, names))
-        return Section("Classes", join(told, frequent, card(tag("h3", "Accuracy by class"), every)))
+        order = torch.argsort(counts.diag() / counts.sum(1), stable=True)  # a class without examples, NaN, is last
+        lowest = _by_class(counts, names, order[:LOWEST].tolist(), "classes of the lowest recall")
+        every = folded(f"All {len(names)} classes", _by_class(counts, names, range(len(names)), BY_CLASS))
+        return Section("Classes", join(told, frequent, card(tag("h3", "Classes of the lowest recall"), lowest, every)))
     matrix = card(tag("h3", "Confusion matrix"), _matrix(counts, names))
-    every = card(tag("h3", "Accuracy by class"), _by_class(counts, names))
+    every = card(tag("h3", "Accuracy by class"), _by_class(counts, names, range(len(names)), BY_CLASS))
     narrow = len(names) <= NARROW and max(map(len, names)) <= NARROW
     return Section("Classes", join(told, grid(matrix, every) if narrow else join(matrix, every)))
 
@@ -54,7 +61,7 @@ def _cell(count: int, of: int, hit: bool) -> Html:
 
 
 def _matrix(counts: Tensor, names: Sequence[str]) -> Html:
-    upright = max(map(len, names)) <= SHORT
+    upright = len(names) * max(4, *map(len, names)) <= LETTERS
     above = [
         tag("th", name if upright else tag("span", name, class_="long"), scope="col", title=name) for name in names
     ]
@@ -93,13 +100,13 @@ def _share(count: int, of: int) -> Html:
     return join(percent(count / of, 1), meter)
 
 
-def _by_class(counts: Tensor, names: Sequence[str]) -> Html:
+def _by_class(counts: Tensor, names: Sequence[str], shown: Sequence[int], label: str) -> Html:
     right, of, said = counts.diag().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
     rows = [
-        [name, whole(of[label]), _share(right[label], of[label]), _share(right[label], said[label])]
-        for label, name in enumerate(names)
+        [names[label], whole(of[label]), _share(right[label], of[label]), _share(right[label], said[label])]
+        for label in shown
     ]
-    return table(("class", "test examples", "recall, %", "precision, %"), rows, "recall and precision by class")
+    return table(("class", "test examples", "recall, %", "precision, %"), rows, label)
 
 
 def split(facts: Facts) -> Section:

@@ -10,7 +10,7 @@ from typing import Any
 from metapl.config import PAIRED, TrainConfig
 from metapl.report.facts import Facts, drifted
 from metapl.report.names import METHODS
-from metapl.report.page import Html, Section, card, folded, join, note, table, tag, whole
+from metapl.report.page import Html, Section, card, folded, join, note, opening, table, tag, whole
 
 DRIFTED = (
     "The final network has not the test accuracy any more that it had at the end of training: its data has changed "
@@ -21,7 +21,7 @@ DRIFTED = (
 def title(facts: Facts) -> str:
     """What the page is called."""
     config = facts.setting.config
-    return f"{METHODS[config.method]} on {Path(config.data).name or config.data}"
+    return f"{opening(METHODS[config.method])} on {Path(config.data).name or config.data}"
 
 
 def head(facts: Facts) -> Html:
@@ -85,7 +85,7 @@ def configuration(facts: Facts) -> Section:
     known = {one.name: one for one in fields(TrainConfig)}
 
     def row(name: str) -> list[str]:
-        meaning = known[name].metadata["help"] if name in known else ""
+        meaning = known[name].metadata["help"].replace("`", "") if name in known else ""
         return [tag("code", name), tag("code", _value(given[name])), meaning]
 
     changed = [row(name) for name in given if name not in known or given[name] != known[name].default]

@@ -19,7 +19,7 @@ from metapl.report import figures
 from metapl.report.facts import Facts, Mistake
 from metapl.report.facts import mistakes as found
 from metapl.report.figures import Plane, class_colour
-from metapl.report.page import Html, Section, card, figure, join, note, percent, swatch, table, tag, whole
+from metapl.report.page import Html, Section, card, figure, grid, join, note, percent, swatch, table, tag, whole
 
 MOST = 24
 """How many are shown."""
@@ -33,28 +33,31 @@ CRISP = 64
 UNUSUAL = 3
 """Features that are named of a row."""
 
-GRID = 120
+BESIDE = 12
+"""How many are listed beside a picture of the plane."""
+
+GRID = 160
 """Points along each side where a network in the plane is asked."""
 
-HEAD = ("test example", "true", "predicted", "confidence, %", "of the true class, %")
+HEAD = ("example", "true", "predicted", "confidence, %", "of the truth, %")
 
 
 def mistakes(facts: Facts) -> Section:
     """The wrong test examples that the final network was surest of."""
     judged = facts.judged[facts.final]
-    shown, wrong = found(judged, facts.y, MOST), int((judged.predicted != facts.y).sum())
+    form = facts.setting.data.form
+    flat = form.kind == "arrays" and form.shape == (2,)
+    shown, wrong = found(judged, facts.y, BESIDE if flat else MOST), int((judged.predicted != facts.y).sum())
     if not shown:
         return Section("Mistakes", note(f"None of the {whole(len(facts.y))} test examples is wrong."))
-    told = f"{whole(wrong)} of {whole(len(facts.y))} test examples are wrong"
+    told = f"{whole(wrong)} of {whole(len(facts.y))} test examples {'is' if wrong == 1 else 'are'} wrong"
     told += f"; these are the {len(shown)} that the network was surest of." if wrong > len(shown) else ", surest first."
-    form = facts.setting.data.form
     if form.kind == "images" and form.shape[0] in (1, 3):
         return Section("Mistakes", join(note(told), card(_pictures(facts, shown))))
     if form.kind == "table":
         return Section("Mistakes", join(note(told), card(_rows(facts, shown))))
-    plane = [_plane(facts)] if form.kind == "arrays" and form.shape == (2,) else []
-    listed = table(HEAD, [_row(one, form.classes) for one in shown], "mistakes", (0, 1, 2))
-    return Section("Mistakes", join(note(told), *plane, card(listed)))
+    listed = card(table(HEAD, [_row(one, form.classes) for one in shown], "mistakes", (0, 1, 2)))
+    return Section("Mistakes", join(note(told), grid(_plane(facts), listed) if flat else listed))
 
 
 def _row(one: Mistake, names: Sequence[str]) -> list[str]:
@@ -115,26 +118,29 @@ def _rows(facts: Facts, shown: Sequence[Mistake]) -> Html:
 def deviations(columns: Columns, row: Tensor, mean: Tensor, std: Tensor) -> list[str]:
     """The features of a row that are farthest from the mean, in standard deviations, as text.
 
+    Behind a number stands by how many standard deviations, behind a category how much of the test set has it.
+
     Args:
         columns: of the table, see `metapl.data.tables`.
         row: encoded, `[features]`; of features that are 1 or 0 those that are 1 count.
         mean: of the test set, `[features]`.
         std: likewise.
     """
-    owners, numbers = layout(columns)
+    numbers = layout(columns).numbers
     far = torch.where(std > 0, (row - mean) / std, 0.0)
     counts = torch.tensor(numbers) | (row > 0.5)
     order = torch.argsort(far.abs() * counts, descending=True, stable=True)[:UNUSUAL].tolist()
-    return [_feature(columns, owners, place, row, far) for place in order if counts[place] and far[place]]
+    return [_feature(columns, place, row, mean, far) for place in order if counts[place] and far[place]]
 
 
-def _feature(columns: Columns, owners: Sequence[int], place: int, row: Tensor, far: Tensor) -> str:
-    column = columns[owners[place]]
+def _feature(columns: Columns, place: int, row: Tensor, mean: Tensor, far: Tensor) -> str:
+    owners = layout(columns).columns
+    column, share = columns[owners[place]], f"{percent(float(mean[place]), 0)} %"
     inside = place - owners.index(owners[place])
     if column["kind"] == "category":
-        return f"{column['name']} = {column['categories'][inside] or 'missing'}"
+        return f"{column['name']} = {column['categories'][inside] or 'missing'} ({share})"
     if not column["std"] or inside:
-        return f"{column['name']} missing"
+        return f"{column['name']} missing ({share})"
     value = float(row[place]) * column["std"] + column["mean"]
     sign = "−" if far[place] < 0 else "+"
     return f"{column['name']} {value:.4g} ({sign}{abs(float(far[place])):.1f} σ)"

@@ -24,8 +24,8 @@ METHODS = {
     "mpl": "Meta Pseudo Labels",
     "reduced": "Reduced Meta Pseudo Labels",
     "uda": "UDA",
-    "pseudo-labels": "Pseudo labels",
-    "supervised": "Supervised learning",
+    "pseudo-labels": "pseudo labels",
+    "supervised": "supervised learning",
 }
 
 LOSSES = {

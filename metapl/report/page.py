@@ -12,6 +12,7 @@ import html
 import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
+from urllib.parse import quote
 
 from metapl.report.figures import Style
 from metapl.report.style import css
@@ -62,6 +63,11 @@ def note(*children: str) -> Html:
 def whole(value: int) -> str:
     """A count, with commas."""
     return f"{value:,}"
+
+
+def opening(text: str) -> str:
+    """A name at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def _signed(value: float, text: str) -> str:
@@ -145,9 +151,9 @@ def figure(title: str, picture: str, label: str, keys: Sequence[Html] = (), capt
     return tag("figure", *parts, *([tag("figcaption", caption)] if caption else []), class_="card")
 
 
-def card(*children: str, **attributes: str) -> Html:
+def card(*children: str) -> Html:
     """A box."""
-    return tag("div", *children, **{"class_": "card", **attributes})
+    return tag("div", *children, class_="card")
 
 
 def grid(*children: str) -> Html:
@@ -179,7 +185,7 @@ def page(title: str, head: Html, sections: Sequence[Section]) -> Html:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("link", rel="icon", href="data:image/svg+xml," + ICON.replace("#", "%23")),
+        tag("link", rel="icon", href="data:image/svg+xml," + quote(ICON)),
     ]
     body = tag("body", tag("header", head, tag("nav", *links, aria_label="Sections")), tag("main", *parts))
     document = tag("html", tag("head", *meta, tag("title", title), tag("style", Html(css()))), body, lang="en-GB")

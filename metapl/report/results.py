@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from metapl.report import figures
 from metapl.report.facts import Bin, Difference, Facts, hits, means, reliability
@@ -18,6 +19,7 @@ from metapl.report.page import (
     join,
     note,
     number,
+    opening,
     percent,
     plus,
     swatch,
@@ -27,7 +29,8 @@ from metapl.report.page import (
 )
 
 EXPLAINED = {
-    "top-1, top-5": "the share of test examples whose class is the most probable one, or among the five.",
+    "top-1": "the share of test examples whose class is the most probable one.",
+    "top-5": "the share of those whose class is among the five most probable.",
     "NLL": "the mean negative log-likelihood, in nats.",
     "ECE": "the expected calibration error: how far confidence and accuracy are apart, in 15 bins.",
     "± s.e.": "one standard error over the test examples; of a difference, that of paired examples, √(b + c) / n where "
@@ -51,28 +54,30 @@ def results(facts: Facts) -> Section:
         for name in names
     ]
     columns = ["network", "top-1 %", *(["top-5 %"] if several else []), "NLL", "ECE %"]
-    dots = [
-        Dot(*NETWORKS[name], 100 * rows[name]["top1"], 100 * error(rows[name]["top1"], len(facts.y))) for name in names
-    ]
-    label = f"Top-1 accuracy on the test set: {', '.join(f'{row[0]} {row[1]} %' for row in listed)}"
     every = table(columns, listed, "test metrics by network", chosen=names.index(facts.final))
     return Section(
         "Results",
         join(
             _tiles(facts),
-            grid(
-                card(tag("h3", "All networks"), every),
-                figure("Test accuracy", figures.dots("dots", dots, "top-1, %, ± one standard error"), label),
-            ),
+            grid(card(tag("h3", "All networks"), every), *([_dots(facts, names)] if len(names) > 1 else [])),
             grid(*([_finetuning(facts)] if facts.final == "finetuned" else []), _explained(facts)),
         ),
     )
 
 
+def _dots(facts: Facts, names: Sequence[str]) -> Html:
+    shares = {name: facts.summary["test"][name]["top1"] for name in names}
+    rows = [Dot(*NETWORKS[name], 100 * share, 100 * error(share, len(facts.y))) for name, share in shares.items()]
+    label = ", ".join(f"{NETWORKS[name][0]} {percent(share)} %" for name, share in shares.items())
+    picture = figures.dots("dots", rows, "top-1, %, ± one standard error")
+    return figure("Test accuracy", picture, f"Top-1 accuracy on the test set: {label}")
+
+
 def _explained(facts: Facts) -> Html:
-    told = (join(tag("dt", name), tag("dd", text)) for name, text in EXPLAINED.items())
-    opening = note(f"All on the same {whole(len(facts.y))} test examples, with the final weights.")
-    return card(tag("h3", "How to read this"), opening, tag("dl", *told, class_="words"))
+    several = facts.setting.data.classes > 5
+    told = (join(tag("dt", name), tag("dd", text)) for name, text in EXPLAINED.items() if several or name != "top-5")
+    first = note(f"All on the same {whole(len(facts.y))} test examples, with the final weights.")
+    return card(tag("h3", "How to read this"), first, tag("dl", *told, class_="words"))
 
 
 def error(share: float, count: int) -> float:
@@ -137,7 +142,7 @@ def _diagram(facts: Facts, network: str) -> Html:
     columns = ("confidence, %", "examples", "mean confidence, %", "accuracy, %")
     numbers = folded("The numbers", table(columns, [_row(one) for one in bins], f"bins of the network {name}"))
     return figure(
-        f"{name[0].upper()}{name[1:]}: ECE {ece} %",
+        f"{opening(name)}: ECE {ece} %",
         figures.reliability(f"reliability-{network}", bins),
         f"Reliability diagram of the network {name}, expected calibration error {ece} %",
         [swatch(*one) for one in figures.GAPS],

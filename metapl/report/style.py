@@ -36,14 +36,15 @@ nav a:hover{text-decoration:underline}
 .facts dd{margin:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .words{display:grid;grid-template-columns:auto minmax(0,1fr);gap:6px 16px;margin:0;font-size:14px}
 .words dt{white-space:nowrap}
-.words dd{margin:0;color:var(--soft)}
+.words dd{margin:0;max-width:76ch;color:var(--soft)}
 .card{min-width:0;margin:0;padding:20px;border:1px solid var(--grid);border-radius:12px;background:var(--card)}
 .card+.card,.card+.grid,.grid+.card,.grid+.grid,.tiles+.grid{margin-top:20px}
 .grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:20px}
 .card+.note,details+.note{margin-top:16px}
 .card>:last-child{margin-bottom:0}
 .grid>.card,.tiles>.card{margin-top:0}
-.grid>.card:only-child{grid-column:1/-1;justify-self:center;width:100%;max-width:560px}
+.grid>.card:only-child{grid-column:1/-1}
+.grid>figure.card:only-child{grid-column:auto}
 .tiles{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:20px;margin:0}
 .tile dd{margin:0}
 .tile .big{font-size:36px;line-height:1.2;font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
@@ -73,7 +74,8 @@ details[open]>summary{margin-bottom:8px}
 .matrix th,.matrix td{padding:0 6px;border:0;vertical-align:middle}
 .matrix td{min-width:38px;height:34px;border-radius:4px;text-align:center}
 .matrix thead th{vertical-align:bottom;text-align:center;color:var(--ink)}
-.matrix .axis{padding-bottom:6px;color:var(--soft)}
+.matrix thead .axis{padding-bottom:6px;color:var(--soft)}
+.matrix thead .corner{text-align:right}
 .matrix .long{display:inline-block;max-height:140px;overflow:hidden;text-overflow:ellipsis;writing-mode:vertical-rl;
 transform:rotate(180deg)}
 .matrix tbody th{max-width:180px;overflow:hidden;text-align:right;text-overflow:ellipsis;white-space:nowrap}
@@ -82,7 +84,7 @@ transform:rotate(180deg)}
 .none{color:var(--soft);opacity:.55}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(112px,1fr));gap:20px 16px;margin:0;padding:0;
 list-style:none;font-size:13.5px;line-height:1.4}
-.plain{margin:0;padding:0;list-style:none}
+.plain{min-width:24ch;margin:0;padding:0;list-style:none}
 .pictures li{min-width:0;overflow-wrap:anywhere}
 .pictures img{display:block;width:100%;height:auto;margin-bottom:6px;border:1px solid var(--grid);border-radius:6px;
 background:#fff}
@@ -91,8 +93,9 @@ background:#fff}
 background:linear-gradient(to right,var(--c1) var(--share),var(--grid) 0)}
 @media (max-width:800px){.grid{grid-template-columns:minmax(0,1fr)}}
 @media (max-width:640px){body{padding:24px 14px 64px}h1{font-size:28px}h2{margin-top:44px}.lede{font-size:17px}
-.card{padding:16px 14px}.tiles{grid-template-columns:minmax(0,1fr);gap:12px}th,td{padding-left:8px;padding-right:8px}
-.pictures{grid-template-columns:repeat(auto-fill,minmax(96px,1fr))}}
+.card{padding:16px 14px}.tiles{grid-template-columns:minmax(0,1fr);gap:12px}th,td{padding-left:6px;padding-right:6px}
+.pictures{grid-template-columns:repeat(auto-fill,minmax(96px,1fr))}.meter{display:none}
+.matrix{font-size:12.5px}.matrix th,.matrix td{padding:0 2px}.matrix td{min-width:26px;height:28px}}
 @media print{body{max-width:none;padding:0}.card{break-inside:avoid}nav{display:none}}
 """
 

@@ -40,8 +40,8 @@ def _losses(facts: Facts, main: str) -> Html:
     for name in [name for name in found if name != "feedback"]:
         text, style = LOSSES.get(name, (name, Style(PINK)))
         lines.append(Line(OWNERS.get(name, "") * (main in PAIRED) + text, style, found[name]))
-    method = METHODS.get(main, "the fixed teacher")
-    return _figure("losses", f"Losses of {method}", lines, "nats", "Means since the report before.")
+    text = f"Of {METHODS.get(main, main)}; each point is a mean since the point before."
+    return _figure("losses", "Losses", lines, "nats", text)
 
 
 def _validation(facts: Facts) -> Html | None:

@@ -35,5 +35,7 @@ def hold_out(y: Tensor, share: float, key: Key) -> tuple[Tensor, Tensor]:
         count = min(max(int(share * len(members) + 0.5), 1), len(members) - 1)
         held[members[rng.permutation(rng.fold_in(key, label), len(members))[:count]]] = True
     if not held.any():
-        raise InputError("no class has two labelled examples, one to learn from and one to test with: add some")
+        raise InputError(
+            "no class has two labelled examples, one to learn from and one to test with: add some, or give a test apart"
+        )
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]

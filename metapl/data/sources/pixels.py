@@ -18,6 +18,9 @@ from metapl.errors import InputError
 Moments: TypeAlias = tuple[list[float], list[float]]
 """Mean and standard deviation of each channel, in units of white = 1."""
 
+BATCH = 4096
+"""Images that are counted at a time."""
+
 
 class Part(NamedTuple):
     """The training pool or the test set as its files have it."""
@@ -31,18 +34,18 @@ class Part(NamedTuple):
 def moments(x: Tensor) -> Moments:
     """Mean and standard deviation (of the population) of every channel of grey levels `[examples, channels, …]`.
 
-    They come from counts of the 256 levels, so that no order of summation can show. A channel of one level has
+    Of all pixels, by counting the 256 levels, so that no order of summation can show. A channel of one level has
     standard deviation 1, as nothing can be divided by 0.
     """
+    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
+    for part in x.split(BATCH):
+        counts += torch.stack([channel.flatten().bincount(minlength=256) for channel in part.unbind(1)])
+    share = counts.double() / counts.sum(1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64) / 255
-    mean, std = [], []
-    for channel in x.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-        centre = (share * levels).sum()
-        spread = (share * (levels - centre) ** 2).sum().sqrt() if int((share > 0).sum()) > 1 else torch.tensor(1.0)
-        mean.append(float(centre))
-        std.append(float(spread))
-    return mean, std
+    mean = share @ levels
+    std = (share * (levels - mean[:, None]) ** 2).sum(1).sqrt()
+    std[(counts > 0).sum(1) == 1] = 1.0
+    return mean.tolist(), std.tolist()
 
 
 def labels(y: np.ndarray, classes: Sequence[int], count: int, path: Path, remedy: str) -> np.ndarray:
@@ -81,7 +84,7 @@ def dataset(train: Part, test: Part, classes: Sequence[str], known: Moments | No
         known: statistics that are used in place of those of the pool.
         details: more of `Form.details`.
     """
-    x, x_test = (torch.from_numpy(np.require(part.x, requirements="CW")) for part in (train, test))
+    x, x_test = (torch.from_numpy(np.require(part.x, requirements=["C", "W"])) for part in (train, test))
     mean, std = known or moments(x)
     form = Form("images", tuple(x.shape[1:]), tuple(classes), {"mean": list(mean), "std": list(std), **details})
     return Dataset(x, torch.from_numpy(train.y), x_test, torch.from_numpy(test.y), views.default(form), form)
