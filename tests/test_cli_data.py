@@ -118,6 +118,14 @@ def test_check_of_a_path_is_of_anybodys_files():
     assert_refused("check", "cifar10", "--data-dir", "mine", words=["data_batch_1 differs"])
 
 
+def test_check_takes_its_time(monkeypatch):
+    """Files that are too large to be checked each time they are read."""
+    write_cifar10(Path("cifar10"))
+    monkeypatch.setattr(find, "CHECKED", 1000)
+    assert len(find.load("cifar10", ".").x) == 20
+    assert_refused("check", "cifar10", "--data-dir", ".", words=["data_batch_1 differs"])
+
+
 def test_check_counts_many_classes_in_short():
     write_cifar100(Path("cifar100"), binary=True)
     output = invoke("check", "./cifar100")

@@ -64,7 +64,7 @@ def _class_folders(place: Path) -> list[Path]:
 def _layout(place: Path) -> tuple[Path, Path | None]:
     """The folder of the training classes, and that of the test's."""
     train = place / "train"
-    if not _class_folders(train) or False:  # there may be a class of trains
+    if not _class_folders(train) or holds(train, ENDINGS):  # there may be a class of trains
         return place, None
     present = [place / name for name in pools.TEST if (place / name).is_dir()]
     for one in present:
@@ -87,14 +87,13 @@ def _require_classes(classes: Sequence[str], place: Path) -> None:
 
 
 def _labelled(place: Path, classes: Sequence[str]) -> pools.Labelled:
-    files: list[Path] = []
-    y: list[int] = []
+    found_in: list[tuple[str, int, Path]] = []
     for one in _class_folders(place):
         if one.name not in classes:
             raise InputError(f"{shown(one)}: no class of this name to learn from: add it to train, or remove it")
         found = images.find(one)
         if not found:
             raise InputError(f"class {one.name!r} has no images: put some into {shown(one)}, or remove the folder")
-        files += found
-        y += [classes.index(one.name)] * len(found)
-    return pools.Labelled(files, torch.tensor(y))
+        found_in += [(file.name, classes.index(one.name), file) for file in found]
+    found_in.sort()  # by their names first: files that are numbered over all classes keep the order of the numbers
+    return pools.Labelled([file for _, _, file in found_in], torch.tensor([label for _, label, _ in found_in]))
