@@ -86,6 +86,9 @@ def test_the_order_of_places(tmp_path, monkeypatch):
     assert find.find("cifar10") == first
     assert find.find("cifar10", str(given.parent)) == given
     assert find.find("cifar10", str(tmp_path)) == first
+    monkeypatch.setenv(find.VARIABLE, str(second))
+    assert find.find("cifar10") == second
+    monkeypatch.setenv(find.VARIABLE, f"{first.parent}{os.pathsep}{second.parent}")
     (first / "data_batch_1").unlink()
     (first / "test_batch").unlink()
     assert find.find("cifar10") == second

@@ -65,7 +65,17 @@ def test_a_folder_for_each_class(tmp_path):
     assert pool | test == expected()
     assert not pool & test
     assert data.y_test.bincount(minlength=6).tolist() == [2, 1, 1, 0, 1, 2]
-    assert data.y.tolist() == sorted(data.y.tolist())
+
+
+def test_files_that_are_numbered_over_all_classes_keep_their_order(tmp_path):
+    """The order of the numbers, as in the data set that they were made from, not class after class."""
+    y = [2, 0, 1, 1, 0, 2, 2, 1, 0, 0, 1, 2]
+    for number, label in enumerate(y):
+        save(tmp_path / "train" / str(label) / f"{number:03d}.png", levels_of(label, number))
+        save(tmp_path / "test" / str(label) / f"{number:03d}.png", levels_of(label, number + 50))
+    data = load(tmp_path)
+    assert data.y.tolist() == data.y_test.tolist() == y
+    np.testing.assert_array_equal(data.x[:, 0], [levels_of(label, number) for number, label in enumerate(y)])
 
 
 def test_the_statistics_are_those_of_the_pool(tmp_path):
@@ -131,7 +141,7 @@ def test_images_without_labels(tmp_path, name, place):
     shard(more / "deep" / "x.tar", [("k.png", png(levels_of(9, 2))), ("k.cls", b"7")])
     data = load(tmp_path)
     assert data.form.classes == ("10", "2")
-    assert data.y.tolist() == [0] * 3 + [1] * 4 + [-1] * 3
+    assert data.y.tolist() == [0, 1, 0, 1, 0, 1, 1] + [-1] * 3  # 0.png of both classes, 1.png of both, …
     np.testing.assert_array_equal(data.x[-3:, 0].numpy(), [levels_of(9, number) for number in range(3)])
     assert len(data.x_test) == 2
     assert data.form.details["mean"] == pytest.approx([(data.x.numpy() / 255).mean()], rel=1e-13)
@@ -185,8 +195,9 @@ def test_more_than_fits_in_memory_is_the_same(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shape", [(6, 7), (6, 7, 3)])
 def test_arrays_files_and_shards_of_the_same_images_are_the_same_data(tmp_path, shape):
     counts = (10, 7, 5)
-    x = np.stack([levels_of(label, number, *shape) for label, count in enumerate(counts) for number in range(count)])
-    y = [label for label, count in enumerate(counts) for _ in range(count)]
+    order = sorted((f"{number:03d}", label, number) for label, count in enumerate(counts) for number in range(count))
+    x = np.stack([levels_of(label, number, *shape) for _, label, number in order])
+    y = [label for _, label, _ in order]
     more = random_levels(4, *shape, seed=77)
     write(tmp_path / "folder", counts, shape)
     for number, one in enumerate(more):

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from metapl.data import images
 from metapl.data.decode import decode
-from metapl.data.examples import join
+from metapl.data.examples import Subset, join
 from metapl.data.form import Form
 from metapl.errors import InputError
 
@@ -166,7 +166,9 @@ def test_moments_of_many_images_are_those_of_some(monkeypatch):
     monkeypatch.setattr(images, "MEASURED", 7)
     x = random_levels(20, 1, 3, 3)
     chosen = [20 * number // 7 for number in range(7)]
-    assert images.moments(torch.from_numpy(x))[0][0] == pytest.approx((x[chosen] / 255).mean(), rel=1e-13)
+    stored = Subset(torch.from_numpy(x), torch.arange(20))
+    assert images.moments(stored)[0][0] == pytest.approx((x[chosen] / 255).mean(), rel=1e-13)
+    assert images.moments(stored[torch.arange(20)])[0][0] == pytest.approx((x / 255).mean(), rel=1e-13)
 
 
 def test_moments_of_a_lazy_store(folder, monkeypatch):

@@ -189,4 +189,4 @@ def load(path: Path) -> Any:
         ) from None
     except Exception as error:  # a damaged pickle can raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is no complete pickle of arrays ({reason[:200]}): download it again") from None
+        raise InputError(f"{path} is no complete pickle of arrays ({reason}): download it again") from None

@@ -43,7 +43,7 @@ def _matrices(path: Path) -> Part:
         held = loadmat(path, variable_names=["X", "y"])
     except Exception as error:  # a damaged file can raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is no complete MATLAB file ({reason[:200]}): {AGAIN}") from None
+        raise InputError(f"{path} is no complete MATLAB file ({reason}): {AGAIN}") from None
     x, y = (held.get(name, np.empty(0)) for name in ("X", "y"))
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[:3] != (32, 32, 3):
         raise InputError(
