@@ -162,24 +162,52 @@ def test_a_float32_is_written_so_that_it_comes_back(digits, tmp_path):
     assert (written.sum(1) - 1).abs().max() <= 2**-24 + 1e-9
 
 
+def test_probabilities_are_rounded_once(table):
+    """Of many classes, whose sum would leave 1 if they were computed in float32."""
+    logits = 10 * torch.randn(50, 1000, generator=torch.Generator().manual_seed(0))
+    serving = run_folder.serve(table, device="cpu")
+    echo = serving.model._replace(apply=lambda params, buffers, x, train: (x, buffers))
+    found = torch.cat(list(predict.probabilities(serving._replace(model=echo), logits, batch=20)))
+    powers = np.exp(logits.double().numpy())
+    expected = powers / powers.sum(1, keepdims=True)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=2**-24 + 1e-12, atol=0)
+    assert (found.double().sum(1) - 1).abs().max() <= 2**-24
+
+
+class Store:
+    """Ten images that are not in memory; notes how many are asked for, and how much was written by then."""
+
+    shape, dtype = torch.Size([10, 1, 8, 8]), torch.uint8
+
+    def __init__(self, written):
+        self.asked, self.written = [], written
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        self.asked.append((len(index), self.written()))
+        return torch.zeros(len(index), *self.shape[1:], dtype=self.dtype)
+
+
 def test_only_one_batch_is_asked_for_at_a_time(digits, monkeypatch):
     """Rows are written before the next examples are read."""
-    asked, file = [], io.StringIO()
-
-    class Store:
-        shape, dtype = torch.Size([10, 1, 8, 8]), torch.uint8
-
-        def __len__(self):
-            return 10
-
-        def __getitem__(self, index):
-            asked.append((len(index), file.getvalue().count("\n")))
-            return torch.zeros(len(index), 1, 8, 8, dtype=torch.uint8)
-
-    monkeypatch.setattr("metapl.data.inputs.read", lambda form, places: Inputs(list(map(str, range(10))), Store()))
+    file = io.StringIO()
+    store = Store(lambda: file.getvalue().count("\n"))
+    monkeypatch.setattr("metapl.data.inputs.read", lambda form, places: Inputs(list(map(str, range(10))), store))
     count = predict.write(file, run_folder.serve(digits, device="cpu"), [], batch=4)
-    assert asked == [(4, 1), (4, 5), (2, 9)]
+    assert store.asked == [(4, 1), (4, 5), (2, 9)]
     assert count == (10, 0, 0)
+
+
+@pytest.mark.parametrize("out", ["-", "found.csv"])
+def test_the_size_of_a_batch(digits, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    for given, wanted in (((), [10]), (("--batch", 7), [7, 3])):
+        store = Store(lambda: 0)
+        monkeypatch.setattr("metapl.data.inputs.read", lambda form, places, x=store: Inputs(["x"] * 10, x))
+        invoke(digits, "x.png", "--out", out, *given)
+        assert [size for size, _ in store.asked] == wanted
 
 
 # ---------------------------------------------------------------- tables
@@ -289,7 +317,8 @@ def test_a_file_in_place_of_standard_output(digits, tmp_path):
     out = tmp_path / "new" / "found.csv"
     outcome = invoke(digits, tmp_path / "some", "--out", out)
     assert outcome.stdout == ""
-    assert out.read_text() == invoke(digits, tmp_path / "some").stdout
+    assert out.read_bytes() == invoke(digits, tmp_path / "some").stdout_bytes
+    assert b"\r" not in out.read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["found.csv"]
 
 

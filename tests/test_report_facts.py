@@ -63,6 +63,16 @@ def test_differences_have_the_error_of_pairs():
     assert gap == pytest.approx((3.0, math.sqrt(7 / 3)))
 
 
+def test_an_example_at_the_end_of_a_bin_is_in_it():
+    def bins(confidence):
+        y = torch.zeros(len(confidence), dtype=torch.int64)
+        return facts.reliability(facts.Judged(y, confidence, confidence, confidence, y == 0), y)
+
+    ends = torch.tensor([one.high for one in bins(torch.zeros(0).double())], dtype=torch.float64)
+    assert ends.tolist() == pytest.approx([place / 15 for place in range(1, 16)])
+    assert [(one.count, one.confidence) for one in bins(ends)] == [(1, end) for end in ends.tolist()]
+
+
 def test_what_logits_say():
     logits, y = rng.normal(rng.key(0), (50, 8)), torch.arange(50) % 8
     judged = facts.judge(logits, y)

@@ -1,20 +1,34 @@
 """The figures of a report: their SVG stands beside others, and their axes are asked what they show."""
 
+import json
 import math
 import re
 import warnings
+from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
 from markup import parse
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from reports import finished, reading
+from sklearn.datasets import make_moons
 
 from metapl import rng
+from metapl.cli import display
 from metapl.plots import COLOURS
-from metapl.report import figures, style, svg
+from metapl.report import facts, figures, mistakes, style, svg
 from metapl.report.facts import Bin
 from metapl.report.figures import Dot, Line, Plane, Style
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return partial(finished, tmp_path_factory)
 
 
 @pytest.fixture
@@ -121,6 +135,53 @@ def test_counts_are_short(count, text):
     assert figures.short(count) == text
 
 
+# ---------------------------------------------------------------- of a run
+
+
+def test_points_are_where_they_were_and_regions_where_they_are(made):
+    """scikit-learn's own points; the region at a point is what the network says of it."""
+    one, seen = made("reduced"), []
+    with reading(one.data), mock.patch.object(figures, "plane", lambda name, plane: seen.append(plane) or ""):
+        mistakes.mistakes(facts.gather(one.folder, "cpu"))
+    points = make_moons(n_samples=2400, noise=0.1, random_state=0)[0][1200:]
+    np.testing.assert_allclose(seen[0].points, points, atol=1e-6)
+    assert sorted(seen[0].wrong) == np.flatnonzero(one.probabilities().argmax(-1) != one.y).tolist()
+    column, row = (np.abs(axis[:, None] - points[:, i]).argmin(0) for i, axis in enumerate(seen[0].axes))
+    assert (seen[0].regions[row, column] == one.probabilities().argmax(-1)).mean() > 0.99
+
+
+def lines_of(one):
+    return [json.loads(line) for line in (one.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def ends(one, title):
+    """What a figure's description says of the ends of its curves."""
+    (figure,) = [figure for figure in one.page.all("figure") if figure.one("h3").text == title]
+    said = figure.one("div", role="img").attributes["aria-label"].partition("at the end: ")[2]
+    keys = [item.text for item in figure.all("li")]
+    assert [re.sub(r" [\d.e-]+$", "", part) for part in re.split(r"(?<=\d), ", said)] == (keys or ["feedback"])
+    return said
+
+
+def test_curves_of_a_run_are_those_of_its_log(made):
+    one = made("mpl")
+    last = {line["phase"]: line for line in lines_of(one)}
+    rows = last["mpl"]["validation"] | {
+        "finetuned": last["finetune"]["validation"]["model"],
+        **{name: last[name]["validation"]["ema"] for name in ("supervised", "pseudo-labels", "uda")},
+    }
+    expected = [f"{text} {100 * rows[name]['top1']:.4g}" for name, text in display.ROWS.items() if name in rows]
+    assert ends(one, "Validation accuracy") == ", ".join(expected)
+    losses = last["mpl"]["metrics"]
+    said = {"teacher: labelled examples": "supervised", "teacher: consistency": "uda"}
+    said |= {"student: pseudo labels": "student", "student: exam": "exam"}
+    assert ends(one, "Losses") == ", ".join(f"{text} {losses[name]:.4g}" for text, name in said.items())
+    assert ends(one, "Size of the feedback") == f"feedback {losses['feedback']:.4g}"
+    quality = last["mpl"]["pseudo_labels"]
+    assert f"accuracy {100 * quality['accuracy']:.4g}" in ends(one, "Pseudo labels")
+    assert f"share of confident ones {100 * quality['coverage']:.4g}" in ends(one, "Pseudo labels")
+
+
 # ---------------------------------------------------------------- SVG
 
 
@@ -135,7 +196,7 @@ def test_figures_do_not_get_in_each_others_way():
             ("", x) for x in own
         }
         assert "<style" not in picture
-        assert "http" not in picture
+        assert not re.search("http|xlink", picture)
 
 
 def test_the_page_gives_colours_and_letters():

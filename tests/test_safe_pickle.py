@@ -164,7 +164,7 @@ def dangerous(path):
         "as the state of an array": pickle.dumps(Calls(np.ndarray, (Calls(os.mkdir, text),))),
         "instance": b"(S'" + name + b"'\ni" + module + b"\nmkdir\n.",
         "object": b"(c" + module + b"\nmkdir\nS'" + name + b"'\no.",
-        "dotted name": b"\x80\x04\x8c\x07pathlib\x8c\x08os.mkdir\x93\x8c" + bytes([len(name)]) + name + b"\x85R.",
+        "dotted name": b"\x80\x04\x8c\x06shutil\x8c\x08os.mkdir\x93\x8c" + bytes([len(name)]) + name + b"\x85R.",
         "thrown away": b"c" + module + b"\nmkdir\n(S'" + name + b"'\ntR0N.",
     }
 

@@ -11,10 +11,11 @@ import torch
 from published import old_pickle, pictures, write_cifar10, write_cifar100, write_idx, write_mnist
 from scipy.io import savemat
 
-from metapl.data.sources import STORED, find, pixels
+from metapl.data import images
+from metapl.data.images import moments
+from metapl.data.sources import STORED, find
 from metapl.data.sources.cifar import cifar10, cifar100
 from metapl.data.sources.idx import CLOTHES, CLOTHES_FILES, MNIST_FILES, idx
-from metapl.data.sources.pixels import moments
 from metapl.data.sources.svhn import svhn
 from metapl.errors import InputError
 
@@ -54,7 +55,7 @@ def assert_refused(load, *words):
 
 
 def test_moments_are_those_of_numpy(monkeypatch):
-    monkeypatch.setattr(pixels, "BATCH", 7)
+    monkeypatch.setattr(images, "_CHUNK", 7)
     x = torch.from_numpy(pictures(50).reshape(-1, 3, 32, 32) // 3)
     mean, std = moments(x)
     np.testing.assert_allclose(mean, (x.numpy() / 255.0).mean(axis=(0, 2, 3)), rtol=1e-13)

@@ -79,5 +79,5 @@ def embedded(svg: str, name: str) -> str:
     body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
     body = re.sub(r" ?font-family: [^;\"]*;?", "", body)
     for colour, variable in VARIABLES.items():
-        body = re.sub(rf"{colour}\b", f"var({variable})", body, flags=re.IGNORECASE)
+        body = re.sub(rf"{colour}\b", f"var({variable})", body)
     return f'<svg viewBox="{size[1]}" aria-hidden="true">' + re.sub(r"\s+", " ", body)

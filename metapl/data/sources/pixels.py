@@ -1,4 +1,4 @@
-"""What the published image sets share: exact statistics, checked labels, and the data set made of both."""
+"""What the published image sets share: checked labels, and the data set made of images and labels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from metapl.data import views
 from metapl.data.form import Form
+from metapl.data.images import moments
 from metapl.data.sources.base import Dataset
 from metapl.errors import InputError
 
 Moments: TypeAlias = tuple[list[float], list[float]]
 """Mean and standard deviation of each channel, in units of white = 1."""
-
-BATCH = 4096
-"""Images that are counted at a time."""
 
 
 class Part(NamedTuple):
@@ -29,23 +26,6 @@ class Part(NamedTuple):
     """Grey levels `[examples, channels, height, width]`, uint8."""
     y: np.ndarray
     """Class indices `[examples]`."""
-
-
-def moments(x: Tensor) -> Moments:
-    """Mean and standard deviation (of the population) of every channel of grey levels `[examples, channels, …]`.
-
-    Of all pixels, by counting the 256 levels, so that no order of summation can show. A channel of one level has
-    standard deviation 1, as nothing can be divided by 0.
-    """
-    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
-    for part in x.split(BATCH):
-        counts += torch.stack([channel.flatten().bincount(minlength=256) for channel in part.unbind(1)])
-    share = counts.double() / counts.sum(1, keepdim=True)
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    mean = share @ levels
-    std = (share * (levels - mean[:, None]) ** 2).sum(1).sqrt()
-    std[(counts > 0).sum(1) == 1] = 1.0
-    return mean.tolist(), std.tolist()
 
 
 def labels(y: np.ndarray, classes: Sequence[int], count: int, path: Path, remedy: str) -> np.ndarray:
