@@ -22,7 +22,6 @@ from metapl.report import facts, figures, mistakes, style, svg
 from metapl.report.facts import Bin
 from metapl.report.figures import Dot, Line, Plane, Style
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 

@@ -36,6 +36,10 @@ def shown(value, decimals=2):
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
+def signed(value, decimals=2):
+    return "+" * (round(value, decimals) > 0) + shown(value, decimals)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_metrics_are_those_of_the_summary(made, name):
     one = made(name)
@@ -76,8 +80,7 @@ def test_the_headline(made, name, baseline):
         error = 100 * stats.bernoulli(share).std() / math.sqrt(len(one.y))
         expected.append([f"{shown(100 * share)} %", f"± {shown(error)}"])
     gap, error = paired(one, baseline, one.final)
-    sign = "+" if round(gap, 4) > 0 else ""
-    assert tiles == [*expected, [f"{sign}{shown(100 * gap)} points", f"± {shown(100 * error)}, paired"]]
+    assert tiles == [*expected, [f"{signed(100 * gap)} points", f"± {shown(100 * error)}, paired"]]
 
 
 def test_what_finetuning_did(made):
@@ -89,12 +92,11 @@ def test_what_finetuning_did(made):
         [shown(row["nll"], 3) for row in rows],
     ]
     gap, error = paired(one, "ema", "finetuned")
-    assert gap > 0
-    assert found["top-1 %"][2:] == [f"+{shown(100 * gap)}", shown(100 * error)]
+    assert found["top-1 %"][2:] == [signed(100 * gap), shown(100 * error)]
     nll = [-np.log(one.probabilities(name)[np.arange(len(one.y)), one.y]) for name in ("finetuned", "ema")]
     test = stats.ttest_rel(*nll)
     difference = np.mean(nll[0] - nll[1])
-    assert found["NLL"][2:] == [shown(difference, 3), shown(difference / test.statistic, 3)]
+    assert found["NLL"][2:] == [signed(difference, 3), shown(difference / test.statistic, 3)]
     assert found["ECE %"][3] == "–"
 
 

@@ -11,7 +11,7 @@ import torch
 from published import old_pickle, pictures, write_cifar10, write_cifar100, write_idx, write_mnist
 from scipy.io import savemat
 
-from metapl.data import images
+from metapl.data import images as image_files
 from metapl.data.images import moments
 from metapl.data.sources import STORED, find
 from metapl.data.sources.cifar import cifar10, cifar100
@@ -55,7 +55,7 @@ def assert_refused(load, *words):
 
 
 def test_moments_are_those_of_numpy(monkeypatch):
-    monkeypatch.setattr(images, "_CHUNK", 7)
+    monkeypatch.setattr(image_files, "_CHUNK", 7)
     x = torch.from_numpy(pictures(50).reshape(-1, 3, 32, 32) // 3)
     mean, std = moments(x)
     np.testing.assert_allclose(mean, (x.numpy() / 255.0).mean(axis=(0, 2, 3)), rtol=1e-13)
