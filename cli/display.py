@@ -140,8 +140,8 @@ def _duration(seconds: float) -> str:
 
 def _text(progress: train.Progress, validation: Rows) -> str:
     losses = " ".join(f"{SHORT.get(name, name)} {value:.3f}" for name, value in progress.metrics.items())
-    shown = "ema" if "ema" in validation else "model"
-    accuracy = f" | val {100 * validation[shown]['top1']:.1f} %" if shown in validation else ""
+    shown = validation.get("ema") or next(iter(validation.values()), None)
+    accuracy = f" | val {100 * shown['top1']:.1f} %" if shown else ""
     return f"{losses}{accuracy} | {progress.images_per_second:,.0f} img/s"
 
 

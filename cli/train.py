@@ -33,11 +33,12 @@ def train(
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset)
-    from metapl import experiment, run_folder  # noqa: PLC0415 - imports torch
+    from metapl import experiment, loggers, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.setting import prepare  # noqa: PLC0415 - imports torch
 
     setting = prepare(resolved)
+    loggers.require(resolved)
     folder = out or _free_name(resolved)
     run_folder.create(folder)
     run_folder.save_start(folder, setting)

@@ -56,7 +56,10 @@ def _method(name: str, setting: Setting, networks: dict[str, Network]) -> Method
     if name == "pseudo-labels":
         fixed = baselines.Fixed(setting.models.student, networks["supervised"], LABELS[setting.labels])
         return baselines.pseudo_labels(player, fixed, augment, numbers)
-    return baselines.supervised(player, augment, numbers._replace(uda_weight=0.0) if name == "supervised" else numbers)
+    method = baselines.supervised(player, augment, numbers._replace(uda_weight=0.0) if name == "supervised" else numbers)
+    if name == "fixed":  # by its own name, since "model" and "ema" are networks of the student's kind
+        return method._replace(networks=lambda state: {"fixed": method.networks(state)["ema"]})
+    return method
 
 
 def _mpl(name: str, setting: Setting, networks: dict[str, Network]) -> Method:
@@ -92,7 +95,7 @@ def run(setting: Setting, report: Report, tick: train.Tick = train.no_tick) -> R
         phase = train.Phase(name, method, given, setting.config.steps, keys[name.replace("-", "_")])
         found = method.networks(train.fit(phase, report, setting.config.report_every, tick))
         # A baseline is judged, as the student is, by the moving average of its weights.
-        networks.update(found if paired else {name: found["ema"]})
+        networks.update(found if paired or name == "fixed" else {name: found["ema"]})
     if "ema" in networks and setting.config.finetune_steps:
         networks["finetuned"] = _finetune(setting, networks["ema"], report, tick)
     logits = {name: predict(setting, name, network, "test") for name, network in networks.items()}

@@ -181,6 +181,10 @@ def test_the_reduced_method(tmp_path):
     x = draw(5, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(plain(tmp_path / "out")(x), logits_of(run, x, "fixed"))
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace('teacher_model = ""', 'teacher_model = "mlp:width=9"'))
+    with pytest.raises(InputError, match="'mlp:width=9' has other tensors"):  # the fixed teacher's, not the student's
+        export.export(run, tmp_path / "other", network="fixed")
 
 
 # ---------------------------------------------------------------- graphs

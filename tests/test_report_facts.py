@@ -70,7 +70,7 @@ def test_an_example_at_the_end_of_a_bin_is_in_it():
 
     ends = torch.tensor([one.high for one in bins(torch.zeros(0).double())], dtype=torch.float64)
     assert ends.tolist() == pytest.approx([place / 15 for place in range(1, 16)])
-    assert [(one.count, one.confidence) for one in bins(ends)] == [(1, end) for end in ends.tolist()]
+    assert [(one.examples, one.confidence) for one in bins(ends)] == [(1, end) for end in ends.tolist()]
 
 
 def test_what_logits_say():

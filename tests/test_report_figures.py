@@ -58,7 +58,8 @@ def test_curves_show_their_numbers(drawn):
         assert to_hex(shown.get_color()) == line.style.colour.lower()
         assert (shown.get_linestyle() == "--") == bool(line.style.dash)
     (shade,) = axes.patches
-    assert (shade.get_x(), shade.get_width()) == (10, 10)
+    box = shade.get_window_extent().transformed(axes.transData.inverted())
+    assert (box.x0, box.x1) == pytest.approx((10, 20))
     assert axes.get_title() == "nats"
 
 

@@ -37,7 +37,7 @@ def shown(value, decimals=2):
 
 
 def signed(value, decimals=2):
-    return "+" * (round(value, decimals) > 0) + shown(value, decimals)
+    return "+" * bool(round(value, decimals) > 0) + shown(value, decimals)
 
 
 @pytest.mark.parametrize("name", RUNS)

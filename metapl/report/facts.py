@@ -62,7 +62,7 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    examples: int
     confidence: float
     """Its mean; NaN without examples."""
     accuracy: float
@@ -79,7 +79,8 @@ class Difference(NamedTuple):
 class Mistake(NamedTuple):
     """A test example that is not what it was taken for."""
 
-    index: int
+    example: int
+    """Its index in the test set."""
     truth: int
     predicted: int
     confidence: float

@@ -127,7 +127,7 @@ def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
 
 def reliability(name: str, bins: Sequence[Bin]) -> str:
     """Accuracy and its gap to the confidence, and below how many examples each bin has, as SVG; see `GAPS`."""
-    full = [one for one in bins if one.count]
+    full = [one for one in bins if one.examples]
     middle = [50 * (one.low + one.high) for one in full]
     common = [100 * min(one.accuracy, one.confidence) for one in full]
     excess = [100 * max(one.accuracy - one.confidence, 0) for one in full]
@@ -140,12 +140,12 @@ def reliability(name: str, bins: Sequence[Bin]) -> str:
             upper.bar(middle, heights, width, common if heights is not common else 0, color=colour, linewidth=0)
         upper.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=(0, (4, 3)))
         upper.set(xlim=(0, 100), ylim=(0, 100), title="accuracy, %")
-        lower.bar(middle, [one.count for one in full], width, color=SOFT, linewidth=0)
+        lower.bar(middle, [one.examples for one in full], width, color=SOFT, linewidth=0)
         for place, one in zip(middle, full, strict=True):
             lower.annotate(
-                short(one.count), (place, one.count), (0, 2), textcoords="offset points", ha="center", size=8
+                short(one.examples), (place, one.examples), (0, 2), textcoords="offset points", ha="center", size=8
             )
-        lower.set(ylim=(0, 1.35 * max(one.count for one in full)), title="examples", yticks=[])
+        lower.set(ylim=(0, 1.35 * max(one.examples for one in full)), title="examples", yticks=[])
         lower.set_xlabel("confidence, %", loc="right")
         upper.grid(visible=False, axis="x")
         lower.grid(visible=False)

@@ -62,11 +62,11 @@ def mistakes(facts: Facts) -> Section:
 
 def _row(one: Mistake, names: Sequence[str]) -> list[str]:
     shares = (percent(one.confidence, 1), percent(one.of_truth, 1))
-    return [str(one.index), names[one.truth], names[one.predicted], *shares]
+    return [str(one.example), names[one.truth], names[one.predicted], *shares]
 
 
 def _examples(facts: Facts, shown: Sequence[Mistake]) -> Tensor:
-    return take(facts.setting.data.x_test, torch.tensor([one.index for one in shown]), torch.device("cpu"))
+    return take(facts.setting.data.x_test, torch.tensor([one.example for one in shown]), torch.device("cpu"))
 
 
 def levels(x: Tensor, form: Form) -> Tensor:
@@ -94,7 +94,7 @@ def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Html:
     cards = []
     for one, image in zip(shown, levels(_examples(facts, shown), form), strict=True):
         truth, predicted = form.classes[one.truth], form.classes[one.predicted]
-        alt = f"test example {one.index}: {truth}, taken for {predicted}"
+        alt = f"test example {one.example}: {truth}, taken for {predicted}"
         picture = tag("img", src=png(image), alt=alt, width=str(width), height=str(height), loading="lazy", **small)
         said = tag("div", tag("strong", truth), ", taken for ", tag("strong", predicted))
         cards.append(tag("li", picture, said, tag("div", f"{percent(one.confidence, 1)} % sure", class_="small")))
@@ -107,7 +107,7 @@ def _rows(facts: Facts, shown: Sequence[Mistake]) -> Html:
     mean, std = every.mean(0), every.std(0, correction=0)
     rows = []
     for one in shown:
-        row = every[one.index]
+        row = every[one.example]
         unusual = tag(
             "ul", *(tag("li", text) for text in deviations(form.details["columns"], row, mean, std)), class_="plain"
         )
@@ -160,7 +160,7 @@ def _plane(facts: Facts) -> Html:
     seen = Plane(
         (x * std + mean).numpy(),
         facts.y.numpy(),
-        np.array([one.index for one in found(judged, facts.y, len(facts.y))]),
+        np.array([one.example for one in found(judged, facts.y, len(facts.y))]),
         (corners[:, 0].numpy(), corners[:, 1].numpy()),
         logits.argmax(-1).cpu().reshape(GRID, GRID).numpy(),
     )

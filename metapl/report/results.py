@@ -152,4 +152,4 @@ def _diagram(facts: Facts, network: str) -> Html:
 
 def _row(one: Bin) -> list[str]:
     span = f"{percent(one.low, 1)} – {percent(one.high, 1)}"
-    return [span, whole(one.count), percent(one.confidence), percent(one.accuracy)]
+    return [span, whole(one.examples), percent(one.confidence), percent(one.accuracy)]

@@ -66,6 +66,8 @@ tbody tr:last-child>*{border-bottom:0}
 thead th{color:var(--soft);font-size:13px;white-space:nowrap;vertical-align:bottom}
 .figure{text-align:right;white-space:nowrap}
 tbody th{overflow-wrap:break-word;max-width:28ch}
+tbody th code{white-space:nowrap}
+figcaption table{color:var(--ink)}
 .chosen>*{font-weight:650}
 details{margin-top:16px}
 summary{cursor:pointer;color:var(--c1);font-size:14px}
