@@ -17,7 +17,8 @@ def show(stage: Stage, report: Report, plan: Plan) -> None:
     """Where it was measured, accuracy, cost, and what was left out."""
     config = stage.setting.config
     console.print(
-        f"point      {config.data}, {len(stage.setting.split.labelled)} labels, {config.model}, {config.optimizer}, seed {config.seed}: "
+        f"point      {config.data}, {len(stage.setting.split.labelled)} labels, {config.model}, {config.optimizer}, "
+        f"seed {config.seed}: "
         f"after {stage.step} steps, {config.unroll} of the student for one of the teacher"
     )
     for kind, found in report.truths.items():

@@ -56,7 +56,8 @@ def _method(name: str, setting: Setting, networks: dict[str, Network]) -> Method
     if name == "pseudo-labels":
         fixed = baselines.Fixed(setting.models.student, networks["supervised"], LABELS[setting.labels])
         return baselines.pseudo_labels(player, fixed, augment, numbers)
-    method = baselines.supervised(player, augment, numbers._replace(uda_weight=0.0) if name == "supervised" else numbers)
+    numbers = numbers._replace(uda_weight=0.0) if name == "supervised" else numbers
+    method = baselines.supervised(player, augment, numbers)
     if name == "fixed":  # by its own name, since "model" and "ema" are networks of the student's kind
         return method._replace(networks=lambda state: {"fixed": method.networks(state)["ema"]})
     return method

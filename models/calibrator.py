@@ -16,7 +16,7 @@ class _Residual(nn.Module):
 
 
 def residual(shape: tuple[int, ...], classes: int, *, width: int = 128, depth: int = 4) -> nn.Module:
-    """Log-probabilities `[batch, classes]` of a fixed teacher to corrected logits `[batch, classes]`: log p + MLP(log p).
+    """Log-probabilities `[batch, classes]` of a fixed teacher to corrected logits of that shape: log p + MLP(log p).
 
     `depth` hidden layers of `width` ReLU units. The last layer starts at zero, so that the calibrator starts as the
     identity. Source: Pham et al., CVPR 2021, appendix E, a five-layer perceptron of 128 units for CIFAR-10 and 512 for

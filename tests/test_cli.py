@@ -204,6 +204,23 @@ def test_what_a_run_prints(tmp_path):
     assert f"metapl eval {tmp_path / 'run'}" in outcome.out
 
 
+def test_a_preset_can_be_changed_by_flags_until_it_runs_here(tmp_path):
+    data = ("--data", "digits", "--augment", "auto", "--labels", "10", "--validation", "20")
+    outcome = invoke("train", "--preset", "cifar10-4k", *data, *ALONE, "--warmup", "1", "--out", tmp_path / "run")
+    assert outcome.code == 0
+    config = summary_of(tmp_path / "run")["config"]
+    assert (config["lr"], config["smoothing"], config["cosine"], config["finetune_batch"]) == (0.3, 0.1, False, 512)
+    assert (config["data"], config["steps"]) == ("digits", 3)
+
+
+def test_a_logger_that_is_not_installed_stops_the_run_before_it_has_a_folder(tmp_path):
+    with mock.patch.dict(sys.modules, {"tensorboard": None, "torch.utils.tensorboard": None}):
+        outcome = invoke("train", *ALONE, "--log", "tensorboard", "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert "metapl[tensorboard]" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_folder_runs_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):

@@ -33,7 +33,10 @@ def test_the_calibrator_starts_as_the_identity_and_can_become_anything_else():
     assert torch.equal(module(log_p()).argmax(-1), (log_p().argmax(-1) + 1) % CLASSES)
 
 
-@pytest.mark.parametrize(("shape", "options"), [((4,), {}), ((1, 8, 8), {}), ((3,), {"width": 0}), ((3,), {"depth": 0})])
+BAD = [((4,), {}), ((1, 8, 8), {}), ((3,), {"width": 0}), ((3,), {"depth": 0})]
+
+
+@pytest.mark.parametrize(("shape", "options"), BAD)
 def test_a_calibrator_that_fits_nothing_is_refused(shape, options):
     with pytest.raises(ValueError, match="residual"):
         residual(shape, CLASSES, **options)
@@ -65,7 +68,7 @@ def test_the_teacher_is_looked_up_by_example():
 
 
 def test_the_student_is_taught_what_the_fixed_teacher_said_and_the_calibrator_is_taught_by_the_student():
-    """One step by hand: plain gradient descent of the student on log p, and differences of the exam for the feedback."""
+    """One step by hand: gradient descent of the student on log p, and a double backward for the feedback."""
     table, x = log_p().double(), torch.randn(20, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     batch = Batch(x[:3], torch.arange(3), x[8:14], torch.arange(3), torch.arange(8, 14))
     rate, weight = 0.3, 0.7
@@ -116,9 +119,10 @@ def test_the_composed_teacher_corrects_what_the_fixed_one_says():
     torch.testing.assert_close(logits, F.linear(said, correction["weight"], correction["bias"]))
 
 
-def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it():
-    config = TrainConfig(method="reduced", labels=40, steps=30, baselines=False, finetune_steps=0, model="mlp:width=16")
-    setting = prepare(config)
+@pytest.mark.parametrize("network", ["", "mlp:width=12,depth=1"])
+def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it(network):
+    options = {"labels": 40, "steps": 30, "baselines": False, "finetune_steps": 0}
+    setting = prepare(TrainConfig(method="reduced", model="mlp:width=16", teacher_model=network, **options))
     reports = []
     result = experiment.run(setting, reports.append)
     assert [progress.phase for progress in reports] == ["fixed", "reduced"]
@@ -126,6 +130,7 @@ def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it():
     fixed, teacher = result.networks["fixed"], result.networks["teacher"]
     for name, value in fixed.params.items():
         assert torch.equal(teacher.params[f"fixed/{name}"], value)
+    assert fixed.params["1.weight"].shape[0] == (12 if network else 16)
     last = next(name for name in teacher.params if name.startswith("calibrator/") and name.endswith("8.weight"))
     assert teacher.params[last].abs().max() > 0
     assert result.test["teacher"]["nll"] != result.test["fixed"]["nll"]

@@ -79,7 +79,7 @@ def test_a_split_can_be_that_of_another_run(tmp_path):
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_are_whole_and_say_where_they_are_from(name):
-    """Every key is a field, nothing is a default by accident that the recipe decides, and a comment names the source."""
+    """Every key is a field, none that the recipe decides is left to a default, and a comment names the source."""
     text = (PRESETS / f"{name}.toml").read_text()
     config = resolve({}, None, name)
     given = tomllib.loads(text)

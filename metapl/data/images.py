@@ -112,8 +112,8 @@ def moments(x: Examples) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of uint8 images `[images, channels, …]`, in units of white = 1.
 
     Of all pixels, by counting the levels, so that only the last digits of float64 are rounded; of more than 50,000
-    images that are not in memory 50,000 count, evenly spaced. The deviation is that of the population (a divisor of n), and 1 for a channel of
-    one level, which cannot be scaled.
+    images that are not in memory 50,000 count, evenly spaced. The deviation is that of the population (a divisor of n),
+    and 1 for a channel of one level, which cannot be scaled.
     """
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
     for index in evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED).split(_CHUNK):

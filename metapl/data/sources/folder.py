@@ -31,8 +31,8 @@ def folder(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
     shards. They follow the labelled ones in the training pool.
 
     Classes are in the order of their names, character by character: 10 comes before 2. So are the images, by the names
-    of their files first, whatever their class: where files are numbered through, the numbers are the order. What becomes of an image is in `metapl.data.decode`; up to 1 GiB of them is kept in
-    memory, and more is read when it is needed.
+    of their files first, whatever their class: where files are numbered through, the numbers are the order. What
+    becomes of an image is in `metapl.data.decode`; up to 1 GiB of them is kept in memory, and more is read when needed.
 
     Args:
         place: the folder.
