@@ -132,10 +132,10 @@ class Bars:
 
 
 def _duration(seconds: float) -> str:
-    minutes, hours = int(seconds / 60 + 0.5), int(seconds / 3600)
+    minutes = int(seconds / 60 + 0.5)
     if minutes < 2:
         return f"{seconds:.0f} s"
-    return f"{minutes} min" if hours < 2 else f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _text(progress: train.Progress, validation: Rows) -> str:

@@ -17,6 +17,7 @@ from asserts import assert_close_tree
 from matplotlib import image
 
 from metapl import __version__, checkpoint, experiment, spec
+from metapl.cli import display
 from metapl.cli.main import main
 from metapl.config import METHODS, PAIRED, TrainConfig, flag, resolve
 from metapl.estimators import ESTIMATORS
@@ -202,6 +203,14 @@ def test_what_a_run_prints(tmp_path):
         *(f"{row['nll']:.3f}", "│", f"{100 * row['ece']:.2f}"),
     ]
     assert f"metapl eval {tmp_path / 'run'}" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (7169, "119 min"), (7170, "2 h 0 min"), (10_799, "3 h 0 min")],
+)
+def test_the_time_left_is_rounded_once(seconds, text):
+    assert display._duration(seconds) == text
 
 
 def test_a_preset_can_be_changed_by_flags_until_it_runs_here(tmp_path):

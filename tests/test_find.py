@@ -137,6 +137,7 @@ def test_a_folder_that_does_not_exist():
     [
         ("cifr10", "did you mean 'cifar10'"),
         ("digitz:shift=1", "did you mean 'digits'"),
+        ("gone.csv", "--data gone.csv: there is no such file or folder"),
         ("", "unknown data ''"),
         (":", "unknown data ''"),
         ("cifar10:coarse=true", "takes no options"),

@@ -159,7 +159,7 @@ def _split(text: str) -> tuple[Path, str]:
         if os.path.exists(path):
             return Path(path), text[end + 1 :]
     path = text.partition(":")[0]
-    if os.sep in path or path.startswith((".", "~")):
+    if os.sep in path or "." in path or path.startswith("~"):  # no name of a source has a dot
         raise InputError(f"--data {path}: there is no such file or folder: correct the path")
     raise unknown("data", path, SOURCES)
 
