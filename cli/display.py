@@ -112,26 +112,18 @@ class Bars:
             self._started[phase] = now  # the first step has costs of its own
             return
         left = (now - self._started[phase]) / (step - 1) * (steps - step)
-        self._bars.update(self._tasks[phase], completed=step, left=f"{_duration(left)} left" if steps > step else "")
+        self._bars.update(self._tasks[phase], completed=step, left=f"{duration(left)} left" if steps > step else "")
 
     def report(self, progress: train.Progress) -> None:
         """Evaluate on the validation part, and log."""
-        validation = experiment.evaluate(self._setting, progress.networks, "validation")
-        line = {
-            "phase": progress.phase,
-            "step": progress.step,
-            "metrics": progress.metrics,
-            "validation": validation,
-            "images_per_second": progress.images_per_second,
-        }
-        if "teacher" in progress.networks:
-            line["pseudo_labels"] = experiment.pseudo_label_quality(self._setting, progress.networks["teacher"])
+        line = experiment.look(self._setting, progress)
         for log in self._logs:
-            log.write(line)
-        self._bars.update(self._tasks[progress.phase], text=_text(progress, validation))
+            log.write({**line, "images_per_second": progress.images_per_second})
+        self._bars.update(self._tasks[progress.phase], text=_text(progress, line["validation"]))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, rounded."""
     minutes = int(seconds / 60 + 0.5)
     if minutes < 2:
         return f"{seconds:.0f} s"

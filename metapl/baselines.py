@@ -37,7 +37,7 @@ class SingleState(NamedTuple):
     step: Tensor
 
 
-def _single(player: Player, loss: Loss, decay: float, start: Network | None = None) -> Method:
+def _single(player: Player, loss: Loss, decay: float | Tensor, start: Network | None = None) -> Method:
     """A method that trains one network on a loss, from `start` where it is given."""
 
     def init(key: Key) -> SingleState:
@@ -67,7 +67,7 @@ def supervised(player: Player, augment: Augment, recipe: Recipe, start: Network 
 
     It is the teacher's own loss without feedback. From a `start`, it is the final finetuning of Meta Pseudo Labels.
     """
-    seen = ("labelled", "weak", "strong") if recipe.uda_weight else ("labelled",)
+    seen = ("labelled", "weak", "strong") if recipe.consistent else ("labelled",)
 
     def loss(
         params: Params, buffers: Buffers, step: Tensor, batch: Batch, key: Key

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from metapl import spec
 from metapl.errors import InputError, unknown
 
 
@@ -105,6 +106,19 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 PRESETS = Path(__file__).parent / "presets"
 """A TOML file a preset."""
 
+VARYING = (
+    "lr",
+    "teacher_lr",
+    "finetune_lr",
+    "feedback_weight",
+    "uda_weight",
+    "uda_temperature",
+    "uda_threshold",
+    "smoothing",
+    "ema",
+)
+"""The numbers that may differ between the members of a population, beside the seed."""
+
 PAIRED = ("mpl", "reduced")
 """The methods with a teacher that is taught by how its student does."""
 
@@ -135,16 +149,29 @@ def resolve(given: Mapping[str, Any], file: Path | None = None, preset: str = ""
 
 
 def _load(file: Path) -> dict[str, Any]:
+    return {key: checked(key, value, str(file)) for key, value in read_toml(file, f"--config {file}").items()}
+
+
+def read_toml(file: Path, called: str) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        InputError: it cannot be read; `called` says what the file is.
+    """
     try:
-        values = tomllib.loads(file.read_text())
+        return tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {file}: cannot be read ({error}): give a TOML file") from None
+        raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"--config {file}: not valid TOML ({error})") from None
-    return {key: _checked(key, value, str(file)) for key, value in values.items()}
+        raise InputError(f"{called}: not valid TOML ({error})") from None
 
 
-def _checked(key: str, value: Any, where: str) -> Any:
+def checked(key: str, value: Any, where: str) -> Any:
+    """The value of a field, whole numbers made floating where the field is.
+
+    Raises:
+        InputError: an unknown field, or a value of another type; `where` says where it stands.
+    """
     defaults = {field.name: field.default for field in fields(TrainConfig)}
     if key not in defaults:
         raise unknown(f"key in {where}", key, defaults)
@@ -154,6 +181,18 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if type(value) is not wanted:
         raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {key} = {_toml(defaults[key])}")
     return value
+
+
+def read_flag(key: str, text: str, where: str) -> Any:
+    """The value of a field as it is typed on the command line.
+
+    Raises:
+        InputError: an unknown field, or a text that is no value of it; `where` says where it stands.
+    """
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    if key not in defaults:
+        raise unknown(f"key in {where}", key, defaults)
+    return spec.convert(text, defaults[key], key)
 
 
 def _toml(value: Any) -> str:

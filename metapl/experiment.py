@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +13,15 @@ from metapl.config import PAIRED, TrainConfig
 from metapl.data import loader
 from metapl.data.examples import subset
 from metapl.labels import LABELS
-from metapl.mpl import Method, Network, Player, meta_pseudo_labels
-from metapl.setting import Setting, optimizer, recipe
+from metapl.mpl import Method, Network, Player, Recipe, meta_pseudo_labels
+from metapl.setting import Setting, optimizer
 from metapl.types import Key, Model
 
 Rows = dict[str, dict[str, float]]
 """Metrics by network."""
+
+Networks = dict[str, Network]
+"""Networks by name."""
 
 Report = Callable[[train.Progress], None]
 """Called every `report_every` steps of a phase, and after its last."""
@@ -30,17 +33,72 @@ WATCHED = 1000
 class Result(NamedTuple):
     """What a run leaves: the networks, their metrics, and the counts of right and wrong on the test set."""
 
-    networks: dict[str, Network]
+    networks: Networks
     validation: Rows
     test: Rows
     confusion: dict[str, Tensor]
     """`[classes, classes]` by network, on the test set: row the class, column what was predicted."""
 
 
-def _player(setting: Setting, model: Model, lr: float, wait: int = 0, pace: int = 1) -> Player:
+class Part(NamedTuple):
+    """One phase of a run, the same for every member of a population."""
+
+    name: str
+    method: Callable[[Setting, Networks], Method]
+    """`method(setting, networks)`: what is trained, given the networks of the phases before."""
+    steps: int
+    keep: Callable[[Networks], Networks]
+    """`keep(networks)`: what is left of it, by the names of the result."""
+    unroll: int = 1
+    """Unlabelled batches a step."""
+    labelled: int = 0
+    """Labelled examples a step; 0 for as many as the configuration says."""
+
+    def phase(self, setting: Setting, networks: Networks) -> train.Phase:
+        """The phase of one run."""
+        given = batches(setting, self.unroll, self.labelled)
+        return train.Phase(self.name, self.method(setting, networks), given, self.steps, self.key(setting))
+
+    def key(self, setting: Setting) -> Key:
+        """The phase's own key."""
+        return getattr(setting.keys, self.name.replace("-", "_"))
+
+
+def plan(config: TrainConfig) -> list[Part]:
+    """The phases of a run, in order: what each needs comes before it."""
+    parts = [_part(name, config) for name in _methods(config)]
+    if config.method in PAIRED and config.finetune_steps:
+        labelled = config.finetune_batch
+        kept = _named("finetuned", "model")
+        parts.append(Part("finetune", _finetune, config.finetune_steps, kept, labelled=labelled))
+    return parts
+
+
+def _methods(config: TrainConfig) -> list[str]:
+    if config.method == "pseudo-labels":
+        return ["supervised", "pseudo-labels"]
+    compared = ["supervised", "pseudo-labels", *(["uda"] if config.uda_weight else [])] if config.baselines else []
+    return {"mpl": [*compared, "mpl"], "reduced": [*compared, "fixed", "reduced"]}.get(config.method, [config.method])
+
+
+def _part(name: str, config: TrainConfig) -> Part:
+    # A baseline is judged, as the student is, by the moving average of its weights.
+    keep = _as_they_are if name in (*PAIRED, "fixed") else _named(name, "ema")
+    return Part(name, METHODS[name], config.steps, keep, unroll=config.unroll if name in PAIRED else 1)
+
+
+def _as_they_are(networks: Networks) -> Networks:
+    return networks
+
+
+def _named(name: str, of: str) -> Callable[[Networks], Networks]:
+    return lambda networks: {name: networks[of]}
+
+
+def _player(setting: Setting, model: Model, rate: str, wait: int = 0, pace: int = 1) -> Player:
     """A network and its optimiser, which takes `pace` steps for each one of the configuration."""
     config = setting.config
-    schedule = optim.cosine(lr, config.steps * pace, config.warmup * pace, wait * pace)
+    schedule = optim.cosine(setting.number(rate), config.steps * pace, config.warmup * pace, wait * pace)
 
     def init(key: Key) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return tree.to(model.init(key), setting.device)
@@ -48,57 +106,86 @@ def _player(setting: Setting, model: Model, lr: float, wait: int = 0, pace: int 
     return Player(model._replace(init=init), optimizer(config, schedule, model))
 
 
-def _method(name: str, setting: Setting, networks: dict[str, Network]) -> Method:
-    config, numbers, augment = setting.config, recipe(setting.config), setting.data.augment
-    if name in PAIRED:
-        return _mpl(name, setting, networks)
-    player = _player(setting, setting.models.of(name), config.lr)
-    if name == "pseudo-labels":
-        fixed = baselines.Fixed(setting.models.student, networks["supervised"], LABELS[setting.labels])
-        return baselines.pseudo_labels(player, fixed, augment, numbers)
-    numbers = numbers._replace(uda_weight=0.0) if name == "supervised" else numbers
-    method = baselines.supervised(player, augment, numbers)
-    if name == "fixed":  # by its own name, since "model" and "ema" are networks of the student's kind
-        return method._replace(networks=lambda state: {"fixed": method.networks(state)["ema"]})
-    return method
+def _uda(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
+    player = _player(setting, setting.models.student, "lr")
+    return baselines.supervised(player, setting.data.augment, setting.recipe)
 
 
-def _mpl(name: str, setting: Setting, networks: dict[str, Network]) -> Method:
-    config, numbers, augment = setting.config, recipe(setting.config), setting.data.augment
-    student = _player(setting, setting.models.student, config.lr, config.student_wait, config.unroll)
-    labels = LABELS[setting.labels]
-    if name == "mpl":
-        teacher = _player(setting, setting.models.teacher, config.teacher_lr)
-        return meta_pseudo_labels(teacher, student, setting.estimator, labels, augment, numbers)
-    teacher, fixed = _player(setting, setting.models.calibrator, config.teacher_lr), networks["fixed"]
+def _alone(setting: Setting, model: Model) -> Method:
+    return baselines.supervised(_player(setting, model, "lr"), setting.data.augment, _without_uda(setting))
+
+
+def _without_uda(setting: Setting) -> Recipe:
+    return setting.recipe._replace(uda_weight=0.0)
+
+
+def _supervised(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
+    return _alone(setting, setting.models.student)
+
+
+def _fixed(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
+    method = _alone(setting, setting.models.teacher)
+    # By its own name, since "model" and "ema" are networks of the student's kind.
+    return method._replace(networks=lambda state: {"fixed": method.networks(state)["ema"]})
+
+
+def _pseudo_labels(setting: Setting, networks: Networks) -> Method:
+    fixed = baselines.Fixed(setting.models.student, networks["supervised"], LABELS[setting.labels])
+    player = _player(setting, setting.models.student, "lr")
+    return baselines.pseudo_labels(player, fixed, setting.data.augment, setting.recipe)
+
+
+def _student(setting: Setting) -> Player:
+    config = setting.config
+    return _player(setting, setting.models.student, "lr", config.student_wait, config.unroll)
+
+
+def _mpl(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
+    teacher = _player(setting, setting.models.teacher, "teacher_lr")
+    labels, augment = LABELS[setting.labels], setting.data.augment
+    return meta_pseudo_labels(teacher, _student(setting), setting.estimator, labels, augment, setting.recipe)
+
+
+def _reduced(setting: Setting, networks: Networks) -> Method:
+    teacher, fixed = _player(setting, setting.models.calibrator, "teacher_lr"), networks["fixed"]
+    labels, augment = LABELS[setting.labels], setting.data.augment
     see = reduced.lookup(reduced.said(setting.models.teacher, fixed, setting.data.x, augment))
-    alone = numbers._replace(uda_weight=0.0)  # what a fixed teacher said has no other view to be consistent with
-    method = meta_pseudo_labels(teacher, student, setting.estimator, labels, augment, alone, see)
+    alone = _without_uda(setting)  # what a fixed teacher said has no other view to be consistent with
+    method = meta_pseudo_labels(teacher, _student(setting), setting.estimator, labels, augment, alone, see)
     return method._replace(networks=lambda state: reduced.composing(fixed, method.networks(state)))
 
 
-def _phases(config: TrainConfig) -> list[str]:
-    """The methods to run, in order: what each needs comes before it."""
-    if config.method == "pseudo-labels":
-        return ["supervised", "pseudo-labels"]
-    compared = ["supervised", "pseudo-labels", *(["uda"] if config.uda_weight else [])] if config.baselines else []
-    return {"mpl": [*compared, "mpl"], "reduced": [*compared, "fixed", "reduced"]}.get(config.method, [config.method])
+def _finetune(setting: Setting, networks: Networks) -> Method:
+    player = Player(setting.models.student, optim.sgd(setting.number("finetune_lr"), momentum=0.9))
+    return baselines.supervised(player, setting.data.augment, _without_uda(setting), networks["ema"])
 
 
-def run(setting: Setting, report: Report, tick: train.Tick = train.no_tick) -> Result:
-    """Train what the configuration asks for, and evaluate every network at the end, on the final weights."""
-    networks: dict[str, Network] = {}
-    keys = setting.keys._asdict()
-    for name in _phases(setting.config):
-        method = _method(name, setting, networks)
-        paired = name in PAIRED
-        given = batches(setting, setting.config.unroll if paired else 1)
-        phase = train.Phase(name, method, given, setting.config.steps, keys[name.replace("-", "_")])
-        found = method.networks(train.fit(phase, report, setting.config.report_every, tick))
-        # A baseline is judged, as the student is, by the moving average of its weights.
-        networks.update(found if paired or name == "fixed" else {name: found["ema"]})
-    if "ema" in networks and setting.config.finetune_steps:
-        networks["finetuned"] = _finetune(setting, networks["ema"], report, tick)
+METHODS: dict[str, Callable[[Setting, Networks], Method]] = {
+    "supervised": _supervised,
+    "pseudo-labels": _pseudo_labels,
+    "uda": _uda,
+    "fixed": _fixed,
+    "mpl": _mpl,
+    "reduced": _reduced,
+}
+
+
+def run(setting: Setting, report: Report, tick: train.Tick = train.no_tick, strict: bool = True) -> Result:
+    """Train what the configuration asks for, and evaluate every network at the end, on the final weights.
+
+    Raises:
+        InputError: a loss that is no longer finite, where `strict`.
+    """
+    networks: Networks = {}
+    for part in plan(setting.config):
+        phase = part.phase(setting, networks)
+        state = train.fit(phase, report, setting.config.report_every, tick, strict)
+        networks.update(part.keep(phase.method.networks(state)))
+    return judge(setting, networks)
+
+
+def judge(setting: Setting, networks: Networks) -> Result:
+    """The result that trained networks are."""
     logits = {name: predict(setting, name, network, "test") for name, network in networks.items()}
     y = setting.data.y_test
     return Result(
@@ -117,16 +204,6 @@ def batches(setting: Setting, unroll: int = 1, labelled: int = 0) -> Callable[[i
     return at if isinstance(data.x, Tensor) else loader.ahead(at)
 
 
-def _finetune(setting: Setting, start: Network, report: Report, tick: train.Tick) -> Network:
-    config = setting.config
-    player = Player(setting.models.student, optim.sgd(config.finetune_lr, momentum=0.9))
-    numbers = recipe(config)._replace(uda_weight=0.0)
-    method = baselines.supervised(player, setting.data.augment, numbers, start)
-    given = batches(setting, labelled=config.finetune_batch)
-    phase = train.Phase("finetune", method, given, config.finetune_steps, setting.keys.finetune)
-    return method.networks(train.fit(phase, report, setting.config.report_every, tick))["model"]
-
-
 def predict(setting: Setting, name: str, network: Network, part: str) -> Tensor:
     """Logits `[examples, classes]` of a network on the "validation" part or the "test" set."""
     data = setting.data
@@ -134,13 +211,26 @@ def predict(setting: Setting, name: str, network: Network, part: str) -> Tensor:
     return metrics.predict(setting.models.of(name), *network, x, data.augment.prepare)
 
 
-def evaluate(setting: Setting, networks: dict[str, Network], part: str) -> Rows:
+def evaluate(setting: Setting, networks: Networks, part: str) -> Rows:
     """Metrics of every network on the "validation" part or the "test" set; none where the part is empty."""
     data = setting.data
     y = data.y_test if part == "test" else data.y[setting.split.validation.to(data.y.device)]
     if not len(y):
         return {}
     return {name: metrics.evaluate(predict(setting, name, network, part), y) for name, network in networks.items()}
+
+
+def look(setting: Setting, progress: train.Progress) -> dict[str, Any]:
+    """A run on its way, as a line of its log: means of the metrics, the validation part, the pseudo labels."""
+    line = {
+        "phase": progress.phase,
+        "step": progress.step,
+        "metrics": progress.metrics,
+        "validation": evaluate(setting, progress.networks, "validation"),
+    }
+    if "teacher" in progress.networks:
+        line["pseudo_labels"] = pseudo_label_quality(setting, progress.networks["teacher"])
+    return line
 
 
 def pseudo_label_quality(setting: Setting, teacher: Network) -> dict[str, float]:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
     """−Σ_c q_c log softmax(logits)_c, one value per example.
 
     Args:
         logits: `[batch, classes]`.
         targets: class indices `[batch]`, int64, or distributions `[batch, classes]`.
-        smoothing: a; the target becomes (1 − a) q + a / classes.
+        smoothing: a; the target becomes (1 − a) q + a / classes. The number zero switches it off.
 
     Returns:
         `[batch]`, differentiable in the logits and in soft targets.
@@ -22,10 +22,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
         chosen = (targets * log_p).sum(dim=-1)
     else:
         chosen = log_p.gather(-1, targets[..., None]).squeeze(-1)
-    return -torch.lerp(chosen, log_p.mean(dim=-1), smoothing) if smoothing else -chosen
+    if not isinstance(smoothing, Tensor) and not smoothing:
+        return -chosen
+    return -(chosen + smoothing * (log_p.mean(dim=-1) - chosen))
 
 
-def uda(weak: Tensor, strong: Tensor, temperature: float, threshold: float) -> Tensor:
+def uda(weak: Tensor, strong: Tensor, temperature: float | Tensor, threshold: float | Tensor) -> Tensor:
     """The consistency loss of Unsupervised Data Augmentation (Xie et al., NeurIPS 2020), one value per example.
 
     Cross entropy of the strong view's prediction against the weak view's, sharpened by the temperature and held

@@ -44,24 +44,32 @@ class Method(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """The numbers of the loss, shared by Meta Pseudo Labels and its baselines."""
+    """The numbers of the loss, shared by Meta Pseudo Labels and its baselines.
 
-    feedback_weight: float = 1.0
+    A number may be a scalar tensor, so that `torch.vmap` can go over it.
+    """
+
+    feedback_weight: float | Tensor = 1.0
     """Factor of the feedback in the teacher's gradient."""
     unroll: int = 1
     """K, the student's steps for each of the teacher's."""
     cosine: bool = True
     """Divide the feedback by |u||g|, which makes the paper's scalar h a cosine. False leaves it raw."""
-    uda_weight: float = 1.0
+    uda_weight: float | Tensor = 1.0
     """Factor of the consistency loss; 0 leaves the weak view out altogether."""
-    uda_temperature: float = 0.7
-    uda_threshold: float = 0.6
+    uda_temperature: float | Tensor = 0.7
+    uda_threshold: float | Tensor = 0.6
     uda_ramp: int = 0
     """Steps over which the UDA weight grows linearly from 0."""
-    smoothing: float = 0.0
+    smoothing: float | Tensor = 0.0
     """Label smoothing of the supervised loss and of the student's loss, as in the released code; never of the exam."""
-    ema: float = 0.99
+    ema: float | Tensor = 0.99
     """Decay of the moving average of the weights; early on min(ema, (step + 1) / (step + 10))."""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether there is a consistency loss, which needs the weak view."""
+        return isinstance(self.uda_weight, Tensor) or self.uda_weight > 0
 
 
 class State(NamedTuple):
@@ -95,7 +103,7 @@ def apply_gradient(optimizer: Optimizer, learner: Learner, grads: Params, buffer
         return Learner(tree.add(learner.params, updates), buffers, opt_state)
 
 
-def average(ema: Network, learner: Learner, step: Tensor, decay: float) -> Network:
+def average(ema: Network, learner: Learner, step: Tensor, decay: float | Tensor) -> Network:
     """The moving average of parameters and buffers, BatchNorm's statistics included."""
     kept = torch.clamp((step + 1).double() / (step + 10), max=decay)
     weight = 1.0 - kept
@@ -175,7 +183,7 @@ def lectures(
         return losses.cross_entropy(logits, y).mean()
 
     problem = Problem(inner, outer, student.optimizer, labels)
-    seen = ("labelled", "weak", "strong") if recipe.uda_weight else ("labelled", "strong")
+    seen = ("labelled", "weak", "strong") if recipe.consistent else ("labelled", "strong")
 
     def lecture(state: State, batch: Batch, key: Key) -> Lecture:
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
@@ -257,6 +265,6 @@ def meta_pseudo_labels(
 def _feedback_factor(recipe: Recipe, scale: Tensor) -> Tensor:
     """The weight, over the scale where the feedback is normalised; 0 where that is 0, as the feedback then is."""
     if not recipe.cosine:
-        return torch.full_like(scale, recipe.feedback_weight)
+        return torch.ones_like(scale) * recipe.feedback_weight
     positive = scale > 0
     return torch.where(positive, recipe.feedback_weight / torch.where(positive, scale, 1.0), 0.0)

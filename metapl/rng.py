@@ -61,8 +61,8 @@ def fold_in(key: Key, data: int | Tensor) -> Key:
 
 
 def split(key: Key, count: int) -> tuple[Key, ...]:
-    """`count` independent keys."""
-    return fold_in(key, torch.arange(count)).unbind()
+    """`count` independent keys; of several keys `[...]`, so many of each."""
+    return fold_in(key[..., None], torch.arange(count)).unbind(-1)
 
 
 def bits(
@@ -130,9 +130,24 @@ def categorical(key: Key, logits: Tensor) -> Tensor:
     return torch.argmax(logits + gumbel(key, logits.shape, logits.dtype, logits.device), dim=-1)
 
 
+def _several(key: Key) -> bool:
+    """Whether `torch.vmap` is going over keys; torch has no public way to say it."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(key):
+        if torch._C._functorch.is_batchedtensor(key):
+            return True
+        key = torch._C._functorch.get_unwrapped(key)
+    return False
+
+
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
-    """Seed torch's global generators within the block and restore them after: for code that draws from them."""
+    """Seed torch's global generators within the block and restore them after: for code that draws from them.
+
+    Under `torch.vmap` over keys there is no one seed, so they are left alone; torch refuses what draws from them there.
+    """
+    if _several(key):
+        yield
+        return
     # Not torch.manual_seed: while CUDA is not in use it queues a call, with a formatted stack trace, for later.
     generators = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
     states = [generator.get_state() for generator in generators]

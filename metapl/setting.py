@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from metapl import functional, optim, reduced, rng, spec
 from metapl import models as zoo
-from metapl.config import PAIRED, TrainConfig
+from metapl.config import PAIRED, VARYING, TrainConfig
 from metapl.data import inputs
 from metapl.data.examples import place
 from metapl.data.form import Form
@@ -71,11 +74,23 @@ class Setting(NamedTuple):
     estimator: Estimator
     labels: str
     keys: Keys
+    varied: Mapping[str, Tensor] = MappingProxyType({})
+    """What takes the place of some of the configuration's `VARYING` numbers, in a population: scalar tensors."""
 
     @property
     def device(self) -> torch.device:
         """Where it is trained."""
         return self.data.y.device
+
+    def number(self, name: str) -> float | Tensor:
+        """One of the `VARYING` numbers."""
+        return self.varied[name] if name in self.varied else getattr(self.config, name)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part of the configuration that the losses need."""
+        known = {name: getattr(self.config, name) for name in Recipe._fields}
+        return Recipe(**{**known, **{name: self.number(name) for name in Recipe._fields if name in VARYING}})
 
 
 def pick_device(name: str) -> torch.device:
@@ -162,7 +177,7 @@ def prepare(config: TrainConfig) -> Setting:
     """
     device = pick_device(config.device)
     data = _data(config)
-    keys = Keys(*rng.split(rng.key(config.seed), len(Keys._fields)))
+    keys = _keys(config)
     parts = _split(config, data, keys.split)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
@@ -172,6 +187,19 @@ def prepare(config: TrainConfig) -> Setting:
         raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
     estimator.accepts(optimizer(config, 1.0, models.student))
     return Setting(config, data, parts, models, estimator, _labels(config, estimator), keys)
+
+
+def _keys(config: TrainConfig) -> Keys:
+    return Keys(*rng.split(rng.key(config.seed), len(Keys._fields)))
+
+
+def member(like: Setting, config: TrainConfig) -> Setting:
+    """`prepare(config)` for a configuration that differs in the seed and the `VARYING` numbers alone.
+
+    The data, on its device, and the networks are those of `like`.
+    """
+    keys = _keys(config)
+    return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
 
 
 def _labels(config: TrainConfig, estimator: Estimator) -> str:
@@ -195,8 +223,3 @@ def optimizer(config: TrainConfig, lr: Rate, model: Model) -> Optimizer:
         bare = optim.OPTIMIZERS[name](lr, **{**given, "weight_decay": 0.0})
         rule = optim.groups(lambda param: "scales" if param in model.scales else "rest", {"rest": rule, "scales": bare})
     return optim.chain(optim.clip_by_global_norm(config.clip), rule) if config.clip else rule
-
-
-def recipe(config: TrainConfig) -> Recipe:
-    """The part of a configuration that the losses need."""
-    return Recipe(**{name: getattr(config, name) for name in Recipe._fields})

@@ -12,7 +12,7 @@ from torch import Tensor
 from metapl import experiment, mpl, rng, train, tree
 from metapl.errors import InputError
 from metapl.labels import LABELS
-from metapl.setting import Setting, optimizer, recipe
+from metapl.setting import Setting, optimizer
 from metapl.types import Assignment, Estimator, Learner, PyTree
 
 
@@ -40,7 +40,7 @@ def trained(setting: Setting, steps: int, report: Callable[[train.Progress], Non
     Raises:
         InputError: a loss that is no longer finite.
     """
-    augment, numbers, place = setting.data.augment, recipe(setting.config), setting.device
+    augment, numbers, place = setting.data.augment, setting.recipe, setting.device
     teacher, student = _players(setting)
     kind = LABELS[setting.labels]
     method = mpl.meta_pseudo_labels(teacher, student, setting.estimator, kind, augment, numbers)
@@ -71,7 +71,7 @@ def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Assignment:
     setting, state, step = stage
     augment = setting.data.augment
     finer = augment._replace(prepare=lambda x: augment.prepare(x).to(dtype))
-    lecture = mpl.lectures(*_players(setting), LABELS[kind], finer, recipe(setting.config))
+    lecture = mpl.lectures(*_players(setting), LABELS[kind], finer, setting.recipe)
     batch = experiment.batches(setting, setting.config.unroll)(step)
     key = rng.fold_in(rng.split(setting.keys.mpl, 2)[1], step)  # as `train.fit` has it
     return lecture(tree.to(state, dtype), tree.to(batch, dtype), key).assignment

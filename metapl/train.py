@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -24,7 +24,8 @@ class Progress(NamedTuple):
     steps: int
     images_per_second: float
     """Unlabelled and labelled images together, over the time since the last report."""
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
+    """A number each; of a population a list, one a member."""
     networks: dict[str, Network]
 
 
@@ -46,7 +47,13 @@ def no_tick(phase: str, step: int, steps: int) -> None:
     """For who does not want to know."""
 
 
-def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50, tick: Tick = no_tick) -> PyTree:
+def fit(
+    phase: Phase,
+    report: Callable[[Progress], None],
+    every: int = 50,
+    tick: Tick = no_tick,
+    strict: bool = True,
+) -> PyTree:
     """Run a method for its steps and return its last state.
 
     Step t is `method.step(state, batches(t), fold_in(key, t))`, so a run is determined by its key alone.
@@ -56,6 +63,7 @@ def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50, tick:
         report: called every `every` steps and after the last one.
         every: steps between reports.
         tick: called after every step.
+        strict: whether a loss that is no longer finite is an error, rather than a bad result.
 
     Raises:
         InputError: a loss that is no longer finite; checked at every report.
@@ -69,18 +77,19 @@ def fit(phase: Phase, report: Callable[[Progress], None], every: int = 50, tick:
         state, metrics = phase.method.step(state, batch, rng.fold_in(step_key, step))
         gathered.append(metrics)
         tick(phase.name, step + 1, phase.steps)
-        seen += len(batch.x_labelled) + len(batch.x_unlabelled)
+        seen += batch.y_labelled.numel() + batch.x_unlabelled.shape[: phase.key.ndim + 1].numel()
         if (step + 1) % every and step + 1 != phase.steps:
             continue
-        means = {name: torch.stack([m[name] for m in gathered]).mean().item() for name in metrics}
-        _require_finite(phase.name, step + 1, means)
+        means = {name: torch.stack([m[name] for m in gathered]).mean(0).tolist() for name in metrics}
+        if strict:
+            _require_finite(phase.name, step + 1, means)
         rate = seen / max(time.perf_counter() - since, 1e-9)
         report(Progress(phase.name, step + 1, phase.steps, rate, means, phase.method.networks(state)))
         gathered, seen, since = [], 0, time.perf_counter()
     return state
 
 
-def _require_finite(phase: str, step: int, means: dict[str, float]) -> None:
+def _require_finite(phase: str, step: int, means: dict[str, Any]) -> None:
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
         raise InputError(

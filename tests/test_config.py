@@ -12,7 +12,7 @@ from metapl import config
 from metapl.config import METHODS, TrainConfig, resolve
 from metapl.errors import InputError
 from metapl.mpl import Recipe
-from metapl.setting import recipe
+from metapl.setting import prepare
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 NUMBERS = {name: field for name, field in FIELDS.items() if type(field.default) in (int, float)}
@@ -164,7 +164,7 @@ def test_every_field_says_what_it_is():
 
 def test_every_number_of_the_recipe_is_in_the_configuration():
     values = {"feedback_weight": 0.5, "cosine": False, "uda_ramp": 9, "ema": 0.5, "smoothing": 0.25}
-    found = recipe(TrainConfig(**values))
+    found = prepare(TrainConfig(**values)).recipe
     assert set(Recipe._fields) <= set(FIELDS)
     assert {name: getattr(found, name) for name in values} == values
 

@@ -11,7 +11,7 @@ from metapl.config import TrainConfig
 from metapl.estimators import AVAILABLE, ESTIMATORS
 from metapl.labels import LABELS
 from metapl.mpl import meta_pseudo_labels
-from metapl.setting import prepare, recipe
+from metapl.setting import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -25,7 +25,7 @@ def point():
 def test_the_assignment_is_that_of_the_step_that_comes_next(point):
     """Losses of the student and of the exam, as the training step itself reports them."""
     teacher, student = stage._players(point.setting)
-    augment, numbers = point.setting.data.augment, recipe(point.setting.config)
+    augment, numbers = point.setting.data.augment, point.setting.recipe
     method = meta_pseudo_labels(teacher, student, estimators.exact(), LABELS["soft"], augment, numbers)
     batch = stage.experiment.batches(point.setting)(point.step)
     key = rng.fold_in(rng.split(point.setting.keys.mpl, 2)[1], point.step)

@@ -84,7 +84,7 @@ def test_the_student_sees_the_same_batches_in_the_same_order(size):
 def test_the_schedule_of_the_student_lasts_for_all_its_steps():
     setting = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2))
     config = setting.config
-    paced = experiment._player(setting, setting.models.student, config.lr, config.student_wait, config.unroll)
+    paced = experiment._student(setting)
     schedule = optim.cosine(config.lr, 30, 0, 6)
     params = {"w": torch.ones(())}
     state = paced.optimizer.init(params)
@@ -95,7 +95,7 @@ def test_the_schedule_of_the_student_lasts_for_all_its_steps():
 
 def test_a_run_takes_as_many_steps_of_each():
     setting = prepare(TrainConfig(steps=2, unroll=3, labels=10, batch=8))
-    trained = experiment._method("mpl", setting, {})
+    trained = experiment.METHODS["mpl"](setting, {})
     state = trained.init(rng.key(0))
     for step in range(2):
         state, metrics = trained.step(state, experiment.batches(setting, 3)(step), rng.key(step))

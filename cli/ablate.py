@@ -1,0 +1,100 @@
+"""`metapl ablate`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metapl import study
+from metapl.cli.flags import with_flags
+from metapl.config import TrainConfig, read_flag
+from metapl.errors import InputError
+
+if TYPE_CHECKING:
+    from metapl.study import Study
+
+HELP = """Compare arms on paired seeds: same split, initial weights, batches and views for all arms of a seed.
+
+A study is a TOML file, or made of flags: metapl ablate --vary "grad=none exact" --over "labels=10 40" --seeds 32
+--out study. The same command goes on where it was stopped."""
+
+FIELDS = [one for one in fields(TrainConfig) if one.name not in ("seed", "log")]
+
+VaryOption = typer.Option(
+    help='KEY=VALUE VALUE …, a flag of `train` and its values: an arm each, as in "grad=none exact". Given again, '
+    "every combination is an arm.",
+    show_default=False,
+)
+OverOption = typer.Option(
+    help="KEY=VALUE VALUE …: all arms once for each of these values; may be given again.", show_default=False
+)
+StudyArgument = typer.Argument(help="TOML file of the study; flags override it.", show_default=False)
+OutOption = typer.Option(help="Folder of the study; runs that it holds already are not made again.")
+SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {study.NUMBERS['seeds']}]".replace("[", "\\["))
+FirstOption = typer.Option(help="The first of the seeds. \\[default: 0]")
+AgainstOption = typer.Option(help="The arm that the others are compared with. \\[default: the first]")
+TogetherOption = typer.Option(help="Most runs that train as one vectorised program; 1: one after another.")
+
+
+@with_flags(FIELDS)
+def ablate(  # noqa: PLR0913 - one parameter a flag
+    path: Annotated[Path | None, StudyArgument] = None,
+    *,
+    out: Annotated[Path, OutOption],
+    vary: Annotated[list[str] | None, VaryOption] = None,
+    over: Annotated[list[str] | None, OverOption] = None,
+    seeds: Annotated[int | None, SeedsOption] = None,
+    first_seed: Annotated[int | None, FirstOption] = None,
+    against: Annotated[str, AgainstOption] = "",
+    together: Annotated[int, TogetherOption] = 32,
+    **flags: Any,
+) -> None:
+    """See HELP."""
+    started = time.perf_counter()
+    common = {key: value for key, value in flags.items() if value is not None}
+    if together < 1:
+        raise InputError(f"--together {together} must be at least 1")
+    wanted = read(path, vary or [], over or [], common, {"seeds": seeds, "first_seed": first_seed, "against": against})
+    from metapl import ablation, sweep  # noqa: PLC0415 - imports torch
+    from metapl.cli import ablate_table  # noqa: PLC0415 - imports torch
+
+    jobs = study.jobs(wanted)
+    ablation.start(out, wanted)
+    with ablate_table.Bar(jobs, out) as bar:
+        sweep.run(jobs, out / ablation.RUNS, together, bar.say, bar.tick)
+    runs = sweep.read(jobs, out / ablation.RUNS)
+    if len(runs) < len(jobs):
+        return  # another process of torchrun is still at it, and will print the table
+    ablation.finish(out, wanted, runs)
+    ablate_table.show(wanted, runs, out, time.perf_counter() - started)
+
+
+def read(path: Path | None, vary: list[str], over: list[str], common: dict[str, Any], given: dict[str, Any]) -> Study:
+    """The study of a file, with what was given on the command line in place of what it says.
+
+    Raises:
+        InputError: neither file nor arms, or anything that is wrong in them.
+    """
+    if path is None and not vary:
+        raise InputError('nothing to compare: name a TOML file, or give --vary, as in --vary "grad=none exact"')
+    tables: dict[str, Any] = study.load(path) if path else {}
+    tables["common"] = {**tables.get("common", {}), **common}
+    if vary:
+        tables["arms"] = study.combinations(dict(_values("--vary", one) for one in vary))
+    if over:
+        tables["over"] = dict(_values("--over", one) for one in over)
+    tables |= {key: value for key, value in given.items() if value not in (None, "")}
+    return study.build(tables, str(path or "the study"))
+
+
+def _values(flag: str, text: str) -> tuple[str, list[Any]]:
+    key, equals, values = text.partition("=")
+    found = [read_flag(key, value, f"{flag} {text}") for value in shlex.split(values)]
+    if not equals or not found:
+        raise InputError(f"{flag} {text!r} must be KEY=VALUE VALUE …, as in {flag} 'grad=none exact'")
+    return key, found

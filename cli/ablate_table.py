@@ -1,0 +1,79 @@
+"""What `metapl ablate` prints: where it stands, and the tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from metapl import ablation, study, sweep
+from metapl.cli.display import console
+from metapl.study import Job, Study
+from metapl.sweep import Run
+
+
+class Bar:
+    """One bar for all runs: as a context manager it gives itself, to be told how far they are."""
+
+    def __init__(self, jobs: Sequence[Job], out: Path) -> None:
+        done = len(sweep.read(jobs, out / ablation.RUNS))
+        arms = len({job.arm for job in jobs})
+        console.print(f"study      {len(jobs)} runs of {arms} arms" + (f", {done} of them done before" if done else ""))
+        console.print(f"folder     {out}")
+        self._bars = Progress(
+            TextColumn("runs"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+        )
+        self._left = self._todo = len(jobs) - done
+        self._task = self._bars.add_task("runs", total=len(jobs), completed=done, text="")
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> Bar:
+        """Show the bar."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave it as it stands."""
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        console.print(text)
+
+    def tick(self, at: sweep.Progress) -> None:
+        """Say what is being trained, and how long the rest takes if it is like what was."""
+        text = f"{at.runs} runs of {at.name}: {at.phase} {at.step}/{at.steps}"
+        self._bars.update(self._task, text=text, completed=at.done)
+
+
+def show(about: Study, runs: Sequence[Run], out: Path, seconds: float) -> None:
+    """The tables, and where the rest is."""
+    table = ablation.rows(about, runs)
+    for setting in study.settings(about):
+        _table(study.label(setting), [row for row in table if row.setting == setting], about)
+    console.print(f"{seconds:.0f} s; {ablation.NOTE}")
+    for name in ("index.html", "table.md", "runs.jsonl"):
+        console.print(f"{name:<10} {out / name}")
+
+
+def _table(title: str, rows: Sequence[ablation.Row], about: Study) -> None:
+    printed = Table(title=title or None, title_justify="left")
+    for name in ("arm", "network"):
+        printed.add_column(name)
+    for name in ("seeds", "top-1 %", "sd", f"− {about.against}", "better on", "sign p", "t p"):
+        printed.add_column(name, justify="right")
+    for row in rows:
+        cells: list[Any] = [row.arm, row.network, f"{len(row.seeds)}", f"{100 * row.mean:.2f}"]
+        printed.add_row(*cells, f"{100 * row.deviation:.2f}", *ablation.difference_cells(row.difference))
+    console.print(printed)

@@ -1,0 +1,133 @@
+"""Runs that differ in the seed and in some numbers, as one program: every step is vectorised over the members.
+
+All state is a pytree and every draw a function of a key, so a population is a stack: `torch.vmap` goes over
+parameters, optimiser states, batches, keys and the numbers that differ. A member is what its own run would be, up to
+the rounding of batched matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metapl import experiment, setting, train, tree
+from metapl.config import VARYING, TrainConfig
+from metapl.data.loader import Batch
+from metapl.experiment import Networks, Part, Result
+from metapl.mpl import Method
+from metapl.setting import Setting
+from metapl.types import Key, Model, PyTree
+
+Report = Callable[[list[train.Progress]], None]
+"""Called with the progress of every member, every `report_every` steps of a phase and after its last."""
+
+
+def alike(config: TrainConfig) -> tuple[tuple[str, Any], ...]:
+    """What the members of a population have in common: configurations that agree in it can be one.
+
+    Everything but the seed and the `VARYING` numbers; of those, whether they are zero, which is another program.
+    """
+    shared = {name: value for name, value in asdict(config).items() if name not in ("seed", *VARYING)}
+    return (*shared.items(), *((name, getattr(config, name) == 0) for name in VARYING))
+
+
+def members(configs: Sequence[TrainConfig]) -> list[Setting]:
+    """The settings of configurations that are `alike`, on the same data.
+
+    Raises:
+        ValueError: none, or such that are not alike.
+        InputError: anything that is wrong in them.
+    """
+    if len({alike(config) for config in configs}) != 1:
+        raise ValueError("the members of a population differ in the seed and in numbers of config.VARYING alone")
+    first = setting.prepare(configs[0])
+    return [first, *(setting.member(first, config) for config in configs[1:])]
+
+
+def refuses(settings: Sequence[Setting]) -> str:
+    """Why these members had better train one after another; empty if they may be a population."""
+    first = settings[0]
+    if first.config.method == "reduced":
+        return "what a fixed teacher said is looked up, which is not vectorised"
+    if not isinstance(first.data.x, Tensor):
+        return "the examples are read from files"
+    if first.device.type == "cpu" and any(_convolves(model, first) for model in first.models[:2]):
+        return "on a CPU, convolutions of many networks at once are slower"
+    return ""
+
+
+def _convolves(model: Model, setting: Setting) -> bool:
+    return any(param.ndim > 2 for param in model.init(setting.keys.mpl)[0].values())
+
+
+def run(settings: Sequence[Setting], report: Report, tick: train.Tick = train.no_tick) -> list[Result]:
+    """Train all members together: what `experiment.run` gives for each of them.
+
+    A member whose loss is no longer finite goes on with what it has, and the others with it.
+
+    Args:
+        settings: of `members`.
+        report: called every `report_every` steps of a phase, and after its last.
+        tick: called after every step of all.
+    """
+    networks: Networks = {}
+    for part in experiment.plan(settings[0].config):
+        method = together(settings, part, networks)
+        keys = torch.stack([part.key(one) for one in settings])
+        phase = train.Phase(part.name, method, _batches(settings, part), part.steps, keys)
+
+        def told(progress: train.Progress) -> None:
+            report([_of(progress, index) for index in range(len(settings))])
+
+        state = train.fit(phase, told, settings[0].config.report_every, tick, strict=False)
+        networks.update(part.keep(method.networks(state)))
+    return [experiment.judge(one, member(networks, index)) for index, one in enumerate(settings)]
+
+
+def together(settings: Sequence[Setting], part: Part, networks: Networks) -> Method:
+    """A phase of all members as one method, whose state, batches and keys have the members along their first axis."""
+    varied = _varied([one.config for one in settings], settings[0].device)
+
+    def method(varied: dict[str, Tensor], networks: Networks) -> Method:
+        return part.method(settings[0]._replace(varied=varied), networks)
+
+    def init(key: Key) -> PyTree:
+        states = [method(*member((varied, networks), index)).init(one) for index, one in enumerate(key)]
+        return tree.map(lambda *leaves: torch.stack(leaves), *states)
+
+    def step(state: PyTree, batch: Batch, key: Key) -> tuple[PyTree, dict[str, Tensor]]:
+        def one(own: PyTree, state: PyTree, batch: Batch, key: Key) -> tuple[PyTree, dict[str, Tensor]]:
+            return method(*own).step(state, batch, key)
+
+        return torch.vmap(one)((varied, networks), state, batch, key)
+
+    return Method(init, step, method(varied, networks).networks)
+
+
+def member(stack: PyTree, index: int) -> PyTree:
+    """One member of a stacked pytree."""
+    return tree.map(lambda leaf: leaf[index], stack)
+
+
+def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, Tensor]:
+    """The numbers that are not the same in all, `[members]` each; the others stay numbers, as in a run of its own."""
+    columns = {name: [getattr(config, name) for config in configs] for name in VARYING}
+    return {
+        name: torch.tensor(values, dtype=torch.float64, device=device)
+        for name, values in columns.items()
+        if len(set(values)) > 1
+    }
+
+
+def _batches(settings: Sequence[Setting], part: Part) -> Callable[[int], Batch]:
+    each = [experiment.batches(one, part.unroll, part.labelled) for one in settings]
+    return lambda step: tree.map(lambda *leaves: torch.stack(leaves), *(at(step) for at in each))
+
+
+def _of(progress: train.Progress, index: int) -> train.Progress:
+    own = {name: values[index] for name, values in progress.metrics.items()}
+    return progress._replace(metrics=own, networks=member(progress.networks, index))

@@ -1,0 +1,203 @@
+"""A study: arms that differ in what they train, on the same seeds, as a TOML file and as the runs it asks for.
+
+    seeds = 32                      # how many; the first is `first_seed`, 0
+    against = "none"                # the arm that the others are compared with; the first unless it is named
+
+    [common]                        # flags of `metapl train`, for all arms
+    data = "digits"
+
+    [over]                          # every arm once for each of these
+    labels = [10, 40]
+
+    [arms.none]                     # what makes an arm
+    grad = "none"
+
+    [arms.exact]
+
+The runs of a seed share split, initial weights, batches and views across arms, so that the arms can be compared in
+pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metapl import config
+from metapl.config import TrainConfig
+from metapl.errors import InputError, unknown
+
+Given = Mapping[str, Any]
+"""Keys of the configuration and their values."""
+
+
+class Study(NamedTuple):
+    """What is compared, on which seeds."""
+
+    common: Given
+    over: Mapping[str, Sequence[Any]]
+    arms: Mapping[str, Given]
+    seeds: tuple[int, ...]
+    against: str
+    tune: Mapping[str, Any]
+    """What `metapl tune` needs to know; see `metapl.tune`."""
+
+
+class Job(NamedTuple):
+    """One run of a study."""
+
+    setting: Given
+    """The values of the keys in `over`."""
+    arm: str
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """Of its file: the setting, the arm and the seed."""
+        return "-".join([*(part for part in (label(self.setting),) if part), self.arm, f"seed={self.config.seed}"])
+
+
+LOOKS = 10
+"""How often a run of a study is evaluated on its way, unless `report_every` is given."""
+
+TABLES = ("common", "over", "arms", "tune")
+NUMBERS = {"seeds": 8, "first_seed": 0}
+
+
+def read(path: Path) -> Study:
+    """A study from a TOML file.
+
+    Raises:
+        InputError: it cannot be read, or `build` refuses it.
+    """
+    return build(load(path), str(path))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What the TOML file of a study holds, unchecked.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return config.read_toml(path, f"study {path}")
+
+
+def build(found: Mapping[str, Any], where: str) -> Study:
+    """A study from what its file would hold; `where` says where that stands, for messages.
+
+    Raises:
+        InputError: an unknown key, a value of the wrong type or range, no arms or no seeds.
+    """
+    for key, value in found.items():
+        _require_known(where, key, value)
+    tables = {name: found.get(name, {}) for name in TABLES}
+    over = {key: _listed(where, key, values) for key, values in tables["over"].items()}
+    arms = {str(name): _given(where, values) for name, values in tables["arms"].items()}
+    numbers = {**NUMBERS, **{key: found[key] for key in NUMBERS if key in found}}
+    seeds = tuple(range(numbers["first_seed"], numbers["first_seed"] + numbers["seeds"]))
+    study = Study(_given(where, tables["common"]), over, arms, seeds, found.get("against", ""), tables["tune"])
+    return _complete(study, where)
+
+
+def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
+    """An arm for every combination of values, by its name."""
+    found = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+    return {label(given): given for given in found}
+
+
+def _require_known(where: str, key: str, value: Any) -> None:
+    kinds = {**dict.fromkeys(TABLES, dict), **dict.fromkeys(NUMBERS, int), "against": str}
+    if key not in kinds:
+        raise unknown(f"key in {where}", key, kinds)
+    if type(value) is not kinds[key]:
+        wanted = {dict: f"a table [{key}]", int: "a whole number", str: "the name of an arm"}[kinds[key]]
+        raise InputError(f"{where}: {key} must be {wanted}")
+
+
+def _given(where: str, values: Any) -> Given:
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{where}: {values!r} must be a table of flags, such as [arms.none] and below it grad = 'none'"
+        )
+    return {key: config.checked(key, value, where) for key, value in values.items()}
+
+
+def _listed(where: str, key: str, values: Any) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise InputError(f"{where}: {key} in [over] must be a list of values, as in {key} = [10, 40]")
+    return [config.checked(key, value, where) for value in values]
+
+
+def _complete(study: Study, where: str) -> Study:
+    """With the arm to compare with, and every configuration tried.
+
+    Raises:
+        InputError: no arms, no seeds, an unknown arm to compare with, or a configuration that is wrong.
+    """
+    if not study.arms:
+        raise InputError(f"{where}: nothing to compare: give each arm a table, such as [arms.none]")
+    if not study.seeds:
+        raise InputError(f"{where}: seeds must be at least 1")
+    if study.against and study.against not in study.arms:
+        raise unknown("arm to compare with", study.against, study.arms)
+    complete = study._replace(against=study.against or next(iter(study.arms)))
+    jobs(complete._replace(seeds=study.seeds[:1]))
+    return complete
+
+
+def settings(study: Study) -> list[Given]:
+    """All combinations of the values in `over`, the last key changing fastest; one empty one without any."""
+    return [dict(zip(study.over, values, strict=True)) for values in itertools.product(*study.over.values())]
+
+
+def jobs(study: Study) -> list[Job]:
+    """All runs of a study: setting by setting, arm by arm, seed by seed.
+
+    Raises:
+        InputError: values that do not go together.
+    """
+    return [
+        Job(setting, arm, _configuration({**study.common, **setting, **given, "seed": seed}))
+        for setting in settings(study)
+        for arm, given in study.arms.items()
+        for seed in study.seeds
+    ]
+
+
+def _configuration(given: Given) -> TrainConfig:
+    """Without the baselines that `train` adds for its table, and with few evaluations, unless they are asked for."""
+    first = TrainConfig(**{"baselines": False, **given})
+    return first if "report_every" in given else replace(first, report_every=max(1, first.steps // LOOKS))
+
+
+def label(given: Given) -> str:
+    """`key=value, …` of a setting; empty for none."""
+    return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+def dump(study: Study, comment: str = "") -> str:
+    """The TOML file that `read` reads as this study, with a comment above it.
+
+    Raises:
+        ValueError: seeds that are not in a row.
+    """
+    first, count = study.seeds[0], len(study.seeds)
+    if study.seeds != tuple(range(first, first + count)):
+        raise ValueError(f"seeds {study.seeds} are not in a row")
+    lines = [*(f"# {line}" for line in comment.splitlines()), f"seeds = {count}", f"first_seed = {first}"]
+    lines.append(f"against = {json.dumps(study.against)}")
+    tables = {"common": study.common, "over": study.over, "tune": study.tune}
+    tables |= {f"arms.{json.dumps(name)}": given for name, given in study.arms.items()}
+    for name, values in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value)  # for booleans, numbers, strings and lists of them TOML and JSON agree

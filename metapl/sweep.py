@@ -1,0 +1,176 @@
+"""The runs of a study: each in a file of its own, so that a killed study goes on where it stopped.
+
+Runs that can be vectorised train together (`metapl.population`), the others one after another. Under torchrun, or
+wherever `RANK` and `WORLD_SIZE` are set, every process takes its share of the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from metapl import checkpoint, experiment, population, train, tree
+from metapl.errors import InputError
+from metapl.experiment import Result
+from metapl.setting import Setting
+from metapl.study import Job
+
+Run = dict[str, Any]
+"""A finished run as JSON: `setting`, `arm`, `seed`, `config`, `finite`, `validation`, `test`, `log`."""
+
+Log = list[dict[str, Any]]
+"""What `experiment.look` saw on the way."""
+
+Say = Callable[[str], None]
+"""Told a line of text."""
+
+
+class Progress(NamedTuple):
+    """Where a sweep stands."""
+
+    done: int
+    """Runs of this process that are finished."""
+    runs: int
+    """That are being trained now."""
+    name: str
+    """Of the first of them."""
+    phase: str
+    step: int
+    steps: int
+
+
+Tick = Callable[[Progress], None]
+"""Called after every step."""
+
+
+def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) -> None:
+    """Train the jobs that have no file in the folder yet.
+
+    Args:
+        jobs: what to train; the same job may occur once.
+        folder: of the files, one a run, written when the run is finished.
+        together: most runs in one population; 1 for one after another.
+        say: told why runs that could be a population are not.
+        tick: called after every step.
+
+    Raises:
+        InputError: a folder that holds runs of another study, or that cannot be written.
+    """
+    done = [job.name for job in jobs if _done(folder, job)]
+    for group in mine(groups(jobs, together)):
+        if all(job.name in done for job in group):
+            continue
+        # A population is made whole again, so that what was killed in the middle ends as it would have.
+        for job, found in _train(group, done, say, lambda *at: tick(Progress(len(done), *at))):
+            checkpoint.write_text(_path(folder, job), json.dumps(found) + "\n")
+            done.append(job.name)
+
+
+def mine(groups: Sequence[list[Job]]) -> Sequence[list[Job]]:
+    """The part of the work of this process, of those that torchrun started."""
+    return groups[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
+
+
+def groups(jobs: Sequence[Job], together: int) -> list[list[Job]]:
+    """The jobs in populations of at most so many, in the order of their first members."""
+    found: dict[Any, list[list[Job]]] = {}
+    for job in jobs:
+        batches = found.setdefault(population.alike(job.config), [[]])
+        if len(batches[-1]) == together:
+            batches.append([])
+        batches[-1].append(job)
+    return [batch for batches in found.values() for batch in batches]
+
+
+def read(jobs: Sequence[Job], folder: Path) -> list[Run]:
+    """The runs of these jobs that are finished, in their order."""
+    return [found for job in jobs if (found := _done(folder, job))]
+
+
+def _path(folder: Path, job: Job) -> Path:
+    safe = "".join(c if c.isalnum() or c in "-_.=," else "_" for c in job.name)
+    return folder / f"{safe}.json"
+
+
+def _done(folder: Path, job: Job) -> Run | None:
+    path = _path(folder, job)
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        same = found["config"] == asdict(job.config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error!r}): remove it, and the run is made again") from None
+    if not same:
+        raise InputError(f"{path} is of another study: name another folder, or remove this one")
+    return found
+
+
+def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[..., None]) -> Iterator[tuple[Job, Run]]:
+    """The runs of a group as they are finished: all of a population, of others those that are not done.
+
+    `tick(runs, name, phase, step, steps)` is called after every step.
+    """
+    settings = population.members([job.config for job in group])
+    why = population.refuses(settings) if len(group) > 1 else ""
+    if len(group) > 1 and not why:
+        try:
+            found = _together(settings, partial(tick, len(group), group[0].name))
+        except InputError:
+            raise
+        except Exception as error:
+            why = str(error).splitlines()[0].split(". ")[0][:120]
+        else:
+            yield from ((job, _as_json(job, *one)) for job, one in zip(group, found, strict=True))
+            return
+    if why:
+        say(f"one after another: {len(group)} runs such as {group[0].name}, since {why}")
+    for job, setting in zip(group, settings, strict=True):
+        if job.name not in done:
+            yield job, _as_json(job, *_alone(setting, partial(tick, 1, job.name)))
+
+
+def _together(settings: Sequence[Setting], tick: train.Tick) -> list[tuple[Result, Log]]:
+    logs: list[Log] = [[] for _ in settings]
+
+    def report(members: list[train.Progress]) -> None:
+        for one, log, progress in zip(settings, logs, members, strict=True):
+            log.append(experiment.look(one, progress))
+
+    return list(zip(population.run(settings, report, tick), logs, strict=True))
+
+
+def _alone(setting: Setting, tick: train.Tick) -> tuple[Result, Log]:
+    log: Log = []
+    return experiment.run(setting, lambda at: log.append(experiment.look(setting, at)), tick, strict=False), log
+
+
+def _as_json(job: Job, result: Result, log: Log) -> Run:
+    finite = all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(result.networks))
+    return {
+        "setting": dict(job.setting),
+        "arm": job.arm,
+        "seed": job.config.seed,
+        "finite": finite,
+        "validation": _without_nan(result.validation),
+        "test": _without_nan(result.test),
+        "config": asdict(job.config),
+        "log": _without_nan(log),
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
