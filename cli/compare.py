@@ -23,8 +23,19 @@ Without arguments: digits with ten labels, after 200 steps; about a minute on tw
 
 STEPS = 200
 
-# `--steps`, `--cosine` and `--grad` mean something else here; the rest has no influence on the feedback.
-NOT_HERE = ("method", "baselines", "calibrator", "grad", "steps", "cosine", "warmup", "student_wait", "ema", "log")
+# `--steps` and `--grad` mean something else here; the rest has no influence on the feedback.
+NOT_HERE = (
+    "method",
+    "baselines",
+    "calibrator",
+    "grad",
+    "steps",
+    "feedback_size",
+    "warmup",
+    "student_wait",
+    "ema",
+    "log",
+)
 FIELDS = [
     one for one in fields(TrainConfig) if one.name not in NOT_HERE and not one.name.startswith(("finetune", "report"))
 ]

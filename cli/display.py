@@ -50,10 +50,9 @@ def header(setting: Setting, folder: Path) -> None:
     )
     console.print(f"networks   {', '.join(_network(*one, setting) for one in _networks(setting))}")
     if config.method in PAIRED:
-        weight = "cosine-normalised" if config.cosine else "raw"
         console.print(
             f"feedback   {config.grad} (claim: {setting.estimator.claim}), {setting.labels} labels, "
-            f"{weight}, weight {config.feedback_weight:g}"
+            f"size {config.feedback_size}, weight {config.feedback_weight:g}"
         )
     console.print(f"device     {setting.device}, seed {config.seed}")
     console.print(f"run        {folder}")

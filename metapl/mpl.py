@@ -19,9 +19,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from metapl import gradients, losses, rng, tree
+from metapl import gradients, losses, rng, sizes, tree
 from metapl.data.augment import Augment
 from metapl.data.loader import Batch
+from metapl.sizes import Size, Told
 from metapl.types import Assignment, Buffers, Estimator, Key, Labels, Learner, Model, Optimizer, Params, Problem, PyTree
 
 
@@ -53,8 +54,8 @@ class Recipe(NamedTuple):
     """Factor of the feedback in the teacher's gradient."""
     unroll: int = 1
     """K, the student's steps for each of the teacher's."""
-    cosine: bool = True
-    """Divide the feedback by |u||g|, which makes the paper's scalar h a cosine. False leaves it raw."""
+    feedback_size: Size = sizes.cosine()
+    """The rule for the factor of the feedback; see `metapl.sizes`."""
     uda_weight: float | Tensor = 1.0
     """Factor of the consistency loss; 0 leaves the weak view out altogether."""
     uda_temperature: float | Tensor = 0.7
@@ -239,17 +240,16 @@ def meta_pseudo_labels(
         *assigned, label_key = given.assignment
         feedback, memory = estimator.estimate(*assigned, state.memory, label_key)
         cotangent = torch.cat(list(feedback.lessons))
-        factor = _feedback_factor(recipe, feedback.scale)
-
-        def loss(logits: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            own, parts = self_loss(recipe, logits, given.labelled, state.step)
-            return own + factor * tree.dot(cotangent, logits["strong"]), parts
-
-        _, parts, cotangents = gradients.value_and_grad(loss, given.logits)
+        _, parts, own = gradients.value_and_grad(
+            lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
+        )
+        size = tree.norm(cotangent)
+        told = Told(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1])
+        factor = recipe.feedback_weight * recipe.feedback_size(told)
+        cotangents = {**own, "strong": own["strong"] + factor * cotangent}
         taught = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
         ema = average(state.ema, feedback.learner, state.step, recipe.ema)
-        told = {"feedback": factor * tree.norm(cotangent)}
-        metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, **told}
+        metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
         return State(taught, feedback.learner, ema, memory, state.step + 1), metrics
 
     def networks(state: State) -> dict[str, Network]:
@@ -260,11 +260,3 @@ def meta_pseudo_labels(
         }
 
     return Method(init, step, networks)
-
-
-def _feedback_factor(recipe: Recipe, scale: Tensor) -> Tensor:
-    """The weight, over the scale where the feedback is normalised; 0 where that is 0, as the feedback then is."""
-    if not recipe.cosine:
-        return torch.ones_like(scale) * recipe.feedback_weight
-    positive = scale > 0
-    return torch.where(positive, recipe.feedback_weight / torch.where(positive, scale, 1.0), 0.0)

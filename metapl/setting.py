@@ -27,6 +27,7 @@ from metapl.models.calibrator import residual
 from metapl.models.mlp import mlp
 from metapl.mpl import Recipe
 from metapl.optim.schedule import Rate
+from metapl.sizes import SIZES, Size
 from metapl.types import Estimator, Key, Model, Optimizer
 
 
@@ -90,7 +91,8 @@ class Setting(NamedTuple):
     def recipe(self) -> Recipe:
         """The part of the configuration that the losses need."""
         known = {name: getattr(self.config, name) for name in Recipe._fields}
-        return Recipe(**{**known, **{name: self.number(name) for name in Recipe._fields if name in VARYING}})
+        numbers = {name: self.number(name) for name in Recipe._fields if name in VARYING}
+        return Recipe(**{**known, **numbers, "feedback_size": feedback_size(self.config)})
 
 
 def pick_device(name: str) -> torch.device:
@@ -186,6 +188,7 @@ def prepare(config: TrainConfig) -> Setting:
     if config.unroll > 1 and not estimator.several:
         raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
     estimator.accepts(optimizer(config, 1.0, models.student))
+    feedback_size(config)
     return Setting(config, data, parts, models, estimator, _labels(config, estimator), keys)
 
 
@@ -200,6 +203,15 @@ def member(like: Setting, config: TrainConfig) -> Setting:
     """
     keys = _keys(config)
     return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
+
+
+def feedback_size(config: TrainConfig) -> Size:
+    """The rule for the length of the feedback.
+
+    Raises:
+        InputError: one that does not exist.
+    """
+    return spec.build(config.feedback_size, SIZES, "feedback size")
 
 
 def _labels(config: TrainConfig, estimator: Estimator) -> str:

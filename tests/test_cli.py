@@ -210,7 +210,7 @@ def test_what_a_run_prints(tmp_path):
     [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (7169, "119 min"), (7170, "2 h 0 min"), (10_799, "3 h 0 min")],
 )
 def test_the_time_left_is_rounded_once(seconds, text):
-    assert display._duration(seconds) == text
+    assert display.duration(seconds) == text
 
 
 def test_a_preset_can_be_changed_by_flags_until_it_runs_here(tmp_path):
@@ -218,7 +218,12 @@ def test_a_preset_can_be_changed_by_flags_until_it_runs_here(tmp_path):
     outcome = invoke("train", "--preset", "cifar10-4k", *data, *ALONE, "--warmup", "1", "--out", tmp_path / "run")
     assert outcome.code == 0
     config = summary_of(tmp_path / "run")["config"]
-    assert (config["lr"], config["smoothing"], config["cosine"], config["finetune_batch"]) == (0.3, 0.1, False, 512)
+    assert (config["lr"], config["smoothing"], config["feedback_size"], config["finetune_batch"]) == (
+        0.3,
+        0.1,
+        "raw",
+        512,
+    )
     assert (config["data"], config["steps"]) == ("digits", 3)
 
 

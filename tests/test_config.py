@@ -55,7 +55,7 @@ def test_a_dump_reads_back(tmp_path):
     lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     feedback_weight=st.floats(allow_nan=False, allow_infinity=False),
     seed=st.integers(),
-    cosine=st.booleans(),
+    balanced=st.booleans(),
     data=st.text(string.printable),
 )
 @settings(deadline=None, derandomize=True, database=None, max_examples=100)
@@ -74,7 +74,7 @@ def test_any_configuration_reads_back(tmp_path_factory, **values):
         ('steps = "3"', r"given\.toml: steps = '3' must be a whole number, as in steps = "),
         ("steps = 3.0", r"given\.toml: steps = 3\.0 must be a whole number"),
         ("steps = true", r"given\.toml: steps = True must be a whole number"),
-        ("cosine = 1", r"given\.toml: cosine = 1 must be true or false, as in cosine = true"),
+        ("balanced = 1", r"given\.toml: balanced = 1 must be true or false, as in balanced = true"),
         ("lr = true", r"given\.toml: lr = True must be a number"),
         ("method = 3", r"given\.toml: method = 3 must be a text"),
         ("steps = [3]", r"given\.toml: steps = \[3\] must be a whole number"),
@@ -163,7 +163,7 @@ def test_every_field_says_what_it_is():
 
 
 def test_every_number_of_the_recipe_is_in_the_configuration():
-    values = {"feedback_weight": 0.5, "cosine": False, "uda_ramp": 9, "ema": 0.5, "smoothing": 0.25}
+    values = {"feedback_weight": 0.5, "uda_ramp": 9, "ema": 0.5, "smoothing": 0.25}
     found = prepare(TrainConfig(**values)).recipe
     assert set(Recipe._fields) <= set(FIELDS)
     assert {name: getattr(found, name) for name in values} == values

@@ -9,7 +9,7 @@ from problems import CLASSES, convnet, mlp
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import functional, mpl, optim, rng
+from metapl import functional, mpl, optim, rng, sizes
 from metapl.data.augment import Augment, identity, noise
 from metapl.data.loader import Batch
 from metapl.estimators import ESTIMATORS, first_order
@@ -33,7 +33,7 @@ BASE = mpl.Recipe(feedback_weight=0.7, uda_temperature=0.2, uda_threshold=0.6, e
 RECIPES = {
     "base": BASE,
     "no-uda": BASE._replace(uda_weight=0.0),
-    "raw": BASE._replace(cosine=False),
+    "raw": BASE._replace(feedback_size=sizes.raw()),
     "smoothing": BASE._replace(smoothing=0.1),
     "ramp": BASE._replace(uda_ramp=4, uda_weight=0.75),
 }
@@ -190,7 +190,7 @@ class ByHand:
         return self._factor(scale) * credit
 
     def _factor(self, scale):
-        return self.recipe.feedback_weight / (scale if self.recipe.cosine else 1.0)
+        return self.recipe.feedback_weight / (1.0 if self.recipe is RECIPES["raw"] else scale)
 
     @staticmethod
     def _move(module, rule, grads):
@@ -320,10 +320,10 @@ def test_labelled_examples_leave_the_students_statistics_alone():
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("cosine", [True, False])
-def test_no_feedback_equals_feedback_of_weight_zero(network, cosine):
+@pytest.mark.parametrize("size", sizes.SIZES)
+def test_no_feedback_equals_feedback_of_weight_zero(network, size):
     batches = [make_batch(network, seed=step) for step in range(2)]
-    recipe = BASE._replace(cosine=cosine)
+    recipe = BASE._replace(feedback_size=sizes.SIZES[size]())
     silent = _run(make_method(network, "none", recipe), batches)[-1]
     weightless = _run(make_method(network, "exact", recipe._replace(feedback_weight=0.0)), batches)[-1]
     assert_close_tree(silent, weightless, rtol=0)
@@ -348,14 +348,14 @@ def test_descending_on_the_feedback_lowers_the_exam_loss(grad, seed):
     )
 
 
-@pytest.mark.parametrize("cosine", [True, False])
-def test_first_order_feedback_raises_the_probability_of_labels_that_helped(cosine):
+@pytest.mark.parametrize(("size", "weight"), [("cosine", 1.0), ("raw", 1e3)])
+def test_first_order_feedback_raises_the_probability_of_labels_that_helped(size, weight):
     """And lowers it where the step on them made the exam worse; small plain steps, so that first order is enough."""
     outcomes = []
     batch = make_batch()
     for seed in range(8):
         classes = torch.randint(CLASSES, (UNLABELLED,), generator=torch.Generator().manual_seed(seed))
-        recipe = BASE._replace(cosine=cosine, feedback_weight=1.0 if cosine else 1e3)
+        recipe = BASE._replace(feedback_size=sizes.SIZES[size](), feedback_weight=weight)
         told, silent = (_small_plain_steps(grad, recipe, classes) for grad in ("first-order", "none"))
         state = told.init(rng.key(1))
         told, metrics = told.step(state, batch, key_of(0))
@@ -387,9 +387,9 @@ def _log_prob(learner, batch, classes):
 
 
 @pytest.mark.parametrize(("grad", "labels"), [("exact", "soft"), ("unroll", "soft"), ("first-order", "argmax")])
-@pytest.mark.parametrize(("cosine", "ratio"), [(True, 1.0), (False, 100.0)])
-def test_cosine_feedback_has_no_unit_of_the_students_learning_rate(grad, labels, cosine, ratio):
-    recipe = BASE._replace(cosine=cosine)
+@pytest.mark.parametrize(("size", "ratio"), [("cosine", 1.0), ("exam", 1.0), ("relative", 1.0), ("raw", 100.0)])
+def test_only_raw_feedback_has_the_unit_of_the_students_learning_rate(grad, labels, size, ratio):
+    recipe = BASE._replace(feedback_size=sizes.SIZES[size]())
     felt = []
     for lr in (1e-8, 1e-6):
         method = make_method(grad=grad, recipe=recipe, labels=labels, student_lr=lr)

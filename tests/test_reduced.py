@@ -6,7 +6,7 @@ from asserts import assert_close_tree
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, experiment, functional, labels, mpl, optim, reduced, rng
+from metapl import estimators, experiment, functional, labels, mpl, optim, reduced, rng, sizes
 from metapl.config import TrainConfig
 from metapl.data.augment import Augment, noise
 from metapl.data.loader import Batch
@@ -74,7 +74,7 @@ def test_the_student_is_taught_what_the_fixed_teacher_said_and_the_calibrator_is
     rate, weight = 0.3, 0.7
     student = functional.cast(functional.from_module(lambda: nn.Linear(4, CLASSES)), torch.float64)
     calibrator = functional.cast(functional.from_module(lambda: residual((CLASSES,), CLASSES, width=5)), torch.float64)
-    recipe = mpl.Recipe(feedback_weight=weight, cosine=False, uda_weight=0.0)
+    recipe = mpl.Recipe(feedback_weight=weight, feedback_size=sizes.raw(), uda_weight=0.0)
     method = mpl.meta_pseudo_labels(
         mpl.Player(calibrator, optim.sgd(rate)),
         mpl.Player(student, optim.sgd(rate)),

@@ -6,7 +6,7 @@ from asserts import assert_close_tree, finite_differences
 from problems import CLASSES, mlp
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, experiment, functional, mpl, optim, rng
+from metapl import estimators, experiment, functional, mpl, optim, rng, sizes
 from metapl.config import TrainConfig
 from metapl.data import loader
 from metapl.data.augment import Augment
@@ -16,7 +16,7 @@ from metapl.setting import prepare
 
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
 STUDENT_LR, TEACHER_LR, STEPS, SIZE = 0.3, 0.2, 3, 2
-RAW = mpl.Recipe(cosine=False, uda_weight=0.0, feedback_weight=5.0, unroll=STEPS)
+RAW = mpl.Recipe(feedback_size=sizes.raw(), uda_weight=0.0, feedback_weight=5.0, unroll=STEPS)
 
 
 def batch_of(generator):
