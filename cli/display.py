@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,8 +42,8 @@ WIDTH = 130
 console = Console(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
-def header(setting: Setting, folder: Path) -> None:
-    """What is about to be trained, on what."""
+def header(setting: Setting, folder: Path, seeds: Sequence[int] = ()) -> None:
+    """What is about to be trained, on what; with several seeds the setting is that of the first."""
     config, parts = setting.config, setting.split
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
     console.print(
@@ -54,7 +57,8 @@ def header(setting: Setting, folder: Path) -> None:
             f"feedback   {config.grad} (claim: {setting.estimator.claim}), {setting.labels} labels, "
             f"size {config.feedback_size}, weight {config.feedback_weight:g}"
         )
-    console.print(f"device     {setting.device}, seed {config.seed}")
+    told = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
+    console.print(f"device     {setting.device}, {told}")
     console.print(f"run        {folder}")
 
 
@@ -74,11 +78,11 @@ def _network(role: str, text: str, model: Model, setting: Setting) -> str:
 
 
 class Bars:
-    """Progress bars, one a phase, and the logs: as a context manager it gives itself, to report to."""
+    """Progress bars, one a phase, and the logs of each run: as a context manager it gives itself, to report to."""
 
-    def __init__(self, setting: Setting, folder: Path) -> None:
-        self._setting = setting
-        self._logs = loggers.start(setting.config, folder)
+    def __init__(self, settings: Sequence[Setting], folders: Sequence[Path]) -> None:
+        self._settings = settings
+        self._logs = [loggers.start(one.config, folder) for one, folder in zip(settings, folders, strict=True)]
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
         self._bars = Progress(
@@ -100,7 +104,7 @@ class Bars:
     ) -> None:
         """Leave them as they stand."""
         self._bars.stop()
-        for log in self._logs:
+        for log in itertools.chain(*self._logs):
             log.close()
 
     def tick(self, phase: str, step: int, steps: int) -> None:
@@ -108,15 +112,21 @@ class Bars:
         now = time.perf_counter()
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=steps, completed=step, text="", left="")
+        if step == 1:
             self._started[phase] = now  # the first step has costs of its own
             return
         left = (now - self._started[phase]) / (step - 1) * (steps - step)
         self._bars.update(self._tasks[phase], completed=step, left=f"{duration(left)} left" if steps > step else "")
 
-    def report(self, progress: train.Progress) -> None:
-        """Evaluate on the validation part, and log."""
-        line = experiment.look(self._setting, progress)
-        for log in self._logs:
+    def tick_of(self, index: int, phase: str, step: int, steps: int) -> None:
+        """Move the bar of the phase, whichever run it is of: they go together, or one after another."""
+        del index
+        self.tick(phase, step, steps)
+
+    def report(self, index: int, progress: train.Progress) -> None:
+        """Evaluate a run on the validation part, and log."""
+        line = experiment.look(self._settings[index], progress)
+        for log in self._logs[index]:
             log.write({**line, "images_per_second": progress.images_per_second})
         self._bars.update(self._tasks[progress.phase], text=_text(progress, line["validation"]))
 
@@ -136,17 +146,37 @@ def _text(progress: train.Progress, validation: Rows) -> str:
     return f"{losses}{accuracy} | {progress.images_per_second:,.0f} img/s"
 
 
-def table(rows: Rows, title: str) -> None:
-    """Metrics by network."""
+def apart(runs: int, why: str) -> None:
+    """Say why runs do not train together."""
+    console.print(f"one after another: {runs} runs, since {why}")
+
+
+def title(setting: Setting, runs: int) -> str:
+    """The title of a table of a run's end."""
+    several = f", mean ± standard deviation of {runs} seeds" if runs > 1 else ""
+    return f"test, {len(setting.data.y_test)} examples, final weights{several}"
+
+
+COLUMNS = {"top1": ("top-1 %", 100, 2), "top5": ("top-5 %", 100, 2), "nll": ("NLL", 1, 3), "ece": ("ECE %", 100, 2)}
+"""Metrics in the order of the table: the heading, the unit and the decimals."""
+
+
+def table(runs: Sequence[Rows], title: str) -> None:
+    """Metrics by network; of several runs their mean ± standard deviation."""
     printed = Table(title=title, title_justify="left")
     printed.add_column("network")
-    for name in ("top-1 %", "top-5 %", "NLL", "ECE %"):
-        printed.add_column(name, justify="right")
+    for heading, _, _ in COLUMNS.values():
+        printed.add_column(heading, justify="right")
     for name, text in ROWS.items():
-        if name in rows:
-            top1, top5, nll, ece = (rows[name][metric] for metric in ("top1", "top5", "nll", "ece"))
-            printed.add_row(text, f"{100 * top1:.2f}", f"{100 * top5:.2f}", f"{nll:.3f}", f"{100 * ece:.2f}")
+        if name in runs[0]:
+            printed.add_row(text, *(_cell([rows[name][metric] for rows in runs], metric) for metric in COLUMNS))
     console.print(printed)
+
+
+def _cell(values: Sequence[float], metric: str) -> str:
+    _, unit, digits = COLUMNS[metric]
+    mean = f"{unit * statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {unit * statistics.stdev(values):.{digits}f}"
 
 
 def pictures(setting: Setting, result: Result, folder: Path) -> None:

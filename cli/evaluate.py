@@ -30,6 +30,6 @@ def evaluate(
     rows = experiment.evaluate(setting, networks, part)
     if not rows:
         raise InputError(f"{run} was trained with --validation 0, so that part is empty: use --part test")
-    display.table(rows, title=f"{part} of {run}")
+    display.table([rows], title=f"{part} of {run}")
     if json is not None:
         checkpoint.write_json(json, rows)

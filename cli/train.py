@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.config import PAIRED, TrainConfig, resolve
+from metapl.errors import InputError
+
+if TYPE_CHECKING:
+    from metapl.setting import Setting
 
 HELP = """Train a teacher and a student by Meta Pseudo Labels, beside its baselines, and print the test table.
 
@@ -21,11 +27,14 @@ OutOption = typer.Option(
     help="Folder of the run, which must not exist. \\[default: runs/DATA-METHOD-…]", show_default=False
 )
 
+SeedsOption = typer.Option(help="Train so many seeds from --seed on, as one vectorised program where that is possible.")
+
 
 @with_flags(fields(TrainConfig))
 def train(
     *,
     out: Annotated[Path | None, OutOption] = None,
+    seeds: Annotated[int, SeedsOption] = 1,
     config: Config = None,
     preset: Preset = "",
     **flags: Any,
@@ -33,22 +42,56 @@ def train(
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset)
-    from metapl import experiment, loggers, run_folder  # noqa: PLC0415 - imports torch
-    from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl import loggers, sweep  # noqa: PLC0415 - imports torch
     from metapl.setting import prepare  # noqa: PLC0415 - imports torch
 
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds} must be at least 1")
+    if out is None and sweep.processes() > 1:
+        raise InputError("several processes need one folder: give --out")
     setting = prepare(resolved)
     loggers.require(resolved)
     folder = out or _free_name(resolved)
+    if seeds == 1:
+        _one(setting, folder, started)
+    else:
+        _several(setting, sweep.mine(range(seeds)), folder, started)
+
+
+def _one(setting: Setting, folder: Path, started: float) -> None:
+    from metapl import experiment, run_folder  # noqa: PLC0415 - imports torch
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
+
     run_folder.create(folder)
     run_folder.save_start(folder, setting)
     display.header(setting, folder)
-    with display.Bars(setting, folder) as bars:
-        result = experiment.run(setting, bars.report, bars.tick)
+    with display.Bars([setting], [folder]) as bars:
+        result = experiment.run(setting, partial(bars.report, 0), bars.tick)
     summary = run_folder.save_end(folder, setting, result, started)
     display.pictures(setting, result, folder)
-    display.table(summary["test"], title=f"test, {len(setting.data.y_test)} examples, final weights")
+    display.table([summary["test"]], title=display.title(setting, 1))
     display.footer(summary, folder)
+
+
+def _several(first: Setting, seeds: Sequence[int], folder: Path, started: float) -> None:
+    """One run folder a seed below the folder, and a table of means."""
+    from metapl import population, run_folder  # noqa: PLC0415 - imports torch
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
+
+    settings = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])
+    folders = [folder / f"seed{one.config.seed}" for one in settings]
+    for one, place in zip(settings, folders, strict=True):
+        run_folder.create(place)
+        run_folder.save_start(place, one)
+    display.header(first, folder, [one.config.seed for one in settings])
+    summaries = []
+    with display.Bars(settings, folders) as bars:
+        trained = population.train_all(settings, bars.report, bars.tick_of, lambda why: display.apart(len(seeds), why))
+        for index, result in trained:
+            summaries.append(run_folder.save_end(folders[index], settings[index], result, started))
+            display.pictures(settings[index], result, folders[index])
+    display.table([summary["test"] for summary in summaries], title=display.title(first, len(summaries)))
+    display.footer(summaries[-1], folders[-1])
 
 
 def _free_name(config: TrainConfig) -> Path:

@@ -7,8 +7,9 @@ the rounding of batched matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,13 +18,20 @@ from torch import Tensor
 from metapl import experiment, setting, train, tree
 from metapl.config import VARYING, TrainConfig
 from metapl.data.loader import Batch
+from metapl.errors import InputError
 from metapl.experiment import Networks, Part, Result
 from metapl.mpl import Method
 from metapl.setting import Setting
 from metapl.types import Key, Model, PyTree
 
-Report = Callable[[list[train.Progress]], None]
-"""Called with the progress of every member, every `report_every` steps of a phase and after its last."""
+Report = Callable[[int, train.Progress], None]
+"""`report(index, progress)` of a member."""
+
+Tick = Callable[[int, str, int, int], None]
+"""`tick(index, phase, step, steps)`; −1 for all members together."""
+
+Say = Callable[[str], None]
+"""Told a line of text."""
 
 
 def alike(config: TrainConfig) -> tuple[tuple[str, Any], ...]:
@@ -64,14 +72,47 @@ def _convolves(model: Model, setting: Setting) -> bool:
     return any(param.ndim > 2 for param in model.init(setting.keys.mpl)[0].values())
 
 
-def run(settings: Sequence[Setting], report: Report, tick: train.Tick = train.no_tick) -> list[Result]:
-    """Train all members together: what `experiment.run` gives for each of them.
+def train_all(
+    settings: Sequence[Setting], report: Report, tick: Tick, say: Say, skip: Collection[int] = ()
+) -> Iterator[tuple[int, Result]]:
+    """Train all members, together where that is possible and else one after another.
 
     A member whose loss is no longer finite goes on with what it has, and the others with it.
 
     Args:
         settings: of `members`.
-        report: called every `report_every` steps of a phase, and after its last.
+        report: `report(index, progress)`, called every `report_every` steps of a phase, and after its last.
+        tick: `tick(index, phase, step, steps)`, called after every step; −1 for all together.
+        say: told why members train one after another.
+        skip: members that need not be trained; they are where all train together.
+
+    Yields:
+        The index of a member and its result, as soon as it is there.
+    """
+    why = refuses(settings) if len(settings) > 1 else ""
+    if len(settings) > 1 and not why:
+        try:
+            found = run(settings, report, partial(tick, -1))
+        except InputError:
+            raise
+        except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
+            why = str(error).splitlines()[0].split(". ")[0][:120]
+        else:
+            yield from enumerate(found)
+            return
+    if why:
+        say(why)
+    for index, one in enumerate(settings):
+        if index not in skip:
+            yield index, experiment.run(one, partial(report, index), partial(tick, index), strict=False)
+
+
+def run(settings: Sequence[Setting], report: Report, tick: train.Tick = train.no_tick) -> list[Result]:
+    """Train all members together: what `experiment.run` gives for each of them.
+
+    Args:
+        settings: of `members`.
+        report: `report(index, progress)`, called every `report_every` steps of a phase, and after its last.
         tick: called after every step of all.
     """
     networks: Networks = {}
@@ -81,7 +122,8 @@ def run(settings: Sequence[Setting], report: Report, tick: train.Tick = train.no
         phase = train.Phase(part.name, method, _batches(settings, part), part.steps, keys)
 
         def told(progress: train.Progress) -> None:
-            report([_of(progress, index) for index in range(len(settings))])
+            for index in range(len(settings)):
+                report(index, _of(progress, index))
 
         state = train.fit(phase, told, settings[0].config.report_every, tick, strict=False)
         networks.update(part.keep(method.networks(state)))

@@ -11,26 +11,24 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from metapl import checkpoint, experiment, population, train, tree
 from metapl.errors import InputError
 from metapl.experiment import Result
-from metapl.setting import Setting
+from metapl.population import Say
 from metapl.study import Job
+
+T = TypeVar("T")
 
 Run = dict[str, Any]
 """A finished run as JSON: `setting`, `arm`, `seed`, `config`, `finite`, `validation`, `test`, `log`."""
 
 Log = list[dict[str, Any]]
 """What `experiment.look` saw on the way."""
-
-Say = Callable[[str], None]
-"""Told a line of text."""
 
 
 class Progress(NamedTuple):
@@ -74,9 +72,14 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
             done.append(job.name)
 
 
-def mine(groups: Sequence[list[Job]]) -> Sequence[list[Job]]:
-    """The part of the work of this process, of those that torchrun started."""
-    return groups[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
+def processes() -> int:
+    """How many processes share the work: as many as torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def mine(work: Sequence[T]) -> Sequence[T]:
+    """The part of the work of this process."""
+    return work[int(os.environ.get("RANK", "0")) :: processes()]
 
 
 def groups(jobs: Sequence[Job], together: int) -> list[list[Job]]:
@@ -120,37 +123,22 @@ def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[...
     `tick(runs, name, phase, step, steps)` is called after every step.
     """
     settings = population.members([job.config for job in group])
-    why = population.refuses(settings) if len(group) > 1 else ""
-    if len(group) > 1 and not why:
-        try:
-            found = _together(settings, partial(tick, len(group), group[0].name))
-        except InputError:
-            raise
-        except Exception as error:
-            why = str(error).splitlines()[0].split(". ")[0][:120]
-        else:
-            yield from ((job, _as_json(job, *one)) for job, one in zip(group, found, strict=True))
-            return
-    if why:
-        say(f"one after another: {len(group)} runs such as {group[0].name}, since {why}")
-    for job, setting in zip(group, settings, strict=True):
-        if job.name not in done:
-            yield job, _as_json(job, *_alone(setting, partial(tick, 1, job.name)))
+    logs: list[Log] = [[] for _ in group]
 
+    def report(index: int, progress: train.Progress) -> None:
+        logs[index].append(experiment.look(settings[index], progress))
 
-def _together(settings: Sequence[Setting], tick: train.Tick) -> list[tuple[Result, Log]]:
-    logs: list[Log] = [[] for _ in settings]
+    def ticked(index: int, phase: str, step: int, steps: int) -> None:
+        tick(len(group) if index < 0 else 1, group[max(index, 0)].name, phase, step, steps)
 
-    def report(members: list[train.Progress]) -> None:
-        for one, log, progress in zip(settings, logs, members, strict=True):
-            log.append(experiment.look(one, progress))
+    def why(text: str) -> None:
+        for log in logs:
+            log.clear()  # of what they had begun together
+        say(f"one after another: {len(group)} runs such as {group[0].name}, since {text}")
 
-    return list(zip(population.run(settings, report, tick), logs, strict=True))
-
-
-def _alone(setting: Setting, tick: train.Tick) -> tuple[Result, Log]:
-    log: Log = []
-    return experiment.run(setting, lambda at: log.append(experiment.look(setting, at)), tick, strict=False), log
+    skip = [index for index, job in enumerate(group) if job.name in done]
+    for index, result in population.train_all(settings, report, ticked, why, skip):
+        yield group[index], _as_json(group[index], result, logs[index])
 
 
 def _as_json(job: Job, result: Result, log: Log) -> Run:
