@@ -26,6 +26,7 @@ from metapl.data.views import VIEWS
 from metapl.estimators import ESTIMATORS
 from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
+from metapl.sizes import SIZES
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"<!-- table: ([\w -]+) -->")
@@ -128,6 +129,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "models": registry(MODELS),
     "data": registry(SOURCES),
     "views": registry(VIEWS),
+    "sizes": registry(SIZES),
     "presets": preset_table,
     "optimizers": registry(OPTIMIZERS),
 }

@@ -34,7 +34,7 @@ def start(out: Path, about: Study) -> None:
         if path.read_text() != text:
             raise InputError(f"--out {out} holds another study: name another folder, or remove this one")
         return
-    if out.exists():
+    if out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise InputError(f"--out {out} exists and holds no study: name a new folder")
     checkpoint.write_text(path, text)
     checkpoint.write_json(out / "environment.json", environment())

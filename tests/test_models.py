@@ -64,6 +64,12 @@ def test_mlp_activation(activation, kind):
     assert len(kinds(mlp(PLANE, 2, activation=activation), kind)) == 2
 
 
+def test_mlp_starts_where_it_is_told():
+    weights = torch.cat([value.flatten() for value in mlp(IMAGE, 10, init=0.1).parameters()]).detach()
+    assert 0.0995 < weights.abs().max() < 0.1
+    assert weights.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.01)  # of a uniform distribution
+
+
 @pytest.mark.parametrize(
     ("norm", "kind", "other"),
     [
@@ -109,6 +115,7 @@ def test_dropout_comes_before_the_last_layer(build, dropout):
     ("build", "shape", "options", "message"),
     [
         (mlp, PLANE, {"activation": "swish"}, "swish.*relu, tanh, sigmoid, gelu"),
+        (mlp, PLANE, {"init": -0.1}, r"init=-0\.1"),
         (mlp, PLANE, {"width": 0}, "width=0.*at least 1"),
         (mlp, PLANE, {"depth": 0}, "depth=0.*at least 1"),
         (mlp, PLANE, {"dropout": 1.5}, "between 0 and 1"),
