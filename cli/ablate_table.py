@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,9 +31,8 @@ class Bar:
             TextColumn("{task.fields[text]}"),
             console=console,
         )
-        self._left = self._todo = len(jobs) - done
+        self._total = len(jobs)
         self._task = self._bars.add_task("runs", total=len(jobs), completed=done, text="")
-        self._started = time.perf_counter()
 
     def __enter__(self) -> Bar:
         """Show the bar."""
@@ -45,6 +43,8 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave it as it stands."""
+        if kind is None and sweep.processes() == 1:  # else the others may still be at theirs
+            self._bars.update(self._task, completed=self._total, text="")
         self._bars.stop()
 
     def say(self, text: str) -> None:
@@ -52,7 +52,7 @@ class Bar:
         console.print(text)
 
     def tick(self, at: sweep.Progress) -> None:
-        """Say what is being trained, and how long the rest takes if it is like what was."""
+        """Say what is being trained."""
         text = f"{at.runs} runs of {at.name}: {at.phase} {at.step}/{at.steps}"
         self._bars.update(self._task, text=text, completed=at.done)
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, train
+from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, train, tune
 from metapl.errors import InputError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(data.app, name="data", help=data.HELP)
 app.command("grads", help=grads.HELP)(grads.grads)
 app.command("compare", help=compare.HELP)(compare.compare)
 app.command("ablate", help=ablate.HELP)(ablate.ablate)
+app.command("tune", help=tune.HELP)(tune.tune)
 
 
 @app.callback(invoke_without_command=True)

@@ -196,7 +196,7 @@ def read_flag(key: str, text: str, where: str) -> Any:
 
 
 def _toml(value: Any) -> str:
-    return json.dumps(value)  # for booleans, numbers and strings TOML and JSON agree
+    return json.dumps(value, ensure_ascii=False)  # for booleans, numbers and strings TOML and JSON agree
 
 
 def dump(config: TrainConfig) -> str:

@@ -189,9 +189,9 @@ def dump(study: Study, comment: str = "") -> str:
     if study.seeds != tuple(range(first, first + count)):
         raise ValueError(f"seeds {study.seeds} are not in a row")
     lines = [*(f"# {line}" for line in comment.splitlines()), f"seeds = {count}", f"first_seed = {first}"]
-    lines.append(f"against = {json.dumps(study.against)}")
+    lines.append(f"against = {_toml(study.against)}")
     tables = {"common": study.common, "over": study.over, "tune": study.tune}
-    tables |= {f"arms.{json.dumps(name)}": given for name, given in study.arms.items()}
+    tables |= {f"arms.{_toml(name)}": given for name, given in study.arms.items()}
     for name, values in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
@@ -200,4 +200,4 @@ def dump(study: Study, comment: str = "") -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value)  # for booleans, numbers, strings and lists of them TOML and JSON agree
+    return json.dumps(value, ensure_ascii=False)  # for booleans, numbers, strings and lists of them TOML and JSON agree

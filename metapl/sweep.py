@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import torch
 
@@ -99,8 +100,7 @@ def read(jobs: Sequence[Job], folder: Path) -> list[Run]:
 
 
 def _path(folder: Path, job: Job) -> Path:
-    safe = "".join(c if c.isalnum() or c in "-_.=," else "_" for c in job.name)
-    return folder / f"{safe}.json"
+    return folder / f"{quote(job.name, safe=' =,')}.json"
 
 
 def _done(folder: Path, job: Job) -> Run | None:
