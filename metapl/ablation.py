@@ -41,7 +41,7 @@ def start(out: Path, about: Study) -> None:
 
 
 def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:
-    """Write what is made of the runs: `runs.jsonl`, `table.md` and the page `index.html`."""
+    """Write what is made of the runs: `runs.jsonl` and `table.md`."""
     checkpoint.write_text(out / "runs.jsonl", lines(runs))
     checkpoint.write_text(out / "table.md", markdown(rows(about, runs)))
 
@@ -109,7 +109,8 @@ def _judged(run: Run, network: str) -> str:
 
 
 def _scores(runs: Sequence[Run], part: str, network: str, metric: str) -> dict[int, float]:
-    return {run["seed"]: run[part][_judged(run, network)][metric] for run in runs}
+    found = {run["seed"]: run[part][_judged(run, network)][metric] for run in runs}
+    return {seed: value for seed, value in found.items() if value is not None}  # no likelihood of what diverged
 
 
 def _difference(scores: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
