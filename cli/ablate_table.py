@@ -63,8 +63,8 @@ def show(about: Study, runs: Sequence[Run], out: Path, seconds: float) -> None:
     for setting in study.settings(about):
         _table(study.label(setting), [row for row in table if row.setting == setting], about)
     console.print(f"{seconds:.0f} s; {ablation.NOTE}")
-    for name in ("index.html", "table.md", "runs.jsonl"):
-        console.print(f"{name:<10} {out / name}")
+    for name in ("index.html", "plots/arms.png", "table.md", "runs.jsonl"):
+        console.print(f"{name:<14} {out / name}")
 
 
 def _table(title: str, rows: Sequence[ablation.Row], about: Study) -> None:
