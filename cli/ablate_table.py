@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -69,11 +68,8 @@ def show(about: Study, runs: Sequence[Run], out: Path, seconds: float) -> None:
 
 def _table(title: str, rows: Sequence[ablation.Row], about: Study) -> None:
     printed = Table(title=title or None, title_justify="left")
-    for name in ("arm", "network"):
-        printed.add_column(name)
-    for name in ("seeds", "top-1 %", "sd", f"− {about.against}", "better on", "sign p", "t p"):
-        printed.add_column(name, justify="right")
+    for name in ablation.columns(about):
+        printed.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
-        cells: list[Any] = [row.arm, row.network, f"{len(row.seeds)}", f"{100 * row.mean:.2f}"]
-        printed.add_row(*cells, f"{100 * row.deviation:.2f}", *ablation.difference_cells(row.difference))
+        printed.add_row(*ablation.cells(about, row))
     console.print(printed)

@@ -43,7 +43,7 @@ def start(out: Path, about: Study) -> None:
 def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:
     """Write what is made of the runs: `runs.jsonl` and `table.md`."""
     checkpoint.write_text(out / "runs.jsonl", lines(runs))
-    checkpoint.write_text(out / "table.md", markdown(rows(about, runs)))
+    checkpoint.write_text(out / "table.md", markdown(about, runs))
 
 
 class Row(NamedTuple):
@@ -130,35 +130,59 @@ def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def markdown(table: Sequence[Row]) -> str:
-    """The table as it stands in the docs, in per cent and points; see `metapl.cli.ablate` for what the columns are."""
-    settings = list(dict.fromkeys(study.label(row.setting) for row in table))
+def columns(about: Study) -> list[str]:
+    """The headings of a study's table, in per cent and points."""
+    reach = [f"≥ {100 * about.reach:g} %"] if about.reach else []
+    return ["arm", "top-1 %", "sd", *reach, f"− {about.against}", "better on", "sign p", "t p"]
+
+
+def cells(about: Study, row: Row) -> list[str]:
+    """A row of it: the difference has half of its 95 % interval, "better on" counts the seeds that differ."""
+    found = row.difference
+    reach = [f"{sum(value >= about.reach for value in row.values)} of {len(row.values)}"] if about.reach else []
+    told = [row.arm, f"{100 * row.mean:.2f}", f"{100 * row.deviation:.2f}", *reach]
+    if found is None:
+        return [*told, "", "", "", ""]
+    interval = f"{100 * found.mean:+.2f} ± {100 * found.interval:.2f}".replace("-", "−")
+    return [*told, interval, f"{found.wins} of {found.wins + found.losses}", f"{found.sign_p:.1g}", f"{found.t_p:.1g}"]
+
+
+def markdown(about: Study, runs: Sequence[Run]) -> str:
+    """The tables for the docs: the arms, and every network of theirs."""
     text = []
-    for setting in settings:
-        text += [*([f"**{setting}**", ""] if setting else []), HEAD, RULE]
-        text += [_line(row) for row in table if study.label(row.setting) == setting]
-        text.append("")
+    for setting in study.settings(about):
+        here = [run for run in runs if run["setting"] == setting]
+        text += [f"**{study.label(setting)}**", ""] if setting else []
+        text += _lines(columns(about), [cells(about, row) for row in rows(about, here) if row.setting == setting])
+        text += _lines(["arm", "network", "top-1 %", "NLL", "ECE %"], _networks(about, here))
     return "\n".join(text)
+
+
+def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *body]
+    return [*(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines), ""]
+
+
+def _networks(about: Study, runs: Sequence[Run]) -> list[list[str]]:
+    """Mean ± standard deviation of every network of every arm; a run that diverged has no likelihood."""
+    found = []
+    for arm in about.arms:
+        mine = [run["test"] for run in runs if run["arm"] == arm]
+        for name in mine[0] if mine else ():
+            told = [[one[name][metric] for one in mine] for metric in ("top1", "nll", "ece")]
+            found.append([arm, name, *(_spread(*one) for one in zip(told, (100, 1, 100), (2, 3, 2), strict=True))])
+    return found
+
+
+def _spread(values: Sequence[float | None], unit: float, digits: int) -> str:
+    known = [unit * value for value in values if value is not None]
+    if not known:
+        return "–"
+    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
+    return f"{statistics.fmean(known):.{digits}f} ± {deviation:.{digits}f}"
 
 
 NOTE = (
     "top-1 on the test set after the last step, mean and standard deviation over seeds; differences are paired, "
     "with their 95 % interval"
 )
-
-HEAD = "| arm | top-1, % | sd | difference | better on | sign test, p | t-test, p |"
-RULE = "| --- | --- | --- | --- | --- | --- | --- |"
-
-
-def _line(row: Row) -> str:
-    cells = [row.arm, f"{100 * row.mean:.2f}", f"{100 * row.deviation:.2f}", *difference_cells(row.difference)]
-    return f"| {' | '.join(cells)} |"
-
-
-def difference_cells(found: Difference | None) -> list[str]:
-    """A difference in points with half of its 95 % interval, seeds that are better, and the two p-values."""
-    if found is None:
-        return ["", "", "", ""]
-    interval = f"{100 * found.mean:+.2f} ± {100 * found.interval:.2f}".replace("-", "−")
-    pairs = f"{found.wins} of {found.wins + found.losses}"
-    return [interval, pairs, f"{found.sign_p:.1g}", f"{found.t_p:.1g}"]

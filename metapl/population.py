@@ -119,7 +119,7 @@ def run(settings: Sequence[Setting], report: Report, tick: train.Tick = train.no
     for part in experiment.plan(settings[0].config):
         method = together(settings, part, networks)
         keys = torch.stack([part.key(one) for one in settings])
-        phase = train.Phase(part.name, method, _batches(settings, part), part.steps, keys)
+        phase = train.Phase(part.name, method, batches(settings, part), part.steps, keys)
 
         def told(progress: train.Progress) -> None:
             for index in range(len(settings)):
@@ -165,7 +165,8 @@ def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, T
     }
 
 
-def _batches(settings: Sequence[Setting], part: Part) -> Callable[[int], Batch]:
+def batches(settings: Sequence[Setting], part: Part) -> Callable[[int], Batch]:
+    """The batches of a phase, of all members along the first axis."""
     each = [experiment.batches(one, part.unroll, part.labelled) for one in settings]
     return lambda step: tree.map(lambda *leaves: torch.stack(leaves), *(at(step) for at in each))
 

@@ -2,6 +2,7 @@
 
     seeds = 32                      # how many; the first is `first_seed`, 0
     against = "none"                # the arm that the others are compared with; the first unless it is named
+    reach = 0.99                    # count the runs with this accuracy; 0, the default, for no such column
 
     [common]                        # flags of `metapl train`, for all arms
     data = "digits"
@@ -43,6 +44,8 @@ class Study(NamedTuple):
     arms: Mapping[str, Given]
     seeds: tuple[int, ...]
     against: str
+    reach: float
+    """A top-1 accuracy whose reaching is counted; 0 for none."""
     tune: Mapping[str, Any]
     """What `metapl tune` needs to know; see `metapl.tune`."""
 
@@ -65,7 +68,7 @@ LOOKS = 10
 """How often a run of a study is evaluated on its way, unless `report_every` is given."""
 
 TABLES = ("common", "over", "arms", "tune")
-NUMBERS = {"seeds": 8, "first_seed": 0}
+NUMBERS = {"seeds": 8, "first_seed": 0, "reach": 0.0}
 
 
 def read(path: Path) -> Study:
@@ -99,8 +102,8 @@ def build(found: Mapping[str, Any], where: str) -> Study:
     arms = {str(name): _given(where, values) for name, values in tables["arms"].items()}
     numbers = {**NUMBERS, **{key: found[key] for key in NUMBERS if key in found}}
     seeds = tuple(range(numbers["first_seed"], numbers["first_seed"] + numbers["seeds"]))
-    study = Study(_given(where, tables["common"]), over, arms, seeds, found.get("against", ""), tables["tune"])
-    return _complete(study, where)
+    against, reach = found.get("against", ""), float(numbers["reach"])
+    return _complete(Study(_given(where, tables["common"]), over, arms, seeds, against, reach, tables["tune"]), where)
 
 
 def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
@@ -110,11 +113,11 @@ def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
 
 
 def _require_known(where: str, key: str, value: Any) -> None:
-    kinds = {**dict.fromkeys(TABLES, dict), **dict.fromkeys(NUMBERS, int), "against": str}
+    kinds = {**dict.fromkeys(TABLES, dict), **{name: type(number) for name, number in NUMBERS.items()}, "against": str}
     if key not in kinds:
         raise unknown(f"key in {where}", key, kinds)
-    if type(value) is not kinds[key]:
-        wanted = {dict: f"a table [{key}]", int: "a whole number", str: "the name of an arm"}[kinds[key]]
+    wanted = {dict: f"a table [{key}]", int: "a whole number", float: "a number", str: "the name of an arm"}[kinds[key]]
+    if type(value) is not kinds[key] and not (kinds[key] is float and type(value) is int):
         raise InputError(f"{where}: {key} must be {wanted}")
 
 
@@ -142,6 +145,8 @@ def _complete(study: Study, where: str) -> Study:
         raise InputError(f"{where}: nothing to compare: give each arm a table, such as [arms.none]")
     if not study.seeds:
         raise InputError(f"{where}: seeds must be at least 1")
+    if not 0 <= study.reach <= 1:
+        raise InputError(f"{where}: reach must be a share from 0 to 1, as in reach = 0.99")
     if study.against and study.against not in study.arms:
         raise unknown("arm to compare with", study.against, study.arms)
     complete = study._replace(against=study.against or next(iter(study.arms)))
@@ -189,7 +194,7 @@ def dump(study: Study, comment: str = "") -> str:
     if study.seeds != tuple(range(first, first + count)):
         raise ValueError(f"seeds {study.seeds} are not in a row")
     lines = [*(f"# {line}" for line in comment.splitlines()), f"seeds = {count}", f"first_seed = {first}"]
-    lines.append(f"against = {_toml(study.against)}")
+    lines += [f"against = {_toml(study.against)}", f"reach = {study.reach}"]
     tables = {"common": study.common, "over": study.over, "tune": study.tune}
     tables |= {f"arms.{_toml(name)}": given for name, given in study.arms.items()}
     for name, values in tables.items():

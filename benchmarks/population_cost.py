@@ -1,0 +1,66 @@
+"""What a population of runs costs, against one run: the same steps, batches and views included, taking turns.
+
+    python benchmarks/population_cost.py --members 32 --rounds 15 --model mlp
+    python benchmarks/population_cost.py --members 8 --rounds 5 --model convnet:width=16
+
+A ratio of S would be as dear as S runs one after another. Every round times some steps of one run and as many of the
+population; the table has the median and the quartiles of their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import torch
+
+from metapl import experiment, measure, population, rng, run_folder
+from metapl.config import TrainConfig
+from metapl.setting import Setting
+
+
+def stepping(settings: list[Setting], steps: int, alone: bool) -> Callable[[], None]:
+    """A call that takes some steps: of the first run alone, or of all together."""
+    part = experiment.plan(settings[0].config)[0]
+    if alone:
+        _, method, batches, _, key = part.phase(settings[0], {})
+    else:
+        method, batches = population.together(settings, part, {}), population.batches(settings, part)
+        key = torch.stack([part.key(one) for one in settings])
+    init_key, step_key = rng.split(key, 2)
+    at = {"state": method.init(init_key), "step": 0}
+
+    def call() -> None:
+        for _ in range(steps):
+            at["state"], _ = method.step(at["state"], batches(at["step"]), rng.fold_in(step_key, at["step"]))
+            at["step"] += 1
+
+    return call
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=10, help="of each in a round")
+    parser.add_argument("--model", default="mlp")
+    parser.add_argument("--method", default="mpl")
+    parser.add_argument("--data", default="digits")
+    args = parser.parse_args()
+    given = {"data": args.data, "model": args.model, "method": args.method, "baselines": False}
+    settings = population.members([TrainConfig(**given, seed=seed) for seed in range(args.members)])
+    names = {"one run": True, f"{args.members} together": False}
+    calls = {name: stepping(settings, args.steps, alone) for name, alone in names.items()}
+    times = measure.interleave(calls, args.rounds, settings[0].device)
+    one, several = times.values()
+    low, middle, high = measure.quartiles([b / a for a, b in zip(one, several, strict=True)])
+    print(json.dumps(run_folder.environment()))
+    for name, seconds in times.items():
+        print(f"{name:16} {1e3 * measure.quartiles(seconds)[1] / args.steps:8.2f} ms a step")
+    print(f"ratio            {middle:8.2f} [{low:.2f}, {high:.2f}]")
+
+
+if __name__ == "__main__":
+    main()
