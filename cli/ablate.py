@@ -66,6 +66,7 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     from metapl.report import study as reporting  # noqa: PLC0415 - imports torch
 
     jobs = study.jobs(wanted)
+    sweep.check(jobs)
     ablation.start(out, wanted)
     with ablate_table.Bar(jobs, out) as bar:
         sweep.run(jobs, out / ablation.RUNS, together, bar.say, bar.tick)
@@ -90,16 +91,29 @@ def read(path: Path | None, vary: list[str], over: list[str], common: dict[str, 
     tables: dict[str, Any] = study.load(path) if path else {}
     tables["common"] = {**tables.get("common", {}), **common}
     if vary:
-        tables["arms"] = study.combinations(dict(_values("--vary", one) for one in vary))
+        tables["arms"] = study.combinations(_by_key("--vary", vary))
     if over:
-        tables["over"] = dict(_values("--over", one) for one in over)
+        tables["over"] = _by_key("--over", over)
     tables |= {key: value for key, value in given.items() if value not in (None, "")}
     return study.build(tables, str(path or "the study"))
 
 
+def _by_key(flag: str, texts: list[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        key, values = _values(flag, text)
+        if key in found:
+            raise InputError(f"{flag} {text!r}: {key} is given twice: put all of its values into one {flag}")
+        found[key] = values
+    return found
+
+
 def _values(flag: str, text: str) -> tuple[str, list[Any]]:
     key, equals, values = text.partition("=")
-    found = [read_flag(key, value, f"{flag} {text}") for value in shlex.split(values)]
+    try:
+        found = [read_flag(key, value, f"{flag} {text}") for value in shlex.split(values)]
+    except ValueError as error:
+        raise InputError(f"{flag} {text!r}: {error}: close every quote") from None
     if not equals or not found:
         raise InputError(f"{flag} {text!r} must be KEY=VALUE VALUE …, as in {flag} 'grad=none exact'")
     return key, found

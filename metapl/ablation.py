@@ -24,20 +24,21 @@ RUNS = Path("runs")
 
 
 def start(out: Path, about: Study) -> None:
-    """Make the folder of a study, or go on in one that holds the same.
+    """Make the folder of a study, or go on in one that holds the same, be it with more seeds.
 
     Raises:
         InputError: it holds another study, or something else.
     """
-    text, path = study.dump(about), out / "study.toml"
+    path = out / "study.toml"
     if path.exists():
-        if path.read_text() != text:
+        before = study.read(path)
+        if study.dump(before._replace(seeds=about.seeds)) != study.dump(about):
             raise InputError(f"--out {out} holds another study: name another folder, or remove this one")
-        return
-    if out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise InputError(f"--out {out} exists and holds no study: name a new folder")
-    checkpoint.write_text(path, text)
-    checkpoint.write_json(out / "environment.json", environment())
+    checkpoint.write_text(path, study.dump(about))
+    if not (out / "environment.json").exists():
+        checkpoint.write_json(out / "environment.json", environment())
 
 
 def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:
@@ -69,7 +70,7 @@ class Row(NamedTuple):
     @property
     def deviation(self) -> float:
         """The sample standard deviation over the seeds; 0 for a single one."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+        return paired.deviation(self.values)
 
     @property
     def interval(self) -> float:
@@ -88,7 +89,12 @@ def rows(
         part: "test", or "validation" for choosing.
         network: one of `JUDGED`; a run that lacks it is judged by "auto".
         metric: of `metapl.metrics.METRICS`.
+
+    Raises:
+        InputError: a part without examples.
     """
+    if not all(run[part] for run in runs):
+        raise InputError(f"there are runs without a {part} part: give validation in [common], such as 100")
     found = []
     for setting in study.settings(about):
         here = [run for run in runs if run["setting"] == setting]
@@ -140,11 +146,12 @@ def cells(about: Study, row: Row) -> list[str]:
     """A row of it: the difference has half of its 95 % interval, "better on" counts the seeds that differ."""
     found = row.difference
     reach = [f"{sum(value >= about.reach for value in row.values)} of {len(row.values)}"] if about.reach else []
-    told = [row.arm, f"{100 * row.mean:.2f}", f"{100 * row.deviation:.2f}", *reach]
+    name = f"{row.arm} ({row.diverged} diverged)" if row.diverged else row.arm
+    told = [name, f"{100 * row.mean:.2f}", f"{100 * row.deviation:.2f}", *reach]
     if found is None:
         return [*told, "", "", "", ""]
     interval = f"{100 * found.mean:+.2f} ± {100 * found.interval:.2f}".replace("-", "−")
-    return [*told, interval, f"{found.wins} of {found.wins + found.losses}", f"{found.sign_p:.1g}", f"{found.t_p:.1g}"]
+    return [*told, interval, f"{found.wins} of {found.wins + found.losses}", f"{found.sign_p:.2g}", f"{found.t_p:.2g}"]
 
 
 def markdown(about: Study, runs: Sequence[Run]) -> str:

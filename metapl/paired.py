@@ -36,9 +36,15 @@ class Difference(NamedTuple):
 def half_interval(values: Sequence[float]) -> float:
     """Half of the 95 % confidence interval of a mean: t₀.₉₇₅(n − 1) s / √n; NaN with a single value."""
     count = len(values)
-    if count < 2:
+    return float(stats.t.ppf(0.975, count - 1)) * deviation(values) / math.sqrt(count) if count > 1 else math.nan
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The sample standard deviation; 0 of a single value, NaN if one is not finite."""
+    # Of what is not finite, the statistics of Python 3.11 raise an AttributeError.
+    if not all(map(math.isfinite, values)):
         return math.nan
-    return float(stats.t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def compare(values: Sequence[float], reference: Sequence[float]) -> Difference:
@@ -58,7 +64,7 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Difference:
 def _t_test(gaps: Sequence[float]) -> float:
     if len(gaps) < 2:
         return math.nan
-    error = statistics.stdev(gaps) / math.sqrt(len(gaps))
+    error = deviation(gaps) / math.sqrt(len(gaps))
     if not error:
         return 0.0 if gaps[0] else 1.0
     return float(2 * stats.t.sf(abs(statistics.fmean(gaps)) / error, len(gaps) - 1))

@@ -63,6 +63,8 @@ def refuses(settings: Sequence[Setting]) -> str:
         return "what a fixed teacher said is looked up, which is not vectorised"
     if not isinstance(first.data.x, Tensor):
         return "the examples are read from files"
+    if first.config.augment.startswith(("small", "large")):
+        return "RandAugment sorts images by what is done to them, which torch.vmap refuses"
     if first.device.type == "cpu" and any(_convolves(model, first) for model in first.models[:2]):
         return "on a CPU, convolutions of many networks at once are slower"
     return ""
@@ -96,7 +98,7 @@ def train_all(
         except InputError:
             raise
         except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
-            why = str(error).splitlines()[0].split(". ")[0][:120]
+            why = (str(error) or repr(error)).splitlines()[0].split(". ")[0][:120]
         else:
             yield from enumerate(found)
             return

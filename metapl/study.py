@@ -81,12 +81,15 @@ def read(path: Path) -> Study:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What the TOML file of a study holds, unchecked.
+    """What the TOML file of a study holds; of its tables only that they are tables is checked.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or has an unknown key or one of the wrong type.
     """
-    return config.read_toml(path, f"study {path}")
+    found = config.read_toml(path, f"study {path}")
+    for key, value in found.items():
+        _require_known(str(path), key, value)
+    return found
 
 
 def build(found: Mapping[str, Any], where: str) -> Study:
@@ -121,18 +124,31 @@ def _require_known(where: str, key: str, value: Any) -> None:
         raise InputError(f"{where}: {key} must be {wanted}")
 
 
+DECIDED = {"seed": "seeds and first_seed say which", "log": "a study keeps the logs of its runs itself"}
+"""Keys of the configuration that are not for a study, and why."""
+
+
+def _checked(where: str, key: str, value: Any) -> Any:
+    if key in DECIDED:
+        raise InputError(f"{where}: leave out {key}: {DECIDED[key]}")
+    return config.checked(key, value, where)
+
+
 def _given(where: str, values: Any) -> Given:
     if not isinstance(values, dict):
         raise InputError(
             f"{where}: {values!r} must be a table of flags, such as [arms.none] and below it grad = 'none'"
         )
-    return {key: config.checked(key, value, where) for key, value in values.items()}
+    return {key: _checked(where, key, value) for key, value in values.items()}
 
 
 def _listed(where: str, key: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise InputError(f"{where}: {key} in [over] must be a list of values, as in {key} = [10, 40]")
-    return [config.checked(key, value, where) for value in values]
+    checked = [_checked(where, key, value) for value in values]
+    if len(set(checked)) < len(checked):
+        raise InputError(f"{where}: {key} in [over] has a value twice: leave one out")
+    return checked
 
 
 def _complete(study: Study, where: str) -> Study:
@@ -149,8 +165,15 @@ def _complete(study: Study, where: str) -> Study:
         raise InputError(f"{where}: reach must be a share from 0 to 1, as in reach = 0.99")
     if study.against and study.against not in study.arms:
         raise unknown("arm to compare with", study.against, study.arms)
+    for arm, given in study.arms.items():
+        for key in set(given) & set(study.over):
+            raise InputError(f"{where}: {key} is in [over] and in the arm {arm!r}: leave out one of them")
     complete = study._replace(against=study.against or next(iter(study.arms)))
-    jobs(complete._replace(seeds=study.seeds[:1]))
+    for arm, given in study.arms.items():
+        try:
+            jobs(complete._replace(arms={arm: given}, seeds=study.seeds[:1]))
+        except InputError as error:
+            raise InputError(f"{where}: arm {arm!r}: {error}") from None
     return complete
 
 
@@ -205,4 +228,5 @@ def dump(study: Study, comment: str = "") -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)  # for booleans, numbers, strings and lists of them TOML and JSON agree
+    # For booleans, numbers, strings and lists of them TOML and JSON agree, but for DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

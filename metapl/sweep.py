@@ -21,6 +21,7 @@ from metapl import checkpoint, experiment, population, train, tree
 from metapl.errors import InputError
 from metapl.experiment import Result
 from metapl.population import Say
+from metapl.setting import prepare
 from metapl.study import Job
 
 T = TypeVar("T")
@@ -63,14 +64,36 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
     Raises:
         InputError: a folder that holds runs of another study, or that cannot be written.
     """
-    done = [job.name for job in jobs if _done(folder, job)]
+    _require_files(jobs)
+    done = {job.name for job in jobs if _done(folder, job)}
     for group in mine(groups(jobs, together)):
         if all(job.name in done for job in group):
             continue
         # A population is made whole again, so that what was killed in the middle ends as it would have.
         for job, found in _train(group, done, say, lambda *at: tick(Progress(len(done), *at))):
             checkpoint.write_text(_path(folder, job), json.dumps(found) + "\n")
-            done.append(job.name)
+            done.add(job.name)
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Look for what is wrong before anything is trained: a setting of every kind of run is prepared.
+
+    Raises:
+        InputError: what is wrong.
+    """
+    _require_files(jobs)
+    for group in groups(jobs, len(jobs)):
+        prepare(group[0].config)
+
+
+LONGEST = 200
+"""Bytes of the name of a file, of which most file systems allow 255."""
+
+
+def _require_files(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if len(_path(Path(), job).name) > LONGEST:
+            raise InputError(f"run {job.name!r} is too long for the name of a file: name the arms in a TOML file")
 
 
 def processes() -> int:

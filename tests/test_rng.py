@@ -209,3 +209,56 @@ def test_seeded_restores_the_generator_after_an_exception():
     with pytest.raises(RuntimeError, match="cannot be multiplied"), rng.seeded(rng.key(0)):
         torch.rand(4, 5) @ torch.rand(4, 5)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), ()])
+def test_several_keys_split_as_each_of_them_does(shape):
+    """`[...]` keys into three tensors of as many, and the same numbers as from one key at a time."""
+    keys = rng.bits(rng.key(1), shape)
+    parts = rng.split(keys, 3)
+    assert [part.shape for part in parts] == [torch.Size(shape)] * 3
+    for index in itertools.product(*map(range, shape)):
+        assert [int(part[index]) for part in parts] == [int(part) for part in rng.split(keys[index], 3)]
+
+
+def test_several_keys_fold_in_as_each_of_them_does():
+    keys = torch.stack(rng.split(rng.key(0), 5))
+    assert rng.fold_in(keys, 7).tolist() == [int(rng.fold_in(key, 7)) for key in keys]
+    assert len(set(rng.fold_in(keys, 7).tolist()) | set(rng.fold_in(keys, 8).tolist())) == 10
+
+
+def test_under_vmap_over_keys_hidden_generators_are_left_alone_and_refused():
+    """One seed would give all members the same numbers."""
+    keys = torch.stack(rng.split(rng.key(0), 3))
+
+    def drawing(key):
+        with rng.seeded(key):
+            return torch.rand(2) + rng.uniform(key, (2,))
+
+    def grad(key):
+        """The key is under two transforms here, and no batch on its surface."""
+
+        def loss(x):
+            with rng.seeded(key + (0 * x).long()):
+                return x * rng.uniform(key, ())
+
+        return torch.func.grad(loss)(torch.tensor(1.0))
+
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="random"):
+        torch.vmap(drawing)(keys)
+    assert torch.equal(torch.vmap(grad)(keys), torch.stack([rng.uniform(key, ()) for key in keys]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_under_other_transforms_one_key_still_seeds():
+    key = rng.key(3)
+
+    def drawn(x):
+        with rng.seeded(key):
+            return x * torch.rand(2).sum()
+
+    with rng.seeded(key):
+        expected = torch.rand(2).sum()
+    assert torch.func.grad(drawn)(torch.tensor(2.0)) == expected
+    assert torch.equal(torch.vmap(drawn, randomness="same")(torch.ones(3)), expected.expand(3))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from metapl import functional, rng, setting
-from metapl.config import PRESETS, TrainConfig, presets, resolve
+from metapl import experiment, functional, rng, setting
+from metapl.config import METHODS, PRESETS, VARYING, TrainConfig, presets, resolve
 from metapl.data.split import to_json
 from metapl.errors import InputError
 
@@ -124,3 +124,91 @@ def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
     assert (config.labels, config.steps, config.lr) == (50, 3000, 0.3)
     with pytest.raises(InputError, match=r"unknown preset 'cifar10-4': did you mean 'cifar10-4k'\?"):
         resolve({}, None, "cifar10-4")
+
+
+SMALL = {"data": "moons:points=60", "model": "mlp:width=3,depth=1", "labels": 8, "device": "cpu"}
+LIKE = {"lr": 0.5, "ema": 0.25, "feedback_weight": 3.0}
+
+
+@pytest.mark.parametrize("options", [{"seed": 4}, {"seed": 4, **LIKE}, LIKE, {"balanced": False, "seed": 2}])
+def test_a_member_is_prepared_as_if_it_were_alone(options):
+    """But for the data, which is not read again."""
+    shared = {**SMALL, **{key: value for key, value in options.items() if key == "balanced"}}
+    like, config = setting.prepare(TrainConfig(**shared)), TrainConfig(**{**shared, **options})
+    found, alone = setting.member(like, config), setting.prepare(config)
+    assert found.config == config
+    assert found.data is like.data
+    assert found.models is like.models
+    assert (found.labels, dict(found.varied), found.device) == (alone.labels, {}, alone.device)
+    assert all(torch.equal(one, other) for one, other in zip(found.keys, alone.keys, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(found.split, alone.split, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(found.data[:4], alone.data[:4], strict=True))
+    same = all(torch.equal(one, other) for one, other in zip(found.keys, like.keys, strict=True))
+    assert same == ("seed" not in options)
+
+
+def test_a_member_can_have_the_split_of_another_run(tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps(to_json(setting.prepare(TrainConfig(**SMALL, seed=9)).split)))
+    configs = [TrainConfig(**SMALL, split=str(tmp_path / "split.json"), seed=seed) for seed in (0, 1)]
+    first = setting.prepare(configs[0])
+    second = setting.member(first, configs[1])
+    assert all(torch.equal(one, other) for one, other in zip(first.split, second.split, strict=True))
+    assert first.keys.mpl != second.keys.mpl
+
+
+def test_numbers_that_vary_take_the_place_of_those_of_the_configuration():
+    one = setting.prepare(TrainConfig(**SMALL, **LIKE))
+    assert {name: one.number(name) for name in LIKE} == LIKE
+    varied = {"ema": torch.tensor(0.75), "lr": torch.tensor(0.125)}
+    other = one._replace(varied=varied)
+    assert other.number("ema") is varied["ema"]
+    assert other.number("lr") is varied["lr"]
+    assert other.number("feedback_weight") == 3.0
+    assert other.recipe.ema is varied["ema"]
+    assert (other.recipe.feedback_weight, other.recipe.uda_weight) == (3.0, 1.0)
+    assert one.recipe.ema == 0.25
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_every_number_that_may_vary_is_a_float_that_reaches_the_losses_or_the_optimisers(name):
+    """Or a population would leave it out, and its members be the same."""
+    assert type(getattr(TrainConfig(), name)) is float
+    tensor = torch.tensor(0.5)
+    changed = setting.prepare(TrainConfig(**SMALL))._replace(varied={name: tensor})
+    assert changed.number(name) is tensor
+    assert getattr(changed.recipe, name, tensor) is tensor
+    assert hasattr(changed.recipe, name) or name in ("lr", "teacher_lr", "finetune_lr")
+
+
+@pytest.mark.parametrize(("weight", "consistent"), [(0.0, False), (0.5, True), (torch.tensor(0.5), True)])
+def test_a_weight_that_varies_is_a_consistency_loss(weight, consistent):
+    found = setting.prepare(TrainConfig(**SMALL)).recipe._replace(uda_weight=weight)
+    assert found.consistent is consistent
+
+
+PLANS = [
+    ({"baselines": True}, ["supervised", "pseudo-labels", "uda", "mpl", "finetune"]),
+    ({"baselines": True, "uda_weight": 0.0}, ["supervised", "pseudo-labels", "mpl", "finetune"]),
+    ({}, ["mpl", "finetune"]),
+    ({"finetune_steps": 0}, ["mpl"]),
+    ({"method": "reduced"}, ["fixed", "reduced", "finetune"]),
+    *(({"method": name}, [name]) for name in ("uda", "supervised")),
+    ({"method": "pseudo-labels", "baselines": True}, ["supervised", "pseudo-labels"]),
+]
+
+
+@pytest.mark.parametrize(("options", "names"), PLANS)
+def test_the_phases_of_a_run(options, names):
+    given = TrainConfig(**{**SMALL, "baselines": False, "unroll": 3, "finetune_batch": 2, **options})
+    parts, prepared = experiment.plan(given), setting.prepare(given)
+    assert [part.name for part in parts] == names
+    for part in parts:
+        last = part.name == "finetune"
+        assert part.steps == (given.finetune_steps if last else given.steps)
+        assert part.unroll == (3 if part.name in ("mpl", "reduced") else 1)
+        assert part.labelled == (2 if last else 0)
+        assert part.key(prepared) == prepared.keys._asdict()[part.name.replace("-", "_")]
+
+
+def test_every_method_has_its_phases_above():
+    assert {one.get("method", "mpl") for one, _ in PLANS} == set(METHODS)

@@ -110,8 +110,8 @@ def compared(values, reference):
     return [
         f"{signed(gaps.mean())} ± {100 * half(gaps):.2f}",
         f"{wins} of {wins + losses}",
-        f"{stats.binomtest(wins, wins + losses).pvalue:.1g}",
-        f"{stats.ttest_rel(values, reference).pvalue:.1g}",
+        f"{stats.binomtest(wins, wins + losses).pvalue:.2g}",
+        f"{stats.ttest_rel(values, reference).pvalue:.2g}",
     ]
 
 

@@ -525,7 +525,7 @@ def test_the_bar_counts_all_runs(tmp_path, monkeypatch):
     outcome = invoke("tune", path, "--out", tmp_path / "out")
     assert (outcome.code, outcome.err) == (0, "")
     assert "48 runs of 2 arms" in outcome.out
-    assert "47/48" in outcome.out
+    assert "48/48" in outcome.out
 
 
 WRONG = [

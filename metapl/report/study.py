@@ -148,7 +148,7 @@ def _compared(found: Difference | None) -> list[str]:
 
 
 def _p(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1g}"
+    return "–" if math.isnan(value) else f"{value:.2g}"
 
 
 def _mean(here: Sequence[Run], row: Row, metric: str, network: str = "") -> str:

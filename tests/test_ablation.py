@@ -1,0 +1,278 @@
+"""What a study shows, against numbers made by hand."""
+
+import json
+import math
+
+import pytest
+from scipy import stats
+
+from metapl import ablation, study
+from metapl.errors import InputError
+
+ABOUT = study.build({"arms": {"none": {"grad": "none"}, "exact": {}, "late": {"lr": 0.2}}, "seeds": 4}, "here")
+ROW = {"top1": 0.5, "top5": 1.0, "nll": 1.25, "ece": 0.125}
+
+
+def run(arm, seed, top1, setting=None, network="ema", finite=True, **others):
+    """`others` are top-1 of further networks; the validation part does worse by a quarter."""
+    scores = {network: top1, **others}
+    test = {name: {**ROW, "top1": value} for name, value in scores.items()}
+    validation = {name: {**ROW, "top1": value - 0.25} for name, value in scores.items()}
+    return {
+        "setting": setting or {},
+        "arm": arm,
+        "seed": seed,
+        "finite": finite,
+        "validation": validation,
+        "test": test,
+        "config": {"seed": seed},
+        "log": [{"phase": "mpl"}],
+    }
+
+
+NONE, EXACT = [0.5, 0.625, 0.75, 0.625], [0.625, 0.625, 0.875, 0.75]
+RUNS = [*(run("none", seed, one) for seed, one in enumerate(NONE)), *(run("exact", s, x) for s, x in enumerate(EXACT))]
+
+
+def cells(text):
+    """The tables of a page, row by row."""
+    parts = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in part] for part in parts]
+
+
+def test_rows():
+    none, exact = ablation.rows(ABOUT, RUNS)
+    assert (none.arm, none.network, none.seeds, none.values, none.diverged) == (
+        "none",
+        "ema",
+        (0, 1, 2, 3),
+        (*NONE,),
+        0,
+    )
+    assert none.difference is None
+    assert (exact.arm, exact.values, exact.setting) == ("exact", (*EXACT,), {})
+    assert (none.mean, exact.mean) == (0.625, 0.71875)
+    assert none.deviation == pytest.approx(math.sqrt((2 * 0.125**2) / 3))
+    assert none.interval == pytest.approx(3.182446305 * none.deviation / 2)
+    found, truth = exact.difference, stats.ttest_rel(EXACT, NONE)
+    low, high = truth.confidence_interval()
+    assert (found.mean, found.wins, found.losses) == (0.09375, 3, 0)
+    assert (found.sign_p, found.t_p) == pytest.approx((0.25, truth.pvalue))
+    assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx((low, high))
+
+
+def test_arms_come_as_the_study_has_them_and_the_order_of_runs_is_nothing():
+    late = [run("late", seed, 0.5) for seed in (3, 0)]
+    table = ablation.rows(ABOUT, [*late, *reversed(RUNS)])
+    assert [row.arm for row in table] == ["none", "exact", "late"]
+    assert table[1].difference == ablation.rows(ABOUT, RUNS)[1].difference
+    assert table[2].difference.mean == pytest.approx(-0.0625)
+    assert dict(zip(table[2].seeds, table[2].values, strict=True)) == {3: 0.5, 0: 0.5}
+
+
+def test_differences_are_of_common_seeds_alone():
+    some = [one for one in RUNS if (one["arm"], one["seed"]) not in {("none", 0), ("exact", 3)}]
+    none, exact = ablation.rows(ABOUT, some)
+    assert (none.seeds, exact.seeds) == ((1, 2, 3), (0, 1, 2))
+    assert exact.mean == pytest.approx(sum(EXACT[:3]) / 3)
+    assert (exact.difference.mean, exact.difference.wins, exact.difference.losses) == (0.0625, 1, 0)
+    none, exact = ablation.rows(ABOUT, [RUNS[0], RUNS[5]])
+    assert exact.difference is None
+    assert [row.arm for row in ablation.rows(ABOUT, RUNS[4:])] == ["exact"]
+    assert ablation.rows(ABOUT, RUNS[4:])[0].difference is None
+    assert ablation.rows(ABOUT, []) == []
+
+
+def test_a_single_seed_has_no_deviation():
+    none, exact = ablation.rows(ABOUT, [RUNS[0], RUNS[4]])
+    assert (none.mean, none.deviation, exact.difference.mean) == (0.5, 0.0, 0.125)
+    assert math.isnan(none.interval)
+    assert math.isnan(exact.difference.interval)
+
+
+def test_against_another_arm():
+    about = ABOUT._replace(against="exact")
+    none, exact = ablation.rows(about, RUNS)
+    assert exact.difference is None
+    assert (none.difference.mean, none.difference.wins, none.difference.losses) == (-0.09375, 0, 3)
+
+
+def test_settings_are_apart():
+    about = study.build({"arms": {"none": {"grad": "none"}, "exact": {}}, "over": {"labels": [10, 40]}}, "here")
+    few = [run(arm, 0, top1, {"labels": 10}) for arm, top1 in (("none", 0.5), ("exact", 0.75))]
+    many = [run(arm, 0, top1, {"labels": 40}) for arm, top1 in (("none", 0.875), ("exact", 0.75))]
+    table = ablation.rows(about, [*many, *few])
+    assert [(row.setting["labels"], row.arm, row.mean) for row in table] == [
+        (10, "none", 0.5),
+        (10, "exact", 0.75),
+        (40, "none", 0.875),
+        (40, "exact", 0.75),
+    ]
+    assert [row.difference.mean for row in table if row.difference] == [0.25, -0.125]
+    text = ablation.markdown(about, [*many, *few])
+    assert [line for line in text.splitlines() if line.startswith("**")] == ["**labels=10**", "**labels=40**"]
+    assert text.index("labels=10") < text.index("50.00") < text.index("labels=40") < text.index("87.50")
+
+
+@pytest.mark.parametrize(
+    ("network", "judged", "top1"),
+    [("auto", "finetuned", 0.75), ("ema", "ema", 0.5), ("teacher", "teacher", 0.25), ("student", "student", 0.375)],
+)
+def test_the_network_that_is_judged(network, judged, top1):
+    one = run("exact", 0, 0.5, teacher=0.25, student=0.375, finetuned=0.75)
+    (row,) = ablation.rows(ABOUT, [one], network=network)
+    assert (row.network, row.mean) == (judged, top1)
+
+
+@pytest.mark.parametrize("best", ["uda", "pseudo-labels", "supervised"])
+def test_a_run_without_the_network_is_judged_by_its_best(best):
+    baseline = run("exact", 0, 0.5, network=best, supervised=0.5)
+    row = ablation.rows(ABOUT, [run("none", 0, 0.25, student=0.75), baseline], network="student")[1]
+    assert (row.network, row.mean, row.difference.mean) == (best, 0.5, -0.25)
+
+
+def test_other_metrics_and_the_validation_part():
+    assert [row.mean for row in ablation.rows(ABOUT, RUNS, part="validation")] == [0.375, 0.46875]
+    assert [row.mean for row in ablation.rows(ABOUT, RUNS, metric="nll")] == [1.25, 1.25]
+
+
+def test_runs_that_diverged_are_counted_with_what_they_predict():
+    wild = [run("exact", 0, 0.125, finite=False), *RUNS[5:]]
+    assert [row.diverged for row in ablation.rows(ABOUT, [*RUNS[:4], *wild])] == [0, 1]
+    assert ablation.rows(ABOUT, wild)[0].mean == pytest.approx((0.125 + sum(EXACT[1:])) / 4)
+
+
+def test_what_diverged_has_no_likelihood():
+    """And is left out of its mean, and of the difference; it is still counted as diverged."""
+    wild = run("exact", 0, 0.125, finite=False)
+    wild["test"]["ema"]["nll"] = None
+    none, exact = ablation.rows(ABOUT, [*RUNS[:4], wild, *RUNS[5:]], metric="nll")
+    assert (none.seeds, exact.seeds, exact.diverged) == ((0, 1, 2, 3), (1, 2, 3), 1)
+    assert (none.mean, exact.mean, exact.difference.mean) == (1.25, 1.25, 0.0)
+
+
+def test_a_study_without_a_validation_part():
+    with pytest.raises(InputError, match="validation"):
+        ablation.rows(ABOUT, [{**RUNS[0], "validation": {}}], part="validation")
+
+
+def test_the_table_in_the_docs():
+    """The differences 12.5, 0, 12.5, 12.5 have the mean 9.375 and the deviation 6.25."""
+    (head, rule, none, exact), _ = cells(ablation.markdown(ABOUT, RUNS))
+    assert head == ["arm", "top-1 %", "sd", "− none", "better on", "sign p", "t p"]
+    assert rule == ["---"] * 7
+    assert none == ["none", "62.50", "10.21", "", "", "", ""]
+    assert exact == ["exact", "71.88", "11.97", "+9.38 ± 9.95", "3 of 3", "0.25", "0.058"]
+
+
+def test_a_loss_has_a_true_minus():
+    about = ABOUT._replace(against="exact")
+    assert cells(ablation.markdown(about, RUNS))[0][2][3:5] == ["−9.38 ± 9.95", "0 of 3"]
+
+
+@pytest.mark.parametrize(("reach", "counts"), [(0.625, ["3 of 4", "4 of 4"]), (0.75, ["1 of 4", "2 of 4"])])
+def test_runs_that_reach_an_accuracy_are_counted(reach, counts):
+    about = ABOUT._replace(reach=reach)
+    (head, _, *rows), _ = cells(ablation.markdown(about, RUNS))
+    assert head[3] == f"≥ {100 * reach:g} %"
+    assert [row[3] for row in rows] == counts
+    assert ablation.columns(about) == head
+    assert [ablation.cells(about, row) for row in ablation.rows(about, RUNS)] == rows
+
+
+def test_every_network_has_a_row_of_its_own():
+    """The ECE in per cent, the likelihood of what diverged left out, a bar in a name made harmless."""
+    about = study.build({"arms": {"a|b": {}, "wild": {"lr": 0.2}}}, "here")
+    runs = [run("a|b", seed, 0.5, teacher=0.25 * seed) for seed in range(3)] + [run("wild", 0, 0.125, finite=False)]
+    runs[1]["test"]["ema"] = {**ROW, "nll": None, "ece": 0.25}
+    runs[3]["test"]["ema"]["nll"] = None
+    _, (head, _, *rows) = cells(ablation.markdown(about, runs))
+    assert head == ["arm", "network", "top-1 %", "NLL", "ECE %"]
+    assert rows == [
+        ["a/b", "ema", "50.00 ± 0.00", "1.250 ± 0.000", "16.67 ± 7.22"],
+        ["a/b", "teacher", "25.00 ± 25.00", "1.250 ± 0.000", "12.50 ± 0.00"],
+        ["wild", "ema", "12.50 ± 0.00", "–", "12.50 ± 0.00"],
+    ]
+
+
+def test_lines():
+    third = run("late", 2, 1 / 3, {"labels": 10}, finite=False)
+    third["test"]["ema"]["nll"] = None
+    lines = ablation.lines([*RUNS, third]).splitlines()
+    found = [json.loads(line, parse_constant=lambda text: pytest.fail(f"{text} is not JSON")) for line in lines]
+    assert len(found) == 9
+    assert all(list(one) == ["setting", "arm", "seed", "finite", "validation", "test"] for one in found)
+    assert found[4] == {
+        "setting": {},
+        "arm": "exact",
+        "seed": 0,
+        "finite": True,
+        "validation": {"ema": {"top1": 0.375, "nll": 1.25, "ece": 0.125}},
+        "test": {"ema": {"top1": 0.625, "nll": 1.25, "ece": 0.125}},
+    }
+    assert found[8]["test"]["ema"] == {"top1": 0.333333, "nll": None, "ece": 0.125}
+    assert (found[8]["setting"], found[8]["finite"]) == ({"labels": 10}, False)
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def test_a_folder_holds_its_study_and_is_gone_on_in(tmp_path):
+    out = tmp_path / "deep" / "out"
+    ablation.start(out, ABOUT)
+    assert study.read(out / "study.toml") == ABOUT
+    assert {"torch", "metapl", "python"} <= set(json.loads((out / "environment.json").read_text()))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    ablation.start(out, ABOUT)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "environment.json").unlink()  # as if it had been killed before it was written
+    ablation.start(out, ABOUT)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"against": "exact"}, {"common": {"lr": 0.3}}, {"over": {"labels": [10]}}, {"arms": {}}],
+)
+def test_another_study_is_refused(tmp_path, change):
+    ablation.start(tmp_path / "out", ABOUT)
+    with pytest.raises(InputError, match=r"--out .*out holds another study: name another folder"):
+        ablation.start(tmp_path / "out", ABOUT._replace(**change))
+    assert study.read(tmp_path / "out" / "study.toml") == ABOUT
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), tuple(range(9))])
+def test_a_study_goes_on_with_other_seeds(tmp_path, seeds):
+    ablation.start(tmp_path, ABOUT)
+    ablation.start(tmp_path, ABOUT._replace(seeds=seeds))
+    assert study.read(tmp_path / "study.toml") == ABOUT._replace(seeds=seeds)
+
+
+def test_runs_that_diverged_are_named():
+    runs = [{**run, "finite": run["arm"] != "exact" or run["seed"] > 1} for run in RUNS]
+    names = [row[0] for row in cells(ablation.markdown(ABOUT, runs))[0][2:]]
+    assert names == ["none", f"exact ({sum(not run['finite'] for run in runs)} diverged)"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("precious")
+    for out in (tmp_path / "precious", tmp_path / "precious" / "file"):
+        with pytest.raises(InputError, match=r"exists and holds no study"):
+            ablation.start(out, ABOUT)
+    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
+
+
+def test_a_folder_that_another_process_is_just_making(tmp_path):
+    """Processes of torchrun all start at the same time, and files are written beside their place first."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".study.toml.7.tmp.toml").write_text("seeds")
+    ablation.start(out, ABOUT)
+    assert study.read(out / "study.toml") == ABOUT
+
+
+def test_what_is_made_of_the_runs(tmp_path):
+    ablation.finish(tmp_path, ABOUT, RUNS)
+    assert (tmp_path / "runs.jsonl").read_text() == ablation.lines(RUNS)
+    assert (tmp_path / "table.md").read_text() == ablation.markdown(ABOUT, RUNS)
