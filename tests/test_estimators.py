@@ -158,7 +158,7 @@ def test_own_randomness_has_its_own_key():
         assert len({int(k) for k in keys}) == len(keys) == 1 + 64 + 65
 
 
-DRAWS = ["exact:fraction=0.5", "forward:directions=2", "evolution:sigma=2,pairs=32", "evograd:children=4"]
+DRAWS = ["exact:fraction=0.5", "forward:directions=2", "evolution:sigma=2,pairs=32", "evograd:children=4", "placebo"]
 
 
 @pytest.mark.parametrize("text", DRAWS)

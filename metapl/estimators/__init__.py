@@ -16,6 +16,7 @@ from metapl.estimators.gumbel import gumbel
 from metapl.estimators.higher import higher
 from metapl.estimators.implicit import implicit
 from metapl.estimators.none import none
+from metapl.estimators.placebo import placebo
 from metapl.estimators.sama import sama
 from metapl.estimators.score import score
 from metapl.estimators.taylor import taylor
@@ -35,6 +36,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "higher": higher,
     "implicit": implicit,
     "none": none,
+    "placebo": placebo,
     "sama": sama,
     "score": score,
     "taylor": taylor,
@@ -59,6 +61,7 @@ __all__ = [
     "higher",
     "implicit",
     "none",
+    "placebo",
     "sama",
     "score",
     "taylor",

@@ -1,0 +1,62 @@
+"""A control: feedback of the right length that says nothing of the example it is given to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from metapl import rng, tree
+from metapl.estimators import student
+from metapl.estimators.exact import exact
+from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+
+
+def _signs(leaf: Tensor, key: Key) -> Tensor:
+    drawn = rng.uniform(key, (len(leaf),), leaf.dtype, leaf.device)
+    return leaf * torch.where(drawn < 0.5, -1.0, 1.0).to(leaf)[(..., *[None] * (leaf.ndim - 1))]
+
+
+def _examples(leaf: Tensor, key: Key) -> Tensor:
+    return leaf.index_select(0, rng.permutation(key, len(leaf), leaf.device))
+
+
+KINDS: dict[str, Callable[[Tensor, Key], Tensor]] = {"signs": _signs, "examples": _examples}
+
+
+def placebo(*, kind: str = "signs") -> Estimator:
+    """Exact feedback, spoilt: whoever finds that it helps as much has found that noise helps.
+
+    Args:
+        kind: "signs" turns the feedback of each example round with probability one half, so that its expectation is
+            zero; "examples" deals it out to other examples of the batch, which leaves its mean over the batch, such as a
+            class that is wanted more often.
+
+    Cost: that of `exact`, for one step. Lessons must have the examples along their first axis.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"placebo(kind={kind!r}) must be {' or '.join(KINDS)}")
+    right = exact()
+
+    def estimate(
+        problem: Problem,
+        lessons: Sequence[PyTree],
+        learner: Learner,
+        batches: Sequence[PyTree],
+        exam: PyTree,
+        memory: PyTree,
+        key: Key,
+    ) -> tuple[Feedback, PyTree]:
+        feedback, memory = right.estimate(problem, lessons, learner, batches, exam, memory, key)
+        keys = student.label_keys(student.own_key(key), len(lessons))
+        spoilt = tuple(
+            tree.map(lambda leaf, one=one: KINDS[kind](leaf, one), lesson)
+            for lesson, one in zip(feedback.lessons, keys, strict=True)
+        )
+        return feedback._replace(lessons=spoilt), memory
+
+    return Estimator(right.init, estimate, "wrong", right.labels, right.cost)
