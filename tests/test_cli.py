@@ -1,24 +1,21 @@
 """The command line: what a run leaves behind, and what bad input leaves behind."""
 
-import contextlib
-import io
 import json
 import math
 import subprocess
 import sys
 import tomllib
 from dataclasses import asdict, fields
-from typing import NamedTuple
 from unittest import mock
 
 import pytest
 import torch
 from asserts import assert_close_tree
+from command import Outcome, invoke
 from matplotlib import image
 
 from metapl import __version__, checkpoint, experiment, spec
 from metapl.cli import display
-from metapl.cli.main import main
 from metapl.config import METHODS, PAIRED, TrainConfig, flag, resolve
 from metapl.estimators import ESTIMATORS
 from metapl.mpl import Network
@@ -31,25 +28,6 @@ MLP = ("--model", "mlp:width=8,depth=1")
 ALONE = (*TINY, *MLP, "--no-baselines")
 MPL = {"teacher", "student", "ema", "finetuned"}
 BASELINES = {"supervised", "pseudo-labels", "uda"}
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def invoke(*args):
-    """`metapl ARGS` in this process. Any other exception than the exit is a traceback, and fails the test."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["metapl", *map(str, args)]),
-        pytest.raises(SystemExit) as stopped,
-    ):
-        main()
-    return Outcome(stopped.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

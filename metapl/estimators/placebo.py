@@ -30,8 +30,8 @@ def placebo(*, kind: str = "signs") -> Estimator:
 
     Args:
         kind: "signs" turns the feedback of each example round with probability one half, so that its expectation is
-            zero; "examples" deals it out to other examples of the batch, which leaves its mean over the batch, such as a
-            class that is wanted more often.
+            zero; "examples" deals it out to other examples of the batch, which leaves its mean over the batch: that a
+            class is wanted more often, say.
 
     Cost: that of `exact`, for one step. Lessons must have the examples along their first axis.
 
