@@ -198,10 +198,18 @@ def judge(setting: Setting, networks: Networks) -> Result:
 
 def batches(setting: Setting, unroll: int = 1, labelled: int = 0) -> Callable[[int], loader.Batch]:
     """The batches of a setting; with `unroll` unlabelled ones in each, and another number of `labelled` examples."""
-    data, config = setting.data, setting.config
-    sizes = (labelled or config.labelled_batch, config.batch)
-    at = loader.batches(data.x, data.y, setting.split, sizes, setting.keys.batches, unroll)
+    data = setting.data
+    at = loader.batches(data.x, data.y, setting.split, _sizes(setting, labelled), setting.keys.batches, unroll)
     return at if isinstance(data.x, Tensor) else loader.ahead(at)
+
+
+def positions(setting: Setting, unroll: int = 1, labelled: int = 0) -> Callable[[int], loader.Positions]:
+    """Which examples are in these batches."""
+    return loader.positions(setting.split, _sizes(setting, labelled), setting.keys.batches, unroll)
+
+
+def _sizes(setting: Setting, labelled: int) -> tuple[int, int]:
+    return (labelled or setting.config.labelled_batch, setting.config.batch)
 
 
 def predict(setting: Setting, name: str, network: Network, part: str) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metapl import experiment, setting, train, tree
 from metapl.config import VARYING, TrainConfig
+from metapl.data import loader
 from metapl.data.loader import Batch
 from metapl.errors import InputError
 from metapl.experiment import Networks, Part, Result
@@ -169,8 +170,14 @@ def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, T
 
 def batches(settings: Sequence[Setting], part: Part) -> Callable[[int], Batch]:
     """The batches of a phase, of all members along the first axis."""
-    each = [experiment.batches(one, part.unroll, part.labelled) for one in settings]
-    return lambda step: tree.map(lambda *leaves: torch.stack(leaves), *(at(step) for at in each))
+    data = settings[0].data
+    each = [experiment.positions(one, part.unroll, part.labelled) for one in settings]
+
+    def at(step: int) -> Batch:
+        labelled, unlabelled = zip(*(of(step) for of in each), strict=True)
+        return loader.gather(data.x, data.y, (torch.stack(labelled), torch.stack(unlabelled)))
+
+    return at
 
 
 def _of(progress: train.Progress, index: int) -> train.Progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -50,31 +50,52 @@ def stream(count: int, size: int, key: Key) -> Callable[[int], Tensor]:
     return indices
 
 
-def batches(
-    x: Examples, y: Tensor, split: Split, sizes: tuple[int, int], key: Key, unroll: int = 1
-) -> Callable[[int], Batch]:
-    """The batch of each step.
+Positions: TypeAlias = tuple[Tensor, Tensor]
+"""Of a step's labelled and unlabelled examples in the training pool, `[labelled]` and `[unlabelled]`."""
+
+
+def positions(split: Split, sizes: tuple[int, int], key: Key, unroll: int = 1) -> Callable[[int], Positions]:
+    """Which examples each step sees.
 
     Args:
-        x: the training pool.
-        y: its class indices, on the device where the batches are wanted.
         split: which of the pool are labelled and unlabelled.
         sizes: labelled and unlabelled examples a batch.
         key: randomness.
         unroll: unlabelled batches a step, in a row; they are the same batches in the same order for every `unroll`.
     """
     labelled_key, unlabelled_key = rng.split(key, 2)
-    labelled_indices = stream(len(split.labelled), sizes[0], labelled_key)
-    unlabelled_indices = stream(len(split.unlabelled), sizes[1], unlabelled_key)
+    labelled = stream(len(split.labelled), sizes[0], labelled_key)
+    unlabelled = stream(len(split.unlabelled), sizes[1], unlabelled_key)
 
-    def at(step: int) -> Batch:
-        labelled = split.labelled[labelled_indices(step)]
-        several = torch.cat([unlabelled_indices(step * unroll + offset) for offset in range(unroll)])
-        unlabelled = split.unlabelled[several]
-        here, there = labelled.to(y.device), unlabelled.to(y.device)
-        return Batch(take(x, labelled, y.device), y[here], take(x, unlabelled, y.device), here, there)
+    def at(step: int) -> Positions:
+        several = torch.cat([unlabelled(step * unroll + offset) for offset in range(unroll)])
+        return split.labelled[labelled(step)], split.unlabelled[several]
 
     return at
+
+
+def gather(x: Examples, y: Tensor, found: Positions) -> Batch:
+    """The batch of these examples, on the device of the classes; of positions `[members, ...]`, one a member."""
+    labelled, unlabelled = found
+    here, there = labelled.to(y.device), unlabelled.to(y.device)
+    return Batch(take(x, labelled, y.device), y[here], take(x, unlabelled, y.device), here, there)
+
+
+def batches(
+    x: Examples, y: Tensor, split: Split, sizes: tuple[int, int], key: Key, unroll: int = 1
+) -> Callable[[int], Batch]:
+    """The batch of each step: `gather` of `positions`.
+
+    Args:
+        x: the training pool.
+        y: its class indices, on the device where the batches are wanted.
+        split: as of `positions`, and the rest too.
+        sizes: labelled and unlabelled examples.
+        key: randomness.
+        unroll: unlabelled batches a step.
+    """
+    at = positions(split, sizes, key, unroll)
+    return lambda step: gather(x, y, at(step))
 
 
 def ahead(batches: Callable[[int], Batch]) -> Callable[[int], Batch]:
