@@ -48,8 +48,9 @@ def main() -> None:
     parser.add_argument("--model", default="mlp")
     parser.add_argument("--method", default="mpl")
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--augment", default="auto")
     args = parser.parse_args()
-    given = {"data": args.data, "model": args.model, "method": args.method, "baselines": False}
+    given = {"data": args.data, "augment": args.augment, "model": args.model, "method": args.method, "baselines": False}
     settings = population.members([TrainConfig(**given, seed=seed) for seed in range(args.members)])
     names = {"one run": True, f"{args.members} together": False}
     calls = {name: stepping(settings, args.steps, alone) for name, alone in names.items()}

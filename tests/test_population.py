@@ -279,9 +279,9 @@ def test_members_share_the_data_and_nobody_is_none():
 REFUSED = [
     ({}, ""),
     (DIGITS, ""),
+    ({**DIGITS, "model": "convnet:width=2,depth=1"}, ""),
     ({"method": "reduced"}, "fixed teacher"),
-    ({**DIGITS, "model": "convnet:width=2,depth=1"}, "convolutions"),
-    ({**DIGITS, "teacher_model": "convnet:width=2,depth=1"}, "convolutions"),
+    ({**DIGITS, "augment": "small:magnitude=2"}, "RandAugment"),
 ]
 
 
@@ -292,8 +292,15 @@ def test_what_had_better_go_one_by_one(options, word):
     assert word in why
 
 
-def test_where_examples_and_networks_are_decides_too():
-    setting = prepare(config(**REFUSED[3][0]))
-    elsewhere = setting.data._replace(y=setting.data.y.to("meta"))
+@pytest.mark.parametrize("key", ["model", "teacher_model"])
+def test_convolutions_of_large_images_go_one_by_one_on_a_cpu(key):
+    setting = prepare(config(**{**DIGITS, key: "convnet:width=2,depth=1"}))
+    large = setting.data._replace(form=setting.data.form._replace(shape=(1, 28, 28)))
+    assert "convolutions" in population.refuses([setting._replace(data=large)])
+    elsewhere = large._replace(y=large.y.to("meta"))
     assert population.refuses([setting._replace(data=elsewhere)]) == ""
-    assert "from files" in population.refuses([setting._replace(data=elsewhere._replace(x=["a.png"]))])
+
+
+def test_examples_in_files_go_one_by_one():
+    setting = prepare(config(**DIGITS))
+    assert "from files" in population.refuses([setting._replace(data=setting.data._replace(x=["a.png"]))])
