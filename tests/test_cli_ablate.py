@@ -1,17 +1,13 @@
 """`metapl ablate`."""
 
-import contextlib
-import io
 import json
-import sys
-from types import SimpleNamespace
-from unittest import mock
+from functools import partial
 
+import command
 import pytest
 
 from metapl import population, study
 from metapl.cli import ablate
-from metapl.cli.main import main
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -22,17 +18,7 @@ ARMS = ("--vary", "grad=none exact")
 RUNS = {f"grad={arm}-seed={seed}.json" for arm in ("none", "exact") for seed in (0, 1)}
 
 
-def invoke(*args):
-    """`metapl ablate ARGS` in this process. Any other exception than the exit is a traceback, and fails the test."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["metapl", "ablate", *map(str, args)]),
-        pytest.raises(SystemExit) as stopped,
-    ):
-        main()
-    return SimpleNamespace(code=stopped.value.code, out=out.getvalue(), err=err.getvalue())
+invoke = partial(command.invoke, "ablate")
 
 
 def contents(folder):

@@ -1,19 +1,14 @@
 """`metapl compare`."""
 
-import contextlib
-import io
 import itertools
 import json
-import sys
-from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 import torch
+from command import invoke
 from matplotlib import image
 
 from metapl import accuracy, compare, plots, stage
-from metapl.cli.main import main
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -21,19 +16,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 SMALL = ("--model", "mlp:width=8,depth=1", "--batch", "16", "--device", "cpu", "--draws", "10", "--rounds", "2")
 FEW = (*SMALL, "--steps", "1", "--grad", "score", "--grad", "taylor:sign=released")
-
-
-def invoke(*args):
-    """`metapl compare ARGS` in this process. Any other exception than the exit is a traceback, and fails the test."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["metapl", *map(str, args)]),
-        pytest.raises(SystemExit) as stopped,
-    ):
-        main()
-    return SimpleNamespace(code=stopped.value.code, out=out.getvalue(), err=err.getvalue())
 
 
 COLUMNS = ("labels", "cosine", "of one draw", "projection", "bias", "variance", "FLOPs", "time", "memory")

@@ -1,7 +1,5 @@
 """`metapl tune`: a closed form in place of training, whose best point is known; and one small search that trains."""
 
-import contextlib
-import io
 import json
 import math
 import sys
@@ -9,12 +7,11 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
+from command import invoke
 
 from metapl import budget, study, sweep, tune, tuned
-from metapl.cli.main import main
 from metapl.errors import InputError
 
 # torch.func.jvp scripts its decompositions when it is first called.
@@ -452,19 +449,6 @@ def test_the_extra_brings_it():
 
 
 # ---------------------------------------------------------------- the command
-
-
-def invoke(*args):
-    """`metapl ARGS` in this process. Any other exception than the exit is a traceback, and fails the test."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["metapl", *map(str, args)]),
-        pytest.raises(SystemExit) as stopped,
-    ):
-        main()
-    return SimpleNamespace(code=stopped.value.code, out=out.getvalue(), err=err.getvalue())
 
 
 REAL = """
