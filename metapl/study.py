@@ -116,7 +116,8 @@ def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
 
 
 def _require_known(where: str, key: str, value: Any) -> None:
-    kinds = {**dict.fromkeys(TABLES, dict), **{name: type(number) for name, number in NUMBERS.items()}, "against": str}
+    kinds: dict[str, type] = {name: type(number) for name, number in NUMBERS.items()}
+    kinds |= {**dict.fromkeys(TABLES, dict), "against": str}
     if key not in kinds:
         raise unknown(f"key in {where}", key, kinds)
     wanted = {dict: f"a table [{key}]", int: "a whole number", float: "a number", str: "the name of an arm"}[kinds[key]]
