@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from dataclasses import fields
@@ -67,14 +66,13 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
 
     jobs = study.jobs(wanted)
     sweep.check(jobs)
-    ablation.start(out, wanted)
+    environment = ablation.start(out, wanted)
     with ablate_table.Bar(jobs, out) as bar:
         sweep.run(jobs, out / ablation.RUNS, together, bar.say, bar.tick)
     runs = sweep.read(jobs, out / ablation.RUNS)
     if len(runs) < len(jobs):
         return  # another process of torchrun is still at it, and will print the table
     ablation.finish(out, wanted, runs)
-    environment = json.loads((out / "environment.json").read_text())
     checkpoint.write_text(out / "index.html", reporting.page(wanted, runs, environment))
     study_plot.study(ablation.rows(wanted, runs), out / "plots" / "arms.png")
     ablate_table.show(wanted, runs, out, time.perf_counter() - started)

@@ -54,8 +54,8 @@ def train(
     folder = out or _free_name(resolved)
     if seeds == 1:
         _one(setting, folder, started)
-    else:
-        _several(setting, sweep.mine(range(seeds)), folder, started)
+    elif mine := sweep.mine(range(seeds)):  # of more processes than seeds, some have none
+        _several(setting, mine, folder, started)
 
 
 def _one(setting: Setting, folder: Path, started: float) -> None:

@@ -23,11 +23,14 @@ RUNS = Path("runs")
 """Below the folder of a study: a file a run."""
 
 
-def start(out: Path, about: Study) -> None:
+def start(out: Path, about: Study) -> dict[str, Any]:
     """Make the folder of a study, or go on in one that holds the same, be it with more seeds.
 
+    Returns:
+        The environment that the study was begun in.
+
     Raises:
-        InputError: it holds another study, or something else.
+        InputError: it holds another study, or something else, or a damaged file.
     """
     path = out / "study.toml"
     if path.exists():
@@ -37,8 +40,13 @@ def start(out: Path, about: Study) -> None:
     elif out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise InputError(f"--out {out} exists and holds no study: name a new folder")
     checkpoint.write_text(path, study.dump(about))
-    if not (out / "environment.json").exists():
-        checkpoint.write_json(out / "environment.json", environment())
+    record = out / "environment.json"
+    if not record.exists():
+        checkpoint.write_json(record, environment())
+    try:
+        return json.loads(record.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{record} cannot be read ({error}): remove it, and it is made again") from None
 
 
 def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:

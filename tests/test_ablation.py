@@ -248,6 +248,13 @@ def test_a_study_goes_on_with_other_seeds(tmp_path, seeds):
     assert study.read(tmp_path / "study.toml") == ABOUT._replace(seeds=seeds)
 
 
+def test_a_damaged_record_is_told_before_anything_is_trained(tmp_path):
+    assert ablation.start(tmp_path / "out", ABOUT)["torch"]
+    (tmp_path / "out" / "environment.json").write_text('{"torch": ')
+    with pytest.raises(InputError, match=r"environment\.json cannot be read .*: remove it"):
+        ablation.start(tmp_path / "out", ABOUT)
+
+
 def test_runs_that_diverged_are_named():
     runs = [{**run, "finite": run["arm"] != "exact" or run["seed"] > 1} for run in RUNS]
     names = [row[0] for row in cells(ablation.markdown(ABOUT, runs))[0][2:]]

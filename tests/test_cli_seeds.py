@@ -65,6 +65,10 @@ def test_processes_share_the_seeds(tmp_path, monkeypatch):
         outcome = invoke("train", *MLP, "--no-baselines", "--seeds", 3, "--out", tmp_path / "runs")
         assert (outcome.code, outcome.err) == (0, "")
         assert len(list((tmp_path / "runs").iterdir())) == (2, 3)[rank]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    idle = invoke("train", *MLP, "--seeds", 3, "--out", tmp_path / "elsewhere")
+    assert (idle.code, idle.err, (tmp_path / "elsewhere").exists()) == (0, "", False)
     refused = invoke("train", *MLP, "--seeds", 2)
     assert (refused.code, refused.err) == (2, "metapl: several processes need one folder: give --out\n")
 

@@ -409,7 +409,7 @@ def test_the_configuration(made):
     assert cells(page, "environment")[1:] == [["metapl", "0.1.0"], ["torch", "2.13.0"], ["platform", "a <b>"]]
     text = page.one("section", id="configuration").text
     assert "5 seeds" in text
-    assert "Nothing was chosen on the test set" in text
+    assert "No step and no network was chosen on it" in text
 
 
 # ---------------------------------------------------------------- the picture for the docs
