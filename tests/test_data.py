@@ -8,7 +8,7 @@ import torch
 from asserts import assert_pure
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import datasets
+from sklearn import datasets, metrics, preprocessing
 
 from metapl import rng
 from metapl.config import TrainConfig
@@ -303,3 +303,18 @@ def test_moons_options():
         assert torch.equal(data.augment.weak(data.x, rng.key(0)), data.x)
     assert torch.equal(still.augment.strong(still.x, rng.key(0)), still.x)
     assert float((jittered.augment.strong(jittered.x, rng.key(0)) - jittered.x).std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_breast_cancer_is_that_of_scikit_learn():
+    data = EMBEDDED["breast-cancer"]()
+    raw = datasets.load_breast_cancer()
+    assert torch.bincount(data.y_test).tolist() == [round(0.3 * 212), round(0.3 * 357)]
+    assert data.form.classes == ("malignant", "benign")
+    values = torch.cat([data.x, data.x_test]).double().numpy()
+    columns = data.form.details["columns"]
+    values = values * [column["std"] for column in columns] + [column["mean"] for column in columns]
+    rows = metrics.pairwise_distances_argmin(values, raw.data)
+    assert sorted(rows) == list(range(569))
+    assert np.array_equal(torch.cat([data.y, data.y_test]), raw.target[rows])
+    pool = preprocessing.StandardScaler().fit(raw.data[rows[: len(data.x)]])
+    np.testing.assert_allclose(pool.transform(raw.data[rows]), torch.cat([data.x, data.x_test]), rtol=1e-5, atol=1e-5)

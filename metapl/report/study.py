@@ -22,8 +22,8 @@ from metapl.study import Given, Study
 from metapl.sweep import Run
 
 JUDGED = (
-    "All numbers but those of the curves are of the test set, after the last step. No step and no network was chosen on "
-    "it; the options are those that the study was given."
+    "All numbers but those of the curves are of the test set, after the last step. No step and no network was chosen "
+    "on it; the options are those that the study was given."
 )
 
 EXPLAINED = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from metapl.data.sources.arrays import arrays, is_arrays
 from metapl.data.sources.base import Dataset, Stored
+from metapl.data.sources.breast_cancer import breast_cancer
 from metapl.data.sources.cifar import CIFAR10, CIFAR100
 from metapl.data.sources.digits import digits
 from metapl.data.sources.folder import folder, is_folder
@@ -16,7 +17,7 @@ from metapl.data.sources.shards import is_shards, shards
 from metapl.data.sources.svhn import SVHN
 from metapl.data.sources.table import is_table, table
 
-EMBEDDED: dict[str, Callable[..., Dataset]] = {"digits": digits, "moons": moons}
+EMBEDDED: dict[str, Callable[..., Dataset]] = {"breast-cancer": breast_cancer, "digits": digits, "moons": moons}
 
 STORED: dict[str, Stored] = {
     "cifar10": CIFAR10,
