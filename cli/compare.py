@@ -31,6 +31,7 @@ NOT_HERE = (
     "grad",
     "steps",
     "feedback_size",
+    "schedule",
     "warmup",
     "student_wait",
     "ema",

@@ -98,7 +98,8 @@ def _named(name: str, of: str) -> Callable[[Networks], Networks]:
 def _player(setting: Setting, model: Model, rate: str, wait: int = 0, pace: int = 1) -> Player:
     """A network and its optimiser, which takes `pace` steps for each one of the configuration."""
     config = setting.config
-    schedule = optim.cosine(setting.number(rate), config.steps * pace, config.warmup * pace, wait * pace)
+    course = optim.SCHEDULES[config.schedule]
+    schedule = course(setting.number(rate), config.steps * pace, config.warmup * pace, wait * pace)
 
     def init(key: Key) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return tree.to(model.init(key), setting.device)

@@ -189,6 +189,8 @@ def prepare(config: TrainConfig) -> Setting:
         raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
     estimator.accepts(optimizer(config, 1.0, models.student))
     feedback_size(config)
+    if config.schedule not in optim.SCHEDULES:
+        raise unknown("schedule", config.schedule, optim.SCHEDULES)
     return Setting(config, data, parts, models, estimator, _labels(config, estimator), keys)
 
 

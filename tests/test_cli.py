@@ -429,6 +429,7 @@ BAD = [
     ("--steps 0", "--steps 0"),
     ("--steps 2.5", "--steps"),
     ("--steps 3 --warmup 3", "--warmup 3"),
+    ("--schedule linear", "choose from constant, cosine"),
     ("--lr nan", "--lr nan"),
     ("--lr -1", "--lr -1"),
     ("--lr fast", "--lr"),

@@ -169,6 +169,12 @@ def test_cosine_equals_the_closed_form():
         assert abs(float(assert_pure(schedule, torch.tensor(step))) - expected) <= 1e-15
 
 
+def test_plateau_equals_the_closed_form():
+    schedule = optim.plateau(0.7, 20, 4, 3)
+    rates = [float(assert_pure(schedule, torch.tensor(step))) for step in range(30)]
+    assert rates == pytest.approx([0.0] * 3 + [0.7 * part / 4 for part in (1, 2, 3)] + [0.7] * 24, rel=1e-15)
+
+
 def test_cosine_and_constant_equal_torchs_schedulers():
     for ours in (optim.cosine(0.3, STEPS), optim.constant(0.3)):
         parameter = nn.Parameter(torch.zeros(()))

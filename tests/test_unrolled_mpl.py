@@ -81,11 +81,12 @@ def test_the_student_sees_the_same_batches_in_the_same_order(size):
         assert torch.equal(four(step).y_labelled, one(step).y_labelled)
 
 
-def test_the_schedule_of_the_student_lasts_for_all_its_steps():
-    setting = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2))
+@pytest.mark.parametrize(("name", "course"), [("cosine", optim.cosine), ("constant", optim.plateau)])
+def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
+    setting = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2, schedule=name))
     config = setting.config
     paced = experiment._student(setting)
-    schedule = optim.cosine(config.lr, 30, 0, 6)
+    schedule = course(config.lr, 30, 0, 6)
     params = {"w": torch.ones(())}
     state = paced.optimizer.init(params)
     for step in range(30):

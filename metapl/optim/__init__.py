@@ -31,7 +31,7 @@ from metapl.optim.lion import lion
 from metapl.optim.nadam import nadam
 from metapl.optim.radam import radam
 from metapl.optim.rmsprop import rmsprop
-from metapl.optim.schedule import Schedule, constant, cosine
+from metapl.optim.schedule import SCHEDULES, Schedule, constant, cosine, plateau
 from metapl.optim.sgd import sgd
 from metapl.types import Optimizer
 
@@ -52,6 +52,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 __all__ = [
     "OPTIMIZERS",
+    "SCHEDULES",
     "Schedule",
     "adadelta",
     "adagrad",
@@ -69,6 +70,7 @@ __all__ = [
     "lars",
     "lion",
     "nadam",
+    "plateau",
     "radam",
     "rmsprop",
     "sgd",

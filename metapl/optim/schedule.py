@@ -35,13 +35,24 @@ def cosine(base: float | Tensor, total: int, warmup: int = 0, wait: int = 0) -> 
     """
     if total <= warmup + wait:
         raise ValueError(f"cosine(total={total}) must be more than warmup + wait = {warmup + wait} steps")
+    falls = total - warmup - wait
+    return _after_warmup(base, warmup, wait, lambda s: 0.5 * (1.0 + torch.cos(math.pi * (s / falls).clamp(0.0, 1.0))))
 
+
+def plateau(base: float | Tensor, total: int, warmup: int = 0, wait: int = 0) -> Schedule:  # noqa: ARG001 - as `cosine`
+    """Zero for `wait` steps, linear warm-up over `warmup` steps, then `base`, whatever the `total`."""
+    return _after_warmup(base, warmup, wait, torch.ones_like)
+
+
+def _after_warmup(base: float | Tensor, warmup: int, wait: int, shape: Callable[[Tensor], Tensor]) -> Schedule:
     def schedule(step: Tensor) -> Tensor:
         s = (step - wait).to(torch.float64)
         rising = (s + 1.0) / max(warmup, 1)
-        progress = ((s - warmup) / (total - warmup - wait)).clamp(0.0, 1.0)
-        falling = 0.5 * (1.0 + torch.cos(math.pi * progress))
-        factor = torch.where(s < 0, torch.zeros_like(s), torch.where(s < warmup, rising, falling))
+        factor = torch.where(s < 0, torch.zeros_like(s), torch.where(s < warmup, rising, shape(s - warmup)))
         return base * factor
 
     return schedule
+
+
+SCHEDULES: dict[str, Callable[[float | Tensor, int, int, int], Schedule]] = {"cosine": cosine, "constant": plateau}
+"""By name, for `--schedule`: each of (base, total, warmup, wait)."""
