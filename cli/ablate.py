@@ -109,9 +109,9 @@ def _by_key(flag: str, texts: list[str]) -> dict[str, list[Any]]:
 def _values(flag: str, text: str) -> tuple[str, list[Any]]:
     key, equals, values = text.partition("=")
     try:
-        found = [read_flag(key, value, f"{flag} {text}") for value in shlex.split(values)]
+        parts = shlex.split(values)
     except ValueError as error:
         raise InputError(f"{flag} {text!r}: {error}: close every quote") from None
-    if not equals or not found:
+    if not equals or not parts:
         raise InputError(f"{flag} {text!r} must be KEY=VALUE VALUE …, as in {flag} 'grad=none exact'")
-    return key, found
+    return key, [read_flag(key, part, f"{flag} {text}") for part in parts]

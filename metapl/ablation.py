@@ -50,9 +50,11 @@ def start(out: Path, about: Study) -> dict[str, Any]:
 
 
 def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:
-    """Write what is made of the runs: `runs.jsonl` and `table.md`."""
+    """Write what is made of the runs: `runs.jsonl`, `table.md`, and `validation.md` if all have that part."""
     checkpoint.write_text(out / "runs.jsonl", lines(runs))
     checkpoint.write_text(out / "table.md", markdown(about, runs))
+    if all(run["validation"] for run in runs):
+        checkpoint.write_text(out / "validation.md", markdown(about, runs, "validation"))
 
 
 class Row(NamedTuple):
@@ -162,14 +164,14 @@ def cells(about: Study, row: Row) -> list[str]:
     return [*told, interval, f"{found.wins} of {found.wins + found.losses}", f"{found.sign_p:.2g}", f"{found.t_p:.2g}"]
 
 
-def markdown(about: Study, runs: Sequence[Run]) -> str:
-    """The tables for the docs: the arms, and every network of theirs."""
+def markdown(about: Study, runs: Sequence[Run], part: str = "test") -> str:
+    """The tables for the docs: the arms, and every network of theirs; `part` as in `rows`."""
     text = []
     for setting in study.settings(about):
         here = [run for run in runs if run["setting"] == setting]
         text += [f"**{study.label(setting)}**", ""] if setting else []
-        text += _lines(columns(about), [cells(about, row) for row in rows(about, here) if row.setting == setting])
-        text += _lines(["arm", "network", "top-1 %", "NLL", "ECE %"], _networks(about, here))
+        text += _lines(columns(about), [cells(about, row) for row in rows(about, here, part) if row.setting == setting])
+        text += _lines(["arm", "network", "top-1 %", "NLL", "ECE %"], _networks(about, here, part))
     return "\n".join(text)
 
 
@@ -178,11 +180,11 @@ def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [*(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines), ""]
 
 
-def _networks(about: Study, runs: Sequence[Run]) -> list[list[str]]:
+def _networks(about: Study, runs: Sequence[Run], part: str) -> list[list[str]]:
     """Mean ± standard deviation of every network of every arm; a run that diverged has no likelihood."""
     found = []
     for arm in about.arms:
-        mine = [run["test"] for run in runs if run["arm"] == arm]
+        mine = [run[part] for run in runs if run["arm"] == arm]
         for name in mine[0] if mine else ():
             told = [[one[name][metric] for one in mine] for metric in ("top1", "nll", "ece")]
             found.append([arm, name, *(_spread(*one) for one in zip(told, (100, 1, 100), (2, 3, 2), strict=True))])

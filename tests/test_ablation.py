@@ -283,3 +283,17 @@ def test_what_is_made_of_the_runs(tmp_path):
     ablation.finish(tmp_path, ABOUT, RUNS)
     assert (tmp_path / "runs.jsonl").read_text() == ablation.lines(RUNS)
     assert (tmp_path / "table.md").read_text() == ablation.markdown(ABOUT, RUNS)
+    for found, there in zip(
+        cells((tmp_path / "validation.md").read_text()), cells(ablation.markdown(ABOUT, RUNS)), strict=True
+    ):
+        assert [row[0] for row in found] == [row[0] for row in there]
+        top1 = there[0].index("top-1 %")
+        for one, other in zip(found[2:], there[2:], strict=True):
+            assert float(one[top1].split()[0]) == pytest.approx(float(other[top1].split()[0]) - 25.0, abs=0.011)
+            assert one[top1 + 1 :] == other[top1 + 1 :]
+
+
+def test_no_table_for_choosing_where_there_is_nothing_to_choose_on(tmp_path):
+    ablation.finish(tmp_path, ABOUT, [{**run, "validation": {}} for run in RUNS])
+    assert (tmp_path / "table.md").exists()
+    assert not (tmp_path / "validation.md").exists()
