@@ -66,6 +66,8 @@ class Recipe(NamedTuple):
     """Label smoothing of the supervised loss and of the student's loss, as in the released code; never of the exam."""
     ema: float | Tensor = 0.99
     """Decay of the moving average of the weights; early on min(ema, (step + 1) / (step + 10))."""
+    labelled: float = 1.0
+    """Labelled examples a class, of all that there are; some rules of the size ask for it."""
 
     @property
     def consistent(self) -> bool:
@@ -244,7 +246,7 @@ def meta_pseudo_labels(
             lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
         )
         size = tree.norm(cotangent)
-        told = Told(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1])
+        told = Told(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled)
         factor = recipe.feedback_weight * recipe.feedback_size(told)
         cotangents = {**own, "strong": own["strong"] + factor * cotangent}
         taught = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metapl import functional, optim, reduced, rng, spec
 from metapl import models as zoo
-from metapl.config import PAIRED, VARYING, TrainConfig
+from metapl.config import PAIRED, TrainConfig
 from metapl.data import inputs
 from metapl.data.examples import place
 from metapl.data.form import Form
@@ -83,16 +83,16 @@ class Setting(NamedTuple):
         """Where it is trained."""
         return self.data.y.device
 
-    def number(self, name: str) -> float | Tensor:
-        """One of the `VARYING` numbers."""
+    def number(self, name: str) -> Any:
+        """One of the configuration's numbers, which may be among the `varied`."""
         return self.varied[name] if name in self.varied else getattr(self.config, name)
 
     @property
     def recipe(self) -> Recipe:
         """The part of the configuration that the losses need."""
-        known = {name: getattr(self.config, name) for name in Recipe._fields}
-        numbers = {name: self.number(name) for name in Recipe._fields if name in VARYING}
-        return Recipe(**{**known, **numbers, "feedback_size": feedback_size(self.config)})
+        known = {name: self.number(name) for name in Recipe._fields if name not in ("feedback_size", "labelled")}
+        labelled = len(self.split.labelled) / len(self.data.form.classes)
+        return Recipe(**known, feedback_size=feedback_size(self.config), labelled=labelled)
 
 
 def pick_device(name: str) -> torch.device:

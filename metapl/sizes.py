@@ -27,6 +27,8 @@ class Told(NamedTuple):
     own: Tensor
     """Norm of the derivative of the teacher's own loss, supervised and UDA, with respect to its logits."""
     classes: int
+    labelled: float
+    """Labelled examples a class, of all that there are to train on."""
 
 
 Size: TypeAlias = Callable[[Told], Tensor]
@@ -44,23 +46,36 @@ def raw() -> Size:
     return lambda told: torch.ones_like(told.scale)
 
 
-def cosine() -> Size:
-    """1 / Σ|u||g|: what makes a cosine of the paper's scalar h. As large at the end as at the beginning."""
-    return lambda told: _over(1.0, told.scale)
+def cosine(*, power: float = 0.0) -> Size:
+    """1 / Σ|u||g|, what makes a cosine of the paper's scalar h; over (labelled examples a class) ^ power.
+
+    As large at the end as at the beginning.
+
+    Args:
+        power: 0 for a length that has nothing to do with the labels, 0.5 for half of it with four times as many.
+
+    Raises:
+        ValueError: a negative power.
+    """
+    if power < 0:
+        raise ValueError(f"power={power} must not be negative")
+    return lambda told: _over(max(told.labelled, 1.0) ** -power, told.scale)
 
 
-def exam(*, chance: float = 1.0) -> Size:
+def exam(*, chance: float = 1.0, power: float = 0.0) -> Size:
     """The cosine's, times min(1, exam loss / (chance · log classes)): less as the exam is solved.
 
     Args:
         chance: the exam loss above which it is the cosine's, as a share of that of guessing.
+        power: as of `cosine`.
 
     Raises:
-        ValueError: a share that is not positive.
+        ValueError: a share that is not positive, or a negative power.
     """
     if chance <= 0:
         raise ValueError(f"exam(chance={chance}) must be positive")
-    return lambda told: _over((told.exam / (chance * math.log(told.classes))).clamp(max=1.0), told.scale)
+    whole = cosine(power=power)
+    return lambda told: whole(told) * (told.exam / (chance * math.log(told.classes))).clamp(max=1.0)
 
 
 def relative() -> Size:

@@ -147,6 +147,13 @@ def test_a_member_is_prepared_as_if_it_were_alone(options):
     assert same == ("seed" not in options)
 
 
+def test_the_recipe_knows_how_many_labels_there_are():
+    """Those to train on, without the validation part."""
+    for labels, a_class in ((8, 4.0), (2, 1.0)):
+        config = TrainConfig(**{**SMALL, "labels": labels, "validation": 10})
+        assert setting.prepare(config).recipe.labelled == a_class
+
+
 def test_a_member_can_have_the_split_of_another_run(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps(to_json(setting.prepare(TrainConfig(**SMALL, seed=9)).split)))
     configs = [TrainConfig(**SMALL, split=str(tmp_path / "split.json"), seed=seed) for seed in (0, 1)]

@@ -8,7 +8,7 @@ import torch
 from metapl import sizes
 from metapl.sizes import SIZES, Told
 
-NUMBERS = {"feedback": 0.03, "scale": 0.5, "exam": 0.7, "own": 0.6, "classes": 10}
+NUMBERS = {"feedback": 0.03, "scale": 0.5, "exam": 0.7, "own": 0.6, "classes": 10, "labelled": 4.0}
 
 
 def told(**changed):
@@ -16,7 +16,7 @@ def told(**changed):
     given = {**NUMBERS, **changed}
     return Told(
         **{
-            name: value if name == "classes" else torch.tensor(value, dtype=torch.float64)
+            name: value if name in ("classes", "labelled") else torch.tensor(value, dtype=torch.float64)
             for name, value in given.items()
         }
     )
@@ -33,6 +33,9 @@ def length(size, **changed):
     [
         (sizes.raw(), 0.03),
         (sizes.cosine(), 0.03 / 0.5),
+        (sizes.cosine(power=0.5), 0.03 / 0.5 / 2),
+        (sizes.cosine(power=2.0), 0.03 / 0.5 / 16),
+        (sizes.exam(power=0.5), 0.03 / 0.5 / 2 * 0.7 / math.log(10)),
         (sizes.exam(), 0.03 / 0.5 * 0.7 / math.log(10)),
         (sizes.exam(chance=0.1), 0.03 / 0.5),
         (sizes.exam(chance=0.5), 0.03 / 0.5 * 1.4 / math.log(10)),
@@ -71,6 +74,16 @@ def test_a_teacher_that_has_nothing_to_learn_is_told_nothing(name):
 
 def test_the_number_of_classes_is_that_of_a_guess():
     assert length(sizes.exam(), exam=math.log(2) / 2, classes=2) == pytest.approx(0.03)
+
+
+def test_few_labels_are_no_reason_to_shout():
+    assert length(sizes.cosine(power=1.0), labelled=0.5) == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize("name", ["cosine", "exam"])
+def test_more_labels_never_make_it_longer(name):
+    with pytest.raises(ValueError, match=r"power=-0\.5 must not be negative"):
+        SIZES[name](power=-0.5)
 
 
 @pytest.mark.parametrize("build", [lambda: sizes.exam(chance=0.0), lambda: sizes.capped(ratio=-1.0)])
