@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -96,13 +97,15 @@ class Setting(NamedTuple):
 
 
 def pick_device(name: str) -> torch.device:
-    """The device by name; auto is CUDA where there is one.
+    """The device by name; auto is CUDA where there is one, and of several the one of this process of torchrun.
 
     Raises:
         InputError: a device that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     refused = InputError(f"--device {name} is not available here: choose cpu or auto")
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise refused

@@ -219,3 +219,14 @@ def test_the_phases_of_a_run(options, names):
 
 def test_every_method_has_its_phases_above():
     assert {one.get("method", "mpl") for one, _ in PLANS} == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "rank", "expected"), [(0, "1", "cpu"), (2, "1", "cuda:1"), (2, "3", "cuda:1"), (4, None, "cuda:0")]
+)
+def test_processes_of_torchrun_have_a_gpu_each(monkeypatch, gpus, rank, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert str(setting.pick_device("auto")) == expected
