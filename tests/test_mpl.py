@@ -398,6 +398,15 @@ def test_only_raw_feedback_has_the_unit_of_the_students_learning_rate(grad, labe
     assert felt[0] > 0
 
 
+def test_the_rule_of_the_size_hears_how_many_labels_there_are():
+    def felt(labelled):
+        recipe = BASE._replace(feedback_size=sizes.cosine(power=0.5), labelled=labelled)
+        method = make_method("mlp", "exact", recipe)
+        return float(method.step(method.init(rng.key(1)), make_batch(), key_of(0))[1]["feedback"])
+
+    assert felt(16.0) == pytest.approx(felt(1.0) / 4, rel=1e-12)
+
+
 def _linear():
     return nn.Linear(4, CLASSES, bias=False).double()
 
