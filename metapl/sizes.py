@@ -41,6 +41,13 @@ def _over(top: Tensor | float, bottom: Tensor) -> Tensor:
     return torch.where(positive, top / torch.where(positive, bottom, torch.ones_like(bottom)), 0.0)
 
 
+def _fewer(power: float) -> Callable[[Told], float]:
+    """(labelled examples a class) ^ −power, at most 1."""
+    if power < 0:
+        raise ValueError(f"power={power} must not be negative")
+    return lambda told: max(told.labelled, 1.0) ** -power
+
+
 def raw() -> Size:
     """1: the gradient of the exam loss as it is."""
     return lambda told: torch.ones_like(told.scale)
@@ -57,9 +64,8 @@ def cosine(*, power: float = 0.0) -> Size:
     Raises:
         ValueError: a negative power.
     """
-    if power < 0:
-        raise ValueError(f"power={power} must not be negative")
-    return lambda told: _over(max(told.labelled, 1.0) ** -power, told.scale)
+    share = _fewer(power)
+    return lambda told: _over(share(told), told.scale)
 
 
 def exam(*, chance: float = 1.0, power: float = 0.0) -> Size:
@@ -74,8 +80,13 @@ def exam(*, chance: float = 1.0, power: float = 0.0) -> Size:
     """
     if chance <= 0:
         raise ValueError(f"exam(chance={chance}) must be positive")
-    whole = cosine(power=power)
-    return lambda told: whole(told) * (told.exam / (chance * math.log(told.classes))).clamp(max=1.0)
+    share = _fewer(power)
+
+    def size(told: Told) -> Tensor:
+        left = (told.exam / (chance * math.log(told.classes))).clamp(max=1.0)
+        return _over(left * share(told), told.scale)
+
+    return size
 
 
 def relative() -> Size:
