@@ -48,7 +48,7 @@ class TrainConfig:
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
-    feedback_size: str = _option("cosine", "Rule for the length of the feedback, NAME:key=value,…; times the weight.")
+    feedback_size: str = _option("cosine:power=0.5", "Rule for its length, NAME:key=value,…; times the weight.")
     unroll: int = _option(1, "Steps of the student, on a batch each, for one of the teacher.", least=1)
     steps: int = _option(1500, "Training steps of each method; for mpl the teacher's.", least=1)
     batch: int = _option(128, "Unlabelled examples a step.", least=1)
