@@ -90,6 +90,7 @@ def read(path: Path | None, vary: list[str], over: list[str], common: dict[str, 
     tables["common"] = {**tables.get("common", {}), **common}
     if vary:
         tables["arms"] = study.combinations(_by_key("--vary", vary))
+        tables.pop("pairs", None)  # of the arms that these replace
     if over:
         tables["over"] = _by_key("--over", over)
     tables |= {key: value for key, value in given.items() if value not in (None, "")}

@@ -24,7 +24,7 @@ RUNS = Path("runs")
 
 
 def start(out: Path, about: Study) -> dict[str, Any]:
-    """Make the folder of a study, or go on in one that holds the same, be it with more seeds.
+    """Make the folder of a study, or go on in one that holds the same, be it with more seeds or other pairs.
 
     Returns:
         The environment that the study was begun in.
@@ -35,7 +35,7 @@ def start(out: Path, about: Study) -> dict[str, Any]:
     path = out / "study.toml"
     if path.exists():
         before = study.read(path)
-        if study.dump(before._replace(seeds=about.seeds)) != study.dump(about):
+        if study.dump(before._replace(seeds=about.seeds, pairs=about.pairs)) != study.dump(about):
             raise InputError(f"--out {out} holds another study: name another folder, or remove this one")
     elif out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise InputError(f"--out {out} exists and holds no study: name a new folder")
@@ -134,6 +134,25 @@ def _difference(scores: Mapping[int, float], reference: Mapping[int, float]) -> 
     return paired.compare([scores[seed] for seed in both], [reference[seed] for seed in both]) if both else None
 
 
+class Pair(NamedTuple):
+    """Two arms in one setting."""
+
+    setting: Mapping[str, Any]
+    arm: str
+    minus: str
+    difference: Difference
+
+
+def pairs(about: Study, runs: Sequence[Run], part: str = "test") -> list[Pair]:
+    """The further comparisons of a study, setting by setting, where both arms have a run of one seed; see `rows`."""
+    found = []
+    for arm, minus in about.pairs:
+        both = about._replace(against=minus, arms={name: about.arms[name] for name in (minus, arm)})
+        compared = [row for row in rows(both, runs, part) if row.arm == arm]
+        found += [Pair(row.setting, arm, minus, row.difference) for row in compared if row.difference]
+    return sorted(found, key=lambda pair: study.settings(about).index(pair.setting))
+
+
 def lines(runs: Sequence[Run]) -> str:
     """The runs as JSON lines, small enough to keep: without logs, and without configurations, which the study gives."""
     kept = ("setting", "arm", "seed", "finite", "validation", "test")
@@ -160,24 +179,70 @@ def cells(about: Study, row: Row) -> list[str]:
     told = [name, f"{100 * row.mean:.2f}", f"{100 * row.deviation:.2f}", *reach]
     if found is None:
         return [*told, "", "", "", ""]
-    interval = f"{100 * found.mean:+.2f} ± {100 * found.interval:.2f}".replace("-", "−")
-    return [*told, interval, f"{found.wins} of {found.wins + found.losses}", f"{found.sign_p:.2g}", f"{found.t_p:.2g}"]
+    return [*told, *compared(found)]
+
+
+def compared(found: Difference) -> list[str]:
+    """The last four of these columns."""
+    return [points(found), f"{found.wins} of {found.wins + found.losses}", f"{found.sign_p:.2g}", f"{found.t_p:.2g}"]
+
+
+def points(found: Difference) -> str:
+    """A difference in percentage points, with half of its 95 % interval."""
+    return f"{100 * found.mean:+.2f} ± {100 * found.interval:.2f}".replace("-", "−")
 
 
 def markdown(about: Study, runs: Sequence[Run], part: str = "test") -> str:
-    """The tables for the docs: the arms, and every network of theirs; `part` as in `rows`."""
+    """The tables for the docs; `part` as in `rows`.
+
+    For each setting: the arms, the further pairs, teachers and students, and every network of every arm.
+    """
     text = []
     for setting in study.settings(about):
         here = [run for run in runs if run["setting"] == setting]
         text += [f"**{study.label(setting)}**", ""] if setting else []
         text += _lines(columns(about), [cells(about, row) for row in rows(about, here, part) if row.setting == setting])
+        others = [[pair.arm, pair.minus, *compared(pair.difference)] for pair in pairs(about, here, part)]
+        text += _lines(["arm", "minus", "difference", "better on", "sign p", "t p"], others)
+        text += _lines(
+            ["arm", "teacher", "student", "student − teacher", "pseudo labels right"], _teachers(about, here, part)
+        )
         text += _lines(["arm", "network", "top-1 %", "NLL", "ECE %"], _networks(about, here, part))
     return "\n".join(text)
 
 
 def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """A table, or nothing where it would be empty."""
+    if not body:
+        return []
     lines = [head, ["---"] * len(head), *body]
     return [*(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines), ""]
+
+
+def _teachers(about: Study, runs: Sequence[Run], part: str) -> list[list[str]]:
+    """Top-1 in per cent of the teacher and of the student that is judged, and the labels that were taught."""
+    taught = [run for run in runs if "teacher" in run[part]]
+    found = []
+    for student, teacher in (
+        zip(rows(about, taught, part), rows(about, taught, part, network="teacher"), strict=True) if taught else ()
+    ):
+        shares = [f"{100 * row.mean:.2f}" for row in (teacher, student)]
+        mine = [run for run in taught if run["arm"] == student.arm]
+        found.append([student.arm, *shares, points(paired.compare(student.values, teacher.values)), _course(mine)])
+    return found
+
+
+def _course(runs: Sequence[Run]) -> str:
+    """Share of right pseudo labels after a fifth, a half and all of the steps, as far as anybody looked."""
+    logs = [[line for line in run["log"] if line.get("pseudo_labels")] for run in runs]
+    looks = min(map(len, logs))
+    places = sorted({looks * part // 10 - 1 for part in (2, 5, 10)} - {-1})
+    told = [
+        f"{100 * statistics.fmean(log[place]['pseudo_labels']['accuracy'] for log in logs):.1f} % after "
+        f"{logs[0][place]['step']}"
+        for place in places
+    ]
+    return ", ".join(told) or "–"
 
 
 def _networks(about: Study, runs: Sequence[Run], part: str) -> list[list[str]]:

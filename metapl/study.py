@@ -2,6 +2,7 @@
 
     seeds = 32                      # how many; the first is `first_seed`, 0
     against = "none"                # the arm that the others are compared with; the first unless it is named
+    pairs = [["exact", "uda"]]      # other comparisons: an arm, and the one that is taken from it
     reach = 0.99                    # count the runs with this accuracy; 0, the default, for no such column
 
     [common]                        # flags of `metapl train`, for all arms
@@ -14,6 +15,9 @@
     grad = "none"
 
     [arms.exact]
+
+    [arms.uda]
+    method = "uda"
 
 The runs of a seed share split, initial weights, batches and views across arms, so that the arms can be compared in
 pairs.
@@ -48,6 +52,8 @@ class Study(NamedTuple):
     """A top-1 accuracy whose reaching is counted; 0 for none."""
     tune: Mapping[str, Any]
     """What `metapl tune` needs to know; see `metapl.tune`."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Further comparisons, of the first arm of a pair with the second."""
 
 
 class Job(NamedTuple):
@@ -106,7 +112,8 @@ def build(found: Mapping[str, Any], where: str) -> Study:
     numbers = {**NUMBERS, **{key: found[key] for key in NUMBERS if key in found}}
     seeds = tuple(range(numbers["first_seed"], numbers["first_seed"] + numbers["seeds"]))
     against, reach = found.get("against", ""), float(numbers["reach"])
-    return _complete(Study(_given(where, tables["common"]), over, arms, seeds, against, reach, tables["tune"]), where)
+    common, pairs = _given(where, tables["common"]), _pairs(where, found.get("pairs", []), arms)
+    return _complete(Study(common, over, arms, seeds, against, reach, tables["tune"], pairs), where)
 
 
 def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
@@ -117,10 +124,16 @@ def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
 
 def _require_known(where: str, key: str, value: Any) -> None:
     kinds: dict[str, type] = {name: type(number) for name, number in NUMBERS.items()}
-    kinds |= {**dict.fromkeys(TABLES, dict), "against": str}
+    kinds |= {**dict.fromkeys(TABLES, dict), "against": str, "pairs": list}
     if key not in kinds:
         raise unknown(f"key in {where}", key, kinds)
-    wanted = {dict: f"a table [{key}]", int: "a whole number", float: "a number", str: "the name of an arm"}[kinds[key]]
+    wanted = {
+        dict: f"a table [{key}]",
+        int: "a whole number",
+        float: "a number",
+        str: "the name of an arm",
+        list: 'a list of pairs of arms, as in pairs = [["exact", "uda"]]',
+    }[kinds[key]]
     if type(value) is not kinds[key] and not (kinds[key] is float and type(value) is int):
         raise InputError(f"{where}: {key} must be {wanted}")
 
@@ -150,6 +163,16 @@ def _listed(where: str, key: str, values: Any) -> list[Any]:
     if len(set(checked)) < len(checked):
         raise InputError(f"{where}: {key} in [over] has a value twice: leave one out")
     return checked
+
+
+def _pairs(where: str, pairs: Sequence[Any], arms: Mapping[str, Given]) -> tuple[tuple[str, str], ...]:
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
+            raise InputError(f'{where}: {pair!r} in pairs must be two arms, as in ["exact", "uda"]')
+        for arm in pair:
+            if arm not in arms:
+                raise unknown(f"arm in pairs of {where}", str(arm), arms)
+    return tuple((one, other) for one, other in pairs)
 
 
 def _complete(study: Study, where: str) -> Study:
@@ -218,7 +241,7 @@ def dump(study: Study, comment: str = "") -> str:
     if study.seeds != tuple(range(first, first + count)):
         raise ValueError(f"seeds {study.seeds} are not in a row")
     lines = [*(f"# {line}" for line in comment.splitlines()), f"seeds = {count}", f"first_seed = {first}"]
-    lines += [f"against = {_toml(study.against)}", f"reach = {study.reach}"]
+    lines += [f"against = {_toml(study.against)}", f"reach = {study.reach}", f"pairs = {_toml(study.pairs)}"]
     tables = {"common": study.common, "over": study.over, "tune": study.tune}
     tables |= {f"arms.{_toml(name)}": given for name, given in study.arms.items()}
     for name, values in tables.items():

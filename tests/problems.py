@@ -214,7 +214,7 @@ def estimate(case: Case, text: str) -> Feedback:
 REFUSED = {"higher": ("adam", "adamw", "adamw with room", "rmsprop", "rmsprop with room")}
 """The rules that an estimator does not take."""
 
-ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order")
+ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order", "unadapted")
 """The estimators that take one inner step at a time."""
 
 

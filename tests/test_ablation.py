@@ -180,13 +180,57 @@ def test_runs_that_reach_an_accuracy_are_counted(reach, counts):
     assert [ablation.cells(about, row) for row in ablation.rows(about, RUNS)] == rows
 
 
+def test_pairs_are_compared_as_if_each_were_a_study_of_its_own():
+    about = ABOUT._replace(pairs=(("none", "exact"), ("late", "exact"), ("late", "none")))
+    late = [run("late", seed, value) for seed, value in ((0, 0.5), (1, 0.625))]
+    (backwards, of_exact, of_none) = ablation.pairs(about, [*RUNS, *late])
+    assert [(pair.arm, pair.minus) for pair in (backwards, of_exact, of_none)] == [*about.pairs]
+    turned = ablation.rows(ABOUT._replace(against="exact"), RUNS)
+    assert backwards.difference == next(row.difference for row in turned if row.arm == "none")
+    assert (of_exact.difference.mean, of_exact.difference.losses) == (-0.0625, 1)  # on the seeds 0 and 1
+    assert (of_none.difference.mean, of_none.difference.wins) == (0.0, 0)
+    assert len(ablation.pairs(about, RUNS)) == 1
+
+
+def test_pairs_of_every_setting_are_in_the_table():
+    arms = {"none": {"grad": "none"}, "exact": {}}
+    about = study.build({"over": {"labels": [40, 10]}, "arms": arms, "pairs": [["none", "exact"]]}, "here")
+    runs = [
+        run(arm, seed, value + labels / 1000, {"labels": labels})
+        for labels in (10, 40)
+        for arm, values in (("none", NONE), ("exact", EXACT))
+        for seed, value in enumerate(values)
+    ]
+    runs[0]["test"]["ema"]["top1"] += 0.125  # none, 10 labels, seed 0
+    assert [pair.setting for pair in ablation.pairs(about, runs)] == [{"labels": 40}, {"labels": 10}]
+    _, (head, _, forty), _, _, (_, _, ten), _ = cells(ablation.markdown(about, runs))
+    assert head == ["arm", "minus", "difference", "better on", "sign p", "t p"]
+    assert forty == ["none", "exact", "−9.38 ± 9.95", "0 of 3", "0.25", "0.058"]
+    assert ten[:4] == ["none", "exact", "−6.25 ± 11.48", "0 of 2"]  # a tie on two seeds
+
+
+def test_teachers_and_students():
+    runs = [run("none", seed, 0.5, teacher=0.5 + 0.125 * seed) for seed in range(3)]
+    for seed, one in enumerate(runs):
+        one["log"] = [
+            {"step": 5 * look, "pseudo_labels": {"accuracy": (look + seed) / 16}} for look in range(1, 11)
+        ] + [{"step": 7, "pseudo_labels": None}]
+    alone = [run("late", seed, 0.75, network="supervised") for seed in range(3)]
+    _, (head, _, *rows), _ = cells(ablation.markdown(ABOUT, [*runs, *alone]))
+    assert head == ["arm", "teacher", "student", "student − teacher", "pseudo labels right"]
+    assert rows == [["none", "62.50", "50.00", "−12.50 ± 31.05", "18.8 % after 10, 37.5 % after 25, 68.8 % after 50"]]
+    for one in runs:
+        one["log"] = one["log"][-1:]
+    assert cells(ablation.markdown(ABOUT, runs))[1][2][4] == "–"
+
+
 def test_every_network_has_a_row_of_its_own():
     """The ECE in per cent, the likelihood of what diverged left out, a bar in a name made harmless."""
     about = study.build({"arms": {"a|b": {}, "wild": {"lr": 0.2}}}, "here")
     runs = [run("a|b", seed, 0.5, teacher=0.25 * seed) for seed in range(3)] + [run("wild", 0, 0.125, finite=False)]
     runs[1]["test"]["ema"] = {**ROW, "nll": None, "ece": 0.25}
     runs[3]["test"]["ema"]["nll"] = None
-    _, (head, _, *rows) = cells(ablation.markdown(about, runs))
+    _, _, (head, _, *rows) = cells(ablation.markdown(about, runs))
     assert head == ["arm", "network", "top-1 %", "NLL", "ECE %"]
     assert rows == [
         ["a/b", "ema", "50.00 ± 0.00", "1.250 ± 0.000", "16.67 ± 7.22"],
@@ -239,6 +283,13 @@ def test_another_study_is_refused(tmp_path, change):
     with pytest.raises(InputError, match=r"--out .*out holds another study: name another folder"):
         ablation.start(tmp_path / "out", ABOUT._replace(**change))
     assert study.read(tmp_path / "out" / "study.toml") == ABOUT
+
+
+def test_a_study_goes_on_with_other_pairs(tmp_path):
+    ablation.start(tmp_path, ABOUT)
+    other = ABOUT._replace(pairs=(("late", "exact"),))
+    ablation.start(tmp_path, other)
+    assert study.read(tmp_path / "study.toml") == other
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), tuple(range(9))])

@@ -11,7 +11,18 @@ from truths import differences, expected_feedback, expected_gradient
 from metapl import optim
 from metapl.estimators import ESTIMATORS
 
-APPROXIMATE = ["difference", "evograd", "evolution", "first-order", "gumbel", "implicit", "sama", "taylor", "truncated"]
+APPROXIMATE = [
+    "difference",
+    "evograd",
+    "evolution",
+    "first-order",
+    "gumbel",
+    "implicit",
+    "sama",
+    "taylor",
+    "truncated",
+    "unadapted",
+]
 
 
 def test_every_approximate_claim_is_known():
@@ -154,6 +165,47 @@ def test_truncation_of_a_network(kept, rule):
     before = estimate(case._replace(lessons=case.lessons[:-kept], batches=case.batches[:-kept]), "none").learner
     rest = case._replace(lessons=case.lessons[-kept:], batches=case.batches[-kept:], learner=before)
     assert_close_tree(found.scale, estimate(rest, "unroll").scale, rtol=1e-11)
+
+
+# --- unadapted ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["soft", "sampled"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov"])
+def test_sgd_is_not_adapted(rule, labels):
+    """So that there is nothing to leave out, neither in the feedback nor in its scale."""
+    case = make("batchnorm", rule, labels)
+    assert_close_tree(estimate(case, "unadapted"), estimate(case, "exact"), rtol=1e-11)
+
+
+@pytest.mark.parametrize("labels", ["soft", "sampled"])
+@pytest.mark.parametrize("rule", ["adamw", "rmsprop", "clipped"])
+def test_unadapted_by_hand(rule, labels):
+    """∂⟨−(|u|/|v|) v, ∇ loss⟩ / ∂ lesson at the old parameters; the learner's step is the true one."""
+    case = make("mlp", rule, labels)
+    exact, found = estimate(case, "exact"), estimate(case, "unadapted")
+    assert_close_tree(found._replace(lessons=(), info={}), exact._replace(lessons=(), info={}), rtol=1e-11)
+    targets = targets_of(case)
+    _, after, _ = run_torch(case, targets)
+    v = torch.autograd.grad(exam_torch(case, after), list(after.parameters()))
+    _, before, _ = run_torch(case._replace(lessons=[], batches=[]), [])
+    told = case.lessons[0].clone().requires_grad_()
+    soft = torch.softmax(told, dim=-1)  # the loss is linear in its targets
+    loss = loss_torch(case, before, case.batches[0], targets[0] + soft - soft.detach())
+    g = torch.autograd.grad(loss, list(before.parameters()), create_graph=True)
+    inner = torch.sqrt(sum((one**2).sum() for one in g)).detach()
+    length = exact.scale / inner / torch.sqrt(sum((one**2).sum() for one in v))
+    (truth,) = torch.autograd.grad(-length * sum((a * b).sum() for a, b in zip(v, g, strict=True)), told)
+    assert_close_tree(found.lessons, (truth,), rtol=1e-9)
+    assert relative_error(found.lessons, exact.lessons) > 0.01
+
+
+def test_unadapted_feedback_about_a_perfect_exam_is_zero():
+    case = make("mlp", "adamw")
+    perfect = case._replace(
+        problem=case.problem._replace(outer=lambda params, *_: 0.0 * sum(x.sum() for x in params.values()))
+    )
+    assert not any(lesson.any() for lesson in estimate(perfect, "unadapted").lessons)
 
 
 # --- none -----------------------------------------------------------------------------------------------------------

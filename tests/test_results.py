@@ -38,3 +38,5 @@ def test_a_page_has_every_difference_and_its_command(name):
     for row in ablation.rows(about, runs):
         if row.difference:
             assert ablation.cells(about, row)[told] in text, (name, row.setting, row.arm)
+    for pair in ablation.pairs(about, runs):
+        assert ablation.points(pair.difference) in text, (name, pair)

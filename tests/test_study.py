@@ -60,7 +60,8 @@ def test_the_example_of_the_module_is_a_study(tmp_path):
     found = study.read(write(tmp_path, text))
     assert (len(found.seeds), found.against, found.over) == (32, "none", {"labels": [10, 40]})
     assert found.reach == 0.99
-    assert len(study.jobs(found)) == 2 * 2 * 32
+    assert found.pairs == (("exact", "uda"),)
+    assert len(study.jobs(found)) == 2 * 3 * 32
 
 
 def test_runs_come_setting_by_setting_arm_by_arm_seed_by_seed(tmp_path):
@@ -148,6 +149,9 @@ def studies(draw):
         "first_seed": draw(st.integers(-5, 10**9)),
         "reach": draw(st.one_of(NUMBERS, st.integers(0, 1))),
         "against": draw(st.sampled_from(["", *arms])),
+        "pairs": draw(st.lists(st.sampled_from(list(itertools.permutations(arms, 2))).map(list), max_size=3))
+        if len(arms) > 1
+        else [],
         "common": draw(some(["data", "batch", "balanced", "feedback_weight", "uda_threshold"])),
         "over": draw(over),
         "arms": arms,
@@ -216,6 +220,12 @@ BAD = [
     ("first_seed = 1.0\n[arms.a]", r"study\.toml: first_seed must be a whole number"),
     ("against = 'b'\n[arms.a]", r"unknown arm to compare with 'b': choose from a"),
     ("against = 3\n[arms.a]", r"study\.toml: against must be the name of an arm"),
+    ("pairs = 3\n[arms.a]", r"study\.toml: pairs must be a list of pairs of arms"),
+    ("pairs = ['a']\n[arms.a]", r"study\.toml: 'a' in pairs must be two arms"),
+    ("pairs = [['a', 'b', 'c']]\n[arms.a]", r"study\.toml: .* in pairs must be two arms"),
+    ("pairs = [['a', 'a']]\n[arms.a]", r"study\.toml: .* in pairs must be two arms"),
+    ("pairs = [['a', 'b']]\n[arms.a]", r"unknown arm in pairs of .*study\.toml 'b': choose from a"),
+    ("pairs = [['a', 3]]\n[arms.a]", r"unknown arm in pairs of .*study\.toml '3': choose from a"),
     ("reach = 99\n[arms.a]", r"study\.toml: reach must be a share from 0 to 1"),
     ("reach = nan\n[arms.a]", r"study\.toml: reach must be a share from 0 to 1"),
     ("reach = '1'\n[arms.a]", r"study\.toml: reach must be a number"),

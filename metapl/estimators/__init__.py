@@ -21,6 +21,7 @@ from metapl.estimators.sama import sama
 from metapl.estimators.score import score
 from metapl.estimators.taylor import taylor
 from metapl.estimators.truncated import truncated
+from metapl.estimators.unadapted import unadapted
 from metapl.estimators.unroll import unroll
 from metapl.plugins import Registry
 from metapl.types import Estimator
@@ -41,6 +42,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "score": score,
     "taylor": taylor,
     "truncated": truncated,
+    "unadapted": unadapted,
     "unroll": unroll,
 }
 
@@ -66,5 +68,6 @@ __all__ = [
     "score",
     "taylor",
     "truncated",
+    "unadapted",
     "unroll",
 ]

@@ -118,8 +118,19 @@ def _setting(about: Study, setting: Given, here: Sequence[Run]) -> list[Html]:
     pictures = [study_figures.runs(about, rows), study_figures.differences(about, rows)]
     return [
         card(tag("h3", headed(setting, "every arm")), numbers, *said, *_diverged(here)),
+        *_pairs(about, setting, here),
         grid(*(one for one in pictures if one)),
     ]
+
+
+def _pairs(about: Study, setting: Given, here: Sequence[Run]) -> list[Html]:
+    """The further comparisons that the study asks for."""
+    listed = [
+        [_named(pair.arm), _named(pair.minus), *_compared(pair.difference)] for pair in ablation.pairs(about, here)
+    ]
+    label = f"arms against each other, {study.label(setting) or 'all seeds'}"
+    numbers = table(("arm", "minus", *COMPARED), listed, label, (0, 1)) if listed else ""
+    return [card(tag("h3", headed(setting, "against each other")), numbers)] if listed else []
 
 
 def _cells(row: Row, about: Study, here: Sequence[Run]) -> list[str]:
