@@ -222,10 +222,9 @@ def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 def _teachers(about: Study, runs: Sequence[Run], part: str) -> list[list[str]]:
     """Top-1 in per cent of the teacher and of the student that is judged, and the labels that were taught."""
     taught = [run for run in runs if "teacher" in run[part]]
+    students, teachers = rows(about, taught, part), rows(about, taught, part, network="teacher")
     found = []
-    for student, teacher in (
-        zip(rows(about, taught, part), rows(about, taught, part, network="teacher"), strict=True) if taught else ()
-    ):
+    for student, teacher in zip(students, teachers, strict=True):
         shares = [f"{100 * row.mean:.2f}" for row in (teacher, student)]
         mine = [run for run in taught if run["arm"] == student.arm]
         found.append([student.arm, *shares, points(paired.compare(student.values, teacher.values)), _course(mine)])

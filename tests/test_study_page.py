@@ -182,6 +182,23 @@ def test_teacher_and_student(made, labels):
     assert head[7:9] == ["teacher ECE", "student ECE"]
 
 
+@pytest.mark.parametrize("labels", LABELS)
+def test_further_pairs(labels):
+    about = a_study(pairs=[[EVIL, "supervised"], ["supervised", "none"]])
+    head, *rows = cells(
+        parse(reporting.page(about, runs_of(about), ENVIRONMENT)), f"arms against each other, labels={labels}"
+    )
+    assert head[:2] == ["arm", "minus"]
+    assert [tuple(row[:2]) for row in rows] == [*about.pairs]
+    for arm, minus, *told in rows:
+        both = ([top1_of(name, labels, seed) for seed in range(SEEDS)] for name in (arm, minus))
+        assert told == compared(*both)
+
+
+def test_without_pairs_there_is_no_table_for_them(made):
+    assert "against each other" not in made
+
+
 # ---------------------------------------------------------------- pictures
 
 
