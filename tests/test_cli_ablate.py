@@ -126,6 +126,12 @@ def test_a_file_and_flags_over_it(tmp_path):
     assert (read.against, len(read.seeds), read.common["steps"]) == ("grad=exact", 5, 9)
 
 
+def test_pairs_of_a_file_go_with_its_arms(tmp_path):
+    (tmp_path / "study.toml").write_text("pairs = [['a', 'b']]\n[arms.a]\n[arms.b]\nema = 0.5\n")
+    assert ablate.read(tmp_path / "study.toml", [], [], {}, {}).pairs == (("a", "b"),)
+    assert ablate.read(tmp_path / "study.toml", ["grad=none exact"], [], {}, {}).pairs == ()
+
+
 def test_against_of_a_file_must_be_among_the_arms_of_the_flags(tmp_path):
     (tmp_path / "study.toml").write_text("against = 'b'\n[arms.b]\n")
     assert_one_line(
