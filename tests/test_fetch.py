@@ -337,6 +337,16 @@ def test_links_and_devices_are_refused(tmp_path, kind):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
 
 
+def test_modes_are_not_taken_over(tmp_path):
+    member = tarfile.TarInfo("a")
+    member.size, member.mode = 3, 0o6777
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.addfile(member, io.BytesIO(b"one"))
+    fetch.extract(tmp_path / "x.tar", tmp_path / "out")
+    assert (tmp_path / "out" / "a").stat().st_mode & 0o7111 == 0
+    assert (tmp_path / "out" / "a").read_bytes() == b"one"
+
+
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_damaged_archives(tmp_path, make):
     path = make(tmp_path / "archive", {"a": CONTENT, "b": CONTENT})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import tarfile
 import urllib.request
 import zipfile
@@ -174,8 +175,6 @@ def extract(archive: Path, folder: Path) -> None:
         InputError: a damaged archive, a link or a device in it, a path that leads out, or no place to write. Names
             are looked at before anything is written.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise InputError(f"Python older than 3.11.4 cannot extract {archive} safely: extract it into {folder} yourself")
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
@@ -187,12 +186,22 @@ def extract(archive: Path, folder: Path) -> None:
             if strange:
                 raise InputError(f"{archive} has {strange[0]!r}, neither file nor folder: get it from its publisher")
             _require_inside(archive, tarred.getnames())
-            tarred.extractall(folder, filter="data")
+            for member in tarred.getmembers():
+                _write(tarred, member, folder / member.name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{archive} is no complete tar or zip file ({reason}): download it again") from None
     except OSError as error:
         raise InputError(f"{archive} cannot be extracted into {folder} ({error.strerror}): name another") from None
+
+
+def _write(tarred: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    """Only what a file holds: without the filters of Python 3.11.4, `extractall` would take over its mode and owner."""
+    content = tarred.extractfile(member)
+    (path.parent if content else path).mkdir(parents=True, exist_ok=True)
+    if content:
+        with content, path.open("wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def _require_inside(archive: Path, names: Iterable[str]) -> None:
