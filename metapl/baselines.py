@@ -37,8 +37,10 @@ class SingleState(NamedTuple):
     step: Tensor
 
 
-def _single(player: Player, loss: Loss, decay: float | Tensor, start: Network | None = None) -> Method:
-    """A method that trains one network on a loss, from `start` where it is given."""
+def _single(
+    player: Player, loss: Loss, decay: float | Tensor, sees: tuple[str, ...], start: Network | None = None
+) -> Method:
+    """A method that trains one network on a loss of what it `sees`, from `start` where it is given."""
 
     def init(key: Key) -> SingleState:
         if start is None:
@@ -59,7 +61,7 @@ def _single(player: Player, loss: Loss, decay: float | Tensor, start: Network | 
     def networks(state: SingleState) -> dict[str, Network]:
         return {"model": Network(state.learner.params, state.learner.buffers), "ema": state.ema}
 
-    return Method(init, step, networks)
+    return Method(init, step, networks, sees)
 
 
 def supervised(player: Player, augment: Augment, recipe: Recipe, start: Network | None = None) -> Method:
@@ -78,7 +80,8 @@ def supervised(player: Player, augment: Augment, recipe: Recipe, start: Network 
         total, parts = self_loss(recipe, logits, batch.y_labelled, step)
         return total, (buffers, parts)
 
-    return _single(player, loss, recipe.ema, start)
+    sees = ("x_labelled", "x_unlabelled") if recipe.consistent else ("x_labelled",)
+    return _single(player, loss, recipe.ema, sees, start)
 
 
 class Fixed(NamedTuple):
@@ -106,4 +109,4 @@ def pseudo_labels(player: Player, teacher: Fixed, augment: Augment, recipe: Reci
         total = losses.cross_entropy(logits, targets, recipe.smoothing).mean()
         return total, (buffers, {"student": total.detach()})
 
-    return _single(player, loss, recipe.ema)
+    return _single(player, loss, recipe.ema, ("x_unlabelled",))

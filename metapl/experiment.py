@@ -107,25 +107,24 @@ def _player(setting: Setting, model: Model, rate: str, wait: int = 0, pace: int 
     return Player(model._replace(init=init), optimizer(config, schedule, model))
 
 
-def _uda(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
-    player = _player(setting, setting.models.student, "lr")
-    return baselines.supervised(player, setting.data.augment, setting.recipe)
-
-
-def _alone(setting: Setting, model: Model) -> Method:
-    return baselines.supervised(_player(setting, model, "lr"), setting.data.augment, _without_uda(setting))
+def _alone(setting: Setting, model: Model, recipe: Recipe) -> Method:
+    return baselines.supervised(_player(setting, model, "lr"), setting.data.augment, recipe)
 
 
 def _without_uda(setting: Setting) -> Recipe:
     return setting.recipe._replace(uda_weight=0.0)
 
 
+def _uda(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
+    return _alone(setting, setting.models.student, setting.recipe)
+
+
 def _supervised(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
-    return _alone(setting, setting.models.student)
+    return _alone(setting, setting.models.student, _without_uda(setting))
 
 
 def _fixed(setting: Setting, networks: Networks) -> Method:  # noqa: ARG001 - it needs none
-    method = _alone(setting, setting.models.teacher)
+    method = _alone(setting, setting.models.teacher, setting.recipe)
     # By its own name, since "model" and "ema" are networks of the student's kind.
     return method._replace(networks=lambda state: {"fixed": method.networks(state)["ema"]})
 

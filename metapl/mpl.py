@@ -42,6 +42,8 @@ class Method(NamedTuple):
     """`step(state, batch, key)`: the next state, and scalars worth logging."""
     networks: Callable[[PyTree], dict[str, Network]]
     """`networks(state)`: what can be evaluated, by name."""
+    sees: tuple[str, ...] = ("x_labelled", "x_unlabelled")
+    """Fields of the batch whose examples a step looks at."""
 
 
 class Recipe(NamedTuple):

@@ -156,7 +156,7 @@ def together(settings: Sequence[Setting], part: Part, networks: Networks) -> Met
 
         return torch.vmap(one)((varied, networks), state, batch, key)
 
-    return Method(init, step, method(varied, networks).networks)
+    return Method(init, step, *method(varied, networks)[2:])
 
 
 def member(stack: PyTree, index: int) -> PyTree:

@@ -23,7 +23,7 @@ class Progress(NamedTuple):
     step: int
     steps: int
     images_per_second: float
-    """Unlabelled and labelled images together, over the time since the last report."""
+    """Examples that the method sees, labelled or not, over the time since the last report."""
     metrics: dict[str, Any]
     """A number each; of a population a list, one a member."""
     networks: dict[str, Network]
@@ -77,7 +77,7 @@ def fit(
         state, metrics = phase.method.step(state, batch, rng.fold_in(step_key, step))
         gathered.append(metrics)
         tick(phase.name, step + 1, phase.steps)
-        seen += batch.y_labelled.numel() + batch.x_unlabelled.shape[: phase.key.ndim + 1].numel()
+        seen += sum(getattr(batch, field).shape[: phase.key.ndim + 1].numel() for field in phase.method.sees)
         if (step + 1) % every and step + 1 != phase.steps:
             continue
         means = {name: torch.stack([m[name] for m in gathered]).mean(0).tolist() for name in metrics}

@@ -45,9 +45,10 @@ def test_mlp(shape, width, depth):
 
 @pytest.mark.parametrize("shape", [IMAGE, (3, 5, 7), (1, 1, 1)])
 @pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("downsample", ["stride", "max"])
 @pytest.mark.parametrize(("width", "depth"), [(4, 1), (8, 3), (16, 2)])
-def test_convnet(shape, norm, width, depth):
-    module = convnet(shape, 7, width=width, depth=depth, norm=norm).eval()
+def test_convnet(shape, norm, downsample, width, depth):
+    module = convnet(shape, 7, width=width, depth=depth, norm=norm, downsample=downsample).eval()
     assert module(torch.zeros(5, *shape)).shape == (5, 7)
     assert numbers(module) == convnet_size(shape[0], width, depth, 7)
 
@@ -92,14 +93,26 @@ def test_group_norm_takes_eight_channels_a_group():
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_every_block_but_the_first_halves_the_image(side):
-    module = convnet((1, side, side), 10, width=2, depth=3)
+@pytest.mark.parametrize(("downsample", "poolings"), [("stride", 0), ("max", 2)])
+def test_every_block_but_the_first_halves_the_image(side, downsample, poolings):
+    module = convnet((1, side, side), 10, width=2, depth=3, downsample=downsample)
+    assert len(kinds(module, nn.MaxPool2d)) == poolings
     x, sides = torch.zeros(2, 1, side, side), []
     for layer in module:
         x = layer(x)
         if isinstance(layer, nn.Conv2d):
             sides.append(x.shape[-1])
     assert sides == [side, (side + 1) // 2, ((side + 1) // 2 + 1) // 2]
+
+
+def test_channels_last_is_another_layout_of_the_same_network():
+    plain, last = (convnet((3, 8, 8), 10, width=4, channels_last=value).double() for value in (False, True))
+    last.load_state_dict(dict(zip(last.state_dict(), plain.state_dict().values(), strict=True)))
+    x = torch.randn(6, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(last(x), plain(x))
+    assert last[:3](x).is_contiguous(memory_format=torch.channels_last)
+    together = torch.vmap(last[:2])(torch.stack([x, -x]))
+    torch.testing.assert_close(together, torch.stack([plain[:1](x), plain[:1](-x)]))
 
 
 @pytest.mark.parametrize("build", [mlp, convnet])
@@ -120,6 +133,7 @@ def test_dropout_comes_before_the_last_layer(build, dropout):
         (mlp, PLANE, {"depth": 0}, "depth=0.*at least 1"),
         (mlp, PLANE, {"dropout": 1.5}, "between 0 and 1"),
         (convnet, PLANE, {}, r"needs images.*\[2\]: use mlp"),
+        (convnet, IMAGE, {"downsample": "mean"}, "downsample='mean'.*'stride' or 'max'"),
         (convnet, IMAGE, {"norm": "layer"}, "norm='layer'.*'batch' or 'group'"),
         (convnet, IMAGE, {"width": -1}, "width=-1.*at least 1"),
         (convnet, IMAGE, {"depth": 0}, "depth=0.*at least 1"),

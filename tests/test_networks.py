@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import functional, rng
 from metapl.errors import InputError
-from metapl.models import efficientnet, resnet18, resnet50, vit, wrn
+from metapl.models import convnet, efficientnet, resnet18, resnet50, vit, wrn
 from metapl.models.drop import DropPath, dropout
 from metapl.models.efficientnet import SIZES, Excite
 from metapl.models.efficientnet import Block as Mobile
@@ -123,6 +123,7 @@ def test_the_factors_of_every_size():
 # ---------------------------------------------------------------- shapes
 
 TINY = {
+    convnet: {"width": 2},
     wrn: {"depth": 10, "width": 1},
     resnet18: {"width": 2},
     resnet50: {"width": 2},
@@ -469,6 +470,8 @@ def test_options_that_make_no_network(build, options, message):
 # ---------------------------------------------------------------- derivatives
 
 VARIANTS = [
+    (convnet, (3, 8, 8), {"norm": "group", "dropout": 0.5}),
+    (convnet, (3, 9, 9), {"downsample": "max", "channels_last": True}),
     (wrn, (3, 8, 8), {"dropout": 0.5}),
     (resnet18, (1, 8, 8), {}),
     (resnet18, (3, 64, 64), {}),

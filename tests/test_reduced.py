@@ -6,7 +6,7 @@ from asserts import assert_close_tree
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, experiment, functional, labels, mpl, optim, reduced, rng, sizes
+from metapl import estimators, experiment, functional, labels, mpl, optim, reduced, rng, sizes, train
 from metapl.config import TrainConfig
 from metapl.data.augment import Augment, noise
 from metapl.data.loader import Batch
@@ -134,3 +134,15 @@ def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it(network):
     last = next(name for name in teacher.params if name.startswith("calibrator/") and name.endswith("8.weight"))
     assert teacher.params[last].abs().max() > 0
     assert result.test["teacher"]["nll"] != result.test["fixed"]["nll"]
+
+
+@pytest.mark.parametrize(("weight", "alone"), [(0.0, "supervised"), (1.0, "uda")])
+def test_the_fixed_teacher_learns_by_uda(weight, alone):
+    """What UDA makes of the same start, views and batches; without a weight, what supervised learning does."""
+    sizes = {"labels": 40, "batch": 32, "steps": 4, "baselines": False, "finetune_steps": 0}
+    uda = {"uda_weight": weight, "uda_threshold": 0.0}
+    setting = prepare(TrainConfig(method="reduced", model="mlp:width=16,depth=1", **uda, **sizes))
+    method = experiment.METHODS[alone](setting, {})
+    phase = train.Phase(alone, method, experiment.batches(setting), setting.config.steps, setting.keys.fixed)
+    expected = method.networks(train.fit(phase, lambda progress: None))["ema"]
+    assert_close_tree(experiment.run(setting, lambda progress: None).networks["fixed"], expected, rtol=0, atol=0)

@@ -81,6 +81,20 @@ def test_reports_carry_the_networks_of_their_step_and_a_rate():
     assert all(math.isfinite(report.images_per_second) and report.images_per_second > 0 for report in reports)
 
 
+def test_the_rate_counts_what_each_method_sees(monkeypatch):
+    """A clock that goes on by a second whenever it is looked at."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: float(next(seconds)))
+    sizes = {"labelled_batch": 8, "batch": 16, "unroll": 2, "finetune_batch": 4}
+    steps = {"steps": 6, "report_every": 3, "finetune_steps": 3}
+    rates = {}
+    for method in ("mpl", "reduced"):
+        setting = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes, **steps))
+        experiment.run(setting, lambda at: rates.setdefault(at.phase, set()).add(at.images_per_second / 3))
+    alone = {"supervised": {8}, "pseudo-labels": {16}, "uda": {8 + 16}, "fixed": {8 + 16}}
+    assert rates == {**alone, "mpl": {8 + 2 * 16}, "reduced": {8 + 2 * 16}, "finetune": {4}}
+
+
 def test_the_key_determines_the_run_however_often_it_reports():
     runs = [fit(every)[0] for every in (1, 2, 3, 7, 50)]
     assert len({(float(run.first), float(run.drawn), int(run.steps)) for run in runs}) == 1
