@@ -40,10 +40,10 @@ def convnet(  # noqa: PLR0913 - one option a parameter
     """Images `[batch, channels, height, width]` to logits `[batch, classes]`.
 
     `depth` blocks of 3×3 convolution, normalisation and ReLU; every block but the first halves the image and doubles
-    the channels, which start at `width`. Global average pooling, dropout, a linear layer. It is halved by the stride
-    of the block's convolution, or, with `downsample="max"`, by a 2×2 max pooling before it: the same parameters, four
-    times the multiplications in these blocks, and more accurate. `channels_last` is
-    the layout of the images in memory, in which convolutions of few channels are faster on a CPU.
+    the channels, which start at `width`. Global average pooling, dropout, a linear layer. The image is halved by the
+    stride of the block's convolution, or, with `downsample="max"`, by a 2×2 max pooling before it: the same parameters
+    and multiplications. `channels_last` is the layout of the images in memory, in which convolutions of few channels
+    are faster on a CPU.
 
     Raises:
         ValueError: inputs that are not images, a norm other than batch and group, a downsample other than stride and
