@@ -26,7 +26,8 @@ def stepping(settings: list[Setting], steps: int, alone: bool) -> Callable[[], N
     if alone:
         _, method, batches, _, key = part.phase(settings[0], {})
     else:
-        method, batches = population.together(settings, part, {}), population.batches(settings, part)
+        method = population.together(settings, part, {})
+        batches = population.batches(settings, part, method)
         key = torch.stack([part.key(one) for one in settings])
     init_key, step_key = rng.split(key, 2)
     at = {"state": method.init(init_key), "step": 0}

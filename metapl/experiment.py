@@ -56,8 +56,15 @@ class Part(NamedTuple):
 
     def phase(self, setting: Setting, networks: Networks) -> train.Phase:
         """The phase of one run."""
-        given = batches(setting, self.unroll, self.labelled)
-        return train.Phase(self.name, self.method(setting, networks), given, self.steps, self.key(setting))
+        method = self.method(setting, networks)
+        given = batches(setting, self.unroll, self.sizes(setting.config, method))
+        return train.Phase(self.name, method, given, self.steps, self.key(setting))
+
+    def sizes(self, config: TrainConfig, method: Method) -> tuple[int, int]:
+        """Labelled and unlabelled examples a batch; none, so that none are read, of those that `method` never sees."""
+        sizes = {"x_labelled": self.labelled or config.labelled_batch, "x_unlabelled": config.batch}
+        labelled, unlabelled = (size if field in method.sees else 0 for field, size in sizes.items())
+        return labelled, unlabelled
 
     def key(self, setting: Setting) -> Key:
         """The phase's own key."""
@@ -196,20 +203,12 @@ def judge(setting: Setting, networks: Networks) -> Result:
     )
 
 
-def batches(setting: Setting, unroll: int = 1, labelled: int = 0) -> Callable[[int], loader.Batch]:
-    """The batches of a setting; with `unroll` unlabelled ones in each, and another number of `labelled` examples."""
+def batches(setting: Setting, unroll: int = 1, sizes: tuple[int, int] | None = None) -> Callable[[int], loader.Batch]:
+    """The batches of a setting, with `unroll` unlabelled ones in each; of other `sizes`, labelled and unlabelled."""
     data = setting.data
-    at = loader.batches(data.x, data.y, setting.split, _sizes(setting, labelled), setting.keys.batches, unroll)
+    wanted = sizes or (setting.config.labelled_batch, setting.config.batch)
+    at = loader.batches(data.x, data.y, setting.split, wanted, setting.keys.batches, unroll)
     return at if isinstance(data.x, Tensor) else loader.ahead(at)
-
-
-def positions(setting: Setting, unroll: int = 1, labelled: int = 0) -> Callable[[int], loader.Positions]:
-    """Which examples are in these batches."""
-    return loader.positions(setting.split, _sizes(setting, labelled), setting.keys.batches, unroll)
-
-
-def _sizes(setting: Setting, labelled: int) -> tuple[int, int]:
-    return (labelled or setting.config.labelled_batch, setting.config.batch)
 
 
 def predict(setting: Setting, name: str, network: Network, part: str) -> Tensor:

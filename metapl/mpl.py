@@ -43,7 +43,7 @@ class Method(NamedTuple):
     networks: Callable[[PyTree], dict[str, Network]]
     """`networks(state)`: what can be evaluated, by name."""
     sees: tuple[str, ...] = ("x_labelled", "x_unlabelled")
-    """Fields of the batch whose examples a step looks at."""
+    """Fields of the batch whose examples a step looks at; others may be empty."""
 
 
 class Recipe(NamedTuple):

@@ -128,7 +128,7 @@ def run(settings: Sequence[Setting], report: Report, tick: train.Tick = train.no
     for part in experiment.plan(settings[0].config):
         method = together(settings, part, networks)
         keys = torch.stack([part.key(one) for one in settings])
-        phase = train.Phase(part.name, method, batches(settings, part), part.steps, keys)
+        phase = train.Phase(part.name, method, batches(settings, part, method), part.steps, keys)
 
         def told(progress: train.Progress) -> None:
             for index in range(len(settings)):
@@ -174,10 +174,10 @@ def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, T
     }
 
 
-def batches(settings: Sequence[Setting], part: Part) -> Callable[[int], Batch]:
+def batches(settings: Sequence[Setting], part: Part, method: Method) -> Callable[[int], Batch]:
     """The batches of a phase, of all members along the first axis."""
-    data = settings[0].data
-    each = [experiment.positions(one, part.unroll, part.labelled) for one in settings]
+    data, sizes = settings[0].data, part.sizes(settings[0].config, method)
+    each = [loader.positions(one.split, sizes, one.keys.batches, part.unroll) for one in settings]
 
     def at(step: int) -> Batch:
         labelled, unlabelled = zip(*(of(step) for of in each), strict=True)

@@ -77,6 +77,19 @@ def test_labelled_and_unlabelled_examples_come_in_orders_of_their_own():
     assert not torch.equal(batch.x_labelled, batch.x_unlabelled)
 
 
+@pytest.mark.parametrize("sizes", [(0, 10), (4, 0)])
+def test_a_batch_may_have_no_examples_of_one_kind(sizes):
+    x, every = torch.arange(30.0)[:, None], torch.arange(30)
+    parts = Split(every[:8], every, every[:0])
+    some, both = (loader.batches(x, every, parts, wanted, rng.key(0)) for wanted in (sizes, (4, 10)))
+    for step in range(9):
+        one, other = some(step), both(step)
+        assert one.x_labelled.shape == (sizes[0], 1)
+        assert one.x_unlabelled.shape == (sizes[1], 1)
+        for field, there in ((0, sizes[0]), (1, sizes[0]), (2, sizes[1]), (3, sizes[0]), (4, sizes[1])):
+            assert torch.equal(one[field], other[field] if there else other[field][:0])
+
+
 class Slow:
     """Examples that are read one batch at a time, which counts how often it is asked."""
 

@@ -81,6 +81,23 @@ def test_reports_carry_the_networks_of_their_step_and_a_rate():
     assert all(math.isfinite(report.images_per_second) and report.images_per_second > 0 for report in reports)
 
 
+@pytest.mark.parametrize("method", ["mpl", "reduced"])
+def test_a_phase_has_no_examples_that_its_method_does_not_see(method):
+    sizes = {"labelled_batch": 8, "batch": 16, "unroll": 2, "finetune_batch": 4}
+    setting = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes))
+    network = Network(*setting.models.student.init(rng.key(0)))
+    given = dict.fromkeys(("supervised", "fixed", "ema"), network)
+    found = {}
+    for part in experiment.plan(setting.config):
+        batch = part.phase(setting, given).batches(0)
+        assert len(batch.y_labelled) == len(batch.labelled) == len(batch.x_labelled)
+        assert len(batch.unlabelled) == len(batch.x_unlabelled)
+        found[part.name] = len(batch.labelled), len(batch.unlabelled)
+    alone = {"supervised": (8, 0), "pseudo-labels": (0, 16), "uda": (8, 16)}
+    taught = {"mpl": {"mpl": (8, 32)}, "reduced": {"fixed": (8, 16), "reduced": (8, 32)}}
+    assert found == {**alone, **taught[method], "finetune": (4, 0)}
+
+
 def test_the_rate_counts_what_each_method_sees(monkeypatch):
     """A clock that goes on by a second whenever it is looked at."""
     seconds = iter(range(1000))
