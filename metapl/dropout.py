@@ -1,42 +1,54 @@
 """Dropout whose mask is a function of a key.
 
-`torch.nn.Dropout` draws from a generator that is hidden in the process. Here the pass of a network announces its key,
-and every dropout layer in it draws from that: the same key gives the same masks, a batch that is passed in parts gets
-the masks of the whole, and `torch.vmap` over keys draws one mask a member.
+`torch.nn.Dropout` draws from a generator that is hidden in the process. Here every dropout layer of a pass draws from
+the pass's key: the same key gives the same masks, a batch that is passed in parts gets the masks of the whole, and
+`torch.vmap` over keys draws one mask a member.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metapl import rng
 from metapl.types import Key
 
 
-class _Pass(NamedTuple):
-    key: Key
-    rows: Tensor | None
-    layers: Iterator[int]
+def _recording() -> Any:
+    """What packs the tensors that are saved for the way back; `torch.utils.checkpoint` sets it for what it runs again.
+
+    Torch has no public way to say it.
+    """
+    return None if torch.compiler.is_compiling() else torch._C._autograd._top_saved_tensors_default_hooks(False)
 
 
-_current: ContextVar[_Pass | None] = ContextVar("pass", default=None)
+class Noise:
+    """The source of all dropout of one pass.
 
+    Args:
+        key: the pass's.
+        rows: the places of the examples in a larger batch.
+    """
 
-@contextmanager
-def drawing(key: Key, rows: Tensor | None = None) -> Iterator[None]:
-    """Within the block, dropout draws from the key; `rows` are the places of the examples in a larger batch."""
-    token = _current.set(_Pass(key, rows, itertools.count()))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    def __init__(self, key: Key, rows: Tensor | None = None) -> None:
+        self.key, self.rows = key, rows
+        self._calls = itertools.count()
+        self._outside = _recording()
+
+    def next(self) -> Key:
+        """A key for the next layer.
+
+        What `torch.utils.checkpoint` runs again, out of its turn, gets what it got the first time: there the number of
+        the call comes from torch's generator, which is seeded for the pass and which the second run finds as the first
+        one did.
+        """
+        if _recording() == self._outside:
+            return rng.fold_in(self.key, next(self._calls))
+        return rng.fold_in(self.key, int(torch.randint(2**62, ())))
 
 
 class Dropout(nn.Module):
@@ -47,6 +59,9 @@ class Dropout(nn.Module):
         whole: how many trailing dimensions share one draw, such as 2 for whole channels of an image.
     """
 
+    noise: Noise | None = None
+    """Of the pass that is running."""
+
     def __init__(self, p: float, whole: int = 0) -> None:
         super().__init__()
         self.p, self.whole = p, whole
@@ -55,18 +70,18 @@ class Dropout(nn.Module):
         """`[batch, ...]`, of the same shape.
 
         Raises:
-            RuntimeError: in training outside of `drawing`.
+            RuntimeError: in training without `noise`.
         """
         if not self.training or not self.p:
             return x
-        now = _current.get()
-        if now is None:
+        if self.noise is None:
             raise RuntimeError("dropout in training needs a key: call apply(…, train=True, key=key)")
-        key, rows = rng.fold_in(now.key, next(now.layers)), now.rows
+        rows = self.noise.rows
         shape = (*x.shape[: x.ndim - self.whole], *(1,) * self.whole)
         # Rows may have been folded into other dimensions, as heads of attention are; the batch comes first in these.
         count = x.shape[0] if rows is None else len(rows)
-        drawn = rng.uniform(key, (count, math.prod(shape) // count), x.dtype, x.device, rows).reshape(shape)
+        width = math.prod(shape) // count
+        drawn = rng.uniform(self.noise.next(), (count, width), x.dtype, x.device, rows).reshape(shape)
         return x * (drawn >= self.p) / (1.0 - self.p) if self.p < 1.0 else x * 0.0
 
 
@@ -75,9 +90,5 @@ WHOLE: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2
 
 
 def keyed(module: nn.Module) -> nn.Module:
-    """The module with torch's dropout layers replaced, in place where they are parts of it."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) in WHOLE:
-                setattr(parent, name, keyed(child))
+    """`Dropout` in place of one of torch's layers; any other module as it is."""
     return Dropout(module.p, WHOLE[type(module)]) if type(module) in WHOLE else module  # type: ignore[arg-type]

@@ -12,86 +12,191 @@ Examples:
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metapl import dropout, rng, tree
+from metapl import dropout, rng, tree, weight_norm
+from metapl.admission import require_pure
+from metapl.skeleton import Skeleton
 from metapl.types import Buffers, Key, Model, Params
-
-
-def _without_storage(module: nn.Module) -> nn.Module:
-    """Put parameters and buffers on the meta device, so that a missing one is never filled in from the template.
-
-    `Module.to("meta")` would untie tied weights.
-    """
-    hollow: dict[Tensor, Tensor] = {}
-    for part in module.modules():
-        stores: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
-        for tensors in stores:
-            for name, tensor in tensors.items():
-                if tensor is None:
-                    continue
-                if tensor not in hollow:
-                    empty = torch.empty_like(tensor, device="meta")
-                    hollow[tensor] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
-                tensors[name] = hollow[tensor]
-    return module
 
 
 def from_module(build: Callable[[], nn.Module]) -> Model:
     """A model from a function that builds a module with torch's usual random initialisation.
 
-    `apply` never changes its inputs: BatchNorm's running statistics go in as buffers and come back updated (with
-    `train=True`), so a probe is a call whose buffers are dropped. With `train=True`, dropout layers draw from `key`
-    (`metapl.dropout`), and what else draws finds torch's generator seeded with it; a module that draws nothing needs
-    none. `rows` `[batch]` says which examples of a larger batch these are, for who passes a batch in parts.
+    `apply` never changes its inputs, and each pass runs on an instance of the module of its own (`metapl.skeleton`).
+
+    - Parameters are what the module trains. One that does not require a gradient is frozen: it is among the buffers,
+      which nobody differentiates, decays or averages away, and comes back as it was.
+    - Buffers go in and come back updated, such as BatchNorm's running statistics; a probe is a call whose buffers are
+      dropped.
+    - With a `key`, dropout layers draw from it (`metapl.dropout`), and what else draws finds torch's generator seeded
+      with it; a module that draws nothing needs none. `rows` `[batch]` says which examples of a larger batch these are,
+      for who passes a batch in parts.
+    - A tuple `x` is several positional inputs where forward requires several, a dict is inputs by name where they are
+      forward's; anything else is the one input. Outputs have any structure.
 
     Args:
-        build: called once for the structure, and once per `init` with the global generator seeded from the key.
+        build: called once for the structure, and once per `init` with the global generator seeded from the key. The
+            module that it returns is left as it is, also if it is the same one every time.
 
     Returns:
-        A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own.
+        A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own, and if
+        forward cannot be a pure function of them: it writes on a parameter in place, changes a number or a tensor that
+        the module has as a plain attribute, or draws without a key.
+
+    Raises:
+        InputError: `build` is a module or makes none, or one that cannot be a pure function: see `metapl.admission`.
     """
     with rng.seeded(rng.key(0)):
-        template = _without_storage(dropout.keyed(build()))
-    templates = {True: template.train(), False: copy.deepcopy(template).eval()}
+        module = require_pure(build)
+    skeleton = Skeleton(module, _replacement)
+    frozen = [name for name, trained in skeleton.trained.items() if not trained]
+    noisy = [place for place, kind in enumerate(skeleton.kinds) if issubclass(kind, dropout.Dropout)]
+    clipped = _clipped(module)
+    scales, coupled, spread = _scales(module), _coupled(module), _spread(module)
+    del module  # its tensors are not needed
 
     def init(key: Key) -> tuple[Params, Buffers]:
         with rng.seeded(key):
-            module = build()
-        params = {name: value.detach().clone() for name, value in module.named_parameters()}
-        buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
-        return params, buffers
+            fresh = build()
+        named = {name: value.detach().clone() for name, value in fresh.named_parameters()}
+        buffers = {name: value.detach().clone() for name, value in fresh.named_buffers()}
+        buffers |= {name: named.pop(name) for name in frozen}
+        return named, buffers
 
     def apply(
-        params: Params,
-        buffers: Buffers,
-        x: Tensor,
-        *,
-        train: bool,
-        key: Key | None = None,
-        rows: Tensor | None = None,
-    ) -> tuple[Tensor, Buffers]:
+        params: Params, buffers: Buffers, x: Any, *, train: bool, key: Key | None = None, rows: Tensor | None = None
+    ) -> tuple[Any, Buffers]:
+        rows = _whole(rows)
         # Cloned here, inside whatever transform is running: a transform refuses to mutate what it captured.
-        state = {**params, **({name: value.detach().clone() for name, value in buffers.items()} if train else buffers)}
-        with _random(key, rows) if train and key is not None else nullcontext():
-            logits = torch.func.functional_call(templates[train], state, (x,), strict=True)
-        return logits, {name: state[name].detach() for name in buffers}
+        carried = {
+            name: value.detach() if name in skeleton.trained else value.detach().clone()
+            for name, value in buffers.items()
+        }
+        kept = {**params, **{name: carried[name] for name in frozen if name in carried}}
+        state = {**params, **carried}
+        if clipped and train:
+            raise RuntimeError(
+                f"{clipped[0]} is changed by every pass (max_norm), which a pure function cannot train: {_CLIP}"
+            )
+        state |= {name: state[name].clone() for name in clipped if name in state}
+        parts = skeleton.instance(state, train=train)
+        if key is not None:
+            noise = dropout.Noise(key, rows)
+            for place in noisy:
+                parts[place].noise = noise
+        positional, named = spread(x)
+        with _written(kept), _drawn(key, rows):
+            logits = parts[0](*positional, **named)
+        changed = skeleton.changed(parts)
+        if changed:
+            raise RuntimeError(
+                f"forward changes the attribute {changed} of the module, which a pure function forgets: "
+                "make it a buffer (self.register_buffer)"
+            )
+        # Copies, as far as they may be written on: a part that is run again on the way back writes on its instance's.
+        after = {name: skeleton.tensor(parts, name).detach() for name in buffers}
+        return logits, {name: value if name in skeleton.trained else value.clone() for name, value in after.items()}
 
-    coupled = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in template.modules())
-    return Model(init, apply, _scales(template), coupled)
+    return Model(init, apply, scales, coupled)
+
+
+def _replacement(module: nn.Module) -> nn.Module:
+    return weight_norm.written_out(dropout.keyed(module))
+
+
+_part: ContextVar[Tensor | None] = ContextVar("part", default=None)
 
 
 @contextmanager
-def _random(key: Key, rows: Tensor | None) -> Iterator[None]:
-    """Dropout layers draw from the key; whatever else draws finds torch's generator seeded with it."""
-    with rng.seeded(key if rows is None else rng.fold_in(key, rows[0])), dropout.drawing(key, rows):
+def part_of_batch(rows: Tensor) -> Iterator[None]:
+    """Within the block every pass is of these examples `[part]` of a larger batch, and has the noise of that batch."""
+    token = _part.set(rows)
+    try:
         yield
+    finally:
+        _part.reset(token)
+
+
+def _whole(rows: Tensor | None) -> Tensor | None:
+    """The rows of a pass within the part of a batch that is passed at all."""
+    part = None if torch.compiler.is_compiling() else _part.get()
+    return rows if part is None else part if rows is None else part[rows]
+
+
+@contextmanager
+def _drawn(key: Key | None, rows: Tensor | None) -> Iterator[None]:
+    """What draws from torch's generator finds it seeded with the key; without a key, and nothing may draw."""
+    if key is not None:
+        with rng.seeded(key if rows is None else rng.fold_in(key, rows[0])):
+            yield
+        return
+    before = None if torch.compiler.is_compiling() else torch.default_generator.get_state()
+    yield
+    if before is not None and not torch.equal(before, torch.default_generator.get_state()):
+        raise RuntimeError("forward draws from torch's generator, which needs a key: call apply(…, key=key)")
+
+
+@contextmanager
+def _written(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Refuse a pass that writes on these in place."""
+    before = None if torch.compiler.is_compiling() else {name: _version(value) for name, value in tensors.items()}
+    yield
+    for name, version in (before or {}).items():
+        if _version(tensors[name]) != version:
+            raise RuntimeError(
+                f"forward writes on the parameter {name} in place, which a pure function cannot: "
+                "compute a new tensor, or make it a buffer"
+            )
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written on, under the wrappers of any transform."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return 0 if tensor.is_inference() else tensor._version
+
+
+Spread = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def _spread(module: nn.Module) -> Spread:
+    """How the input of `apply` becomes the arguments of forward."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except ValueError:  # a forward that is not written in Python
+        parameters = ()
+    places = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    several = sum(one.default is one.empty for one in places) > 1
+    names = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+
+    def spread(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if isinstance(x, tuple) and several:
+            return x, {}
+        if isinstance(x, dict) and x and names.issuperset(x):
+            return (), x
+        return (x,), {}
+
+    return spread
+
+
+_CLIP = "leave max_norm out and clip the rows that it returns"
+
+
+def _clipped(module: nn.Module) -> list[str]:
+    """The weights of embeddings with a largest norm: torch scales their rows in place whenever they are looked up."""
+    return [
+        f"{prefix}.weight" if prefix else "weight"
+        for prefix, part in module.named_modules()
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.max_norm is not None
+    ]
 
 
 NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -104,6 +209,10 @@ def _scales(module: nn.Module) -> frozenset[str]:
         if isinstance(part, NORMALISATION)
         for name, _ in part.named_parameters(recurse=False)
     )
+
+
+def _coupled(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
 def cast(model: Model, dtype: torch.dtype) -> Model:

@@ -6,6 +6,8 @@ leaves instead, and return detached values. They are pure: the leaves are fresh,
 
 `torch.autograd` does not work inside a `torch.func` transform, such as `torch.vmap` over draws or seeds. There the
 helpers go by `torch.func.vjp`, and return the same.
+
+`jvp` is forward mode that stops where reverse mode does: see there.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from metapl import tree
 from metapl.types import PyTree
@@ -23,6 +26,33 @@ from metapl.types import PyTree
 def transforming() -> bool:
     """Whether a `torch.func` transform is running. Torch itself needs to know and has no public way to say it."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def across_vmap(tensors: Sequence[Any]) -> bool:
+    """Whether a `torch.vmap` is running inside of something that is differentiated.
+
+    That is a transform, or autograd through one of the tensors. The gradient of a weight of BatchNorm, LayerNorm or
+    InstanceNorm that is taken inside of such a vmap has a wrong derivative, without an error (torch 2.13); taken the
+    other way round it is right.
+    """
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    kinds = [level.key() for level in stack]
+    if _KIND.Vmap not in kinds:
+        return False
+    innermost = len(kinds) - 1 - kinds[::-1].index(_KIND.Vmap)
+    if any(kind in (_KIND.Grad, _KIND.Jvp) for kind in kinds[:innermost]):
+        return True
+    return torch.is_grad_enabled() and any(_bare(tensor).requires_grad for tensor in tensors)
+
+
+_KIND = torch._C._functorch.TransformType
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    """A tensor without the wrappers of any transform."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def alive(tensors: Sequence[Any]) -> list[Any]:
@@ -41,24 +71,27 @@ def alive(tensors: Sequence[Any]) -> list[Any]:
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.is_floating_point())
+    return tensor.detach().requires_grad_(tree.differentiable(tensor))
 
 
 def _detach(value: PyTree) -> PyTree:
     return tree.map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, value)
 
 
-def pullback(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple[PyTree, PyTree, Callable]:
+def pullback(
+    fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, *, keep: bool = False
+) -> tuple[PyTree, PyTree, Callable]:
     """Evaluate `fn(at) -> (output, aux)` and keep the way back.
 
     Returns:
         The output and aux, detached, and `pull(cotangent)`, which returns the gradient of ⟨output, cotangent⟩ with
-        respect to `at` (zeros where `fn` does not depend on it). `pull` can be called once: it frees the graph.
+        respect to `at` (zeros where `fn` does not depend on it). `pull` can be called once: it frees the graph, unless
+        that is to be kept.
     """
-    return (_transformed if transforming() else _recorded)(fn, at)
+    return (_transformed if transforming() else _recorded)(fn, at, keep)
 
 
-def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple[PyTree, PyTree, Callable]:
+def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, keep: bool) -> tuple[PyTree, PyTree, Callable]:
     with torch.enable_grad():
         leaves = tree.map(_leaf, at)
         output, aux = fn(leaves)
@@ -71,7 +104,8 @@ def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tupl
         arriving = form.flatten_up_to(cotangent)  # by name, whatever the order of a dict
         cotangents = [c for c, leaf in zip(arriving, all_outputs, strict=True) if leaf.requires_grad]
         if outputs:
-            found = iter(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True, materialize_grads=True))
+            asked: Any = {"retain_graph": keep, "allow_unused": True, "materialize_grads": True}
+            found = iter(torch.autograd.grad(outputs, wanted, cotangents, **asked))
         else:
             found = iter(torch.zeros_like(leaf) for leaf in wanted)
         grads = [next(found) if leaf.requires_grad else torch.zeros_like(leaf) for leaf in inputs]
@@ -80,9 +114,11 @@ def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tupl
     return _detach(output), _detach(aux), pull
 
 
-def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> tuple[PyTree, PyTree, Callable]:
+def _transformed(
+    fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _keep: bool
+) -> tuple[PyTree, PyTree, Callable]:
     inputs, structure = tree.flatten(at)
-    moving = [index for index, leaf in enumerate(inputs) if leaf.is_floating_point()]
+    moving = [index for index, leaf in enumerate(inputs) if tree.differentiable(leaf)]
 
     form: list[Any] = []  # the structure, and what torch.func takes no derivative of: integers, strings
 
@@ -94,21 +130,21 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree) -> t
         out, told = tree.flatten(output), tree.flatten(aux)
         form[:] = [out, told]
         return (
-            tuple(leaf for leaf in out[0] if leaf.is_floating_point()),
+            tuple(leaf for leaf in out[0] if tree.differentiable(leaf)),
             tuple(leaf for leaf in (*out[0], *told[0]) if isinstance(leaf, Tensor)),
         )
 
     result: Any = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
     back, bare = result[1], iter(result[2])
     (out, out_structure), (told, aux_structure) = form
-    floating = [leaf.is_floating_point() for leaf in out]
+    smooth = [tree.differentiable(leaf) for leaf in out]
     output = tree.unflatten([next(bare) for _ in out], out_structure)
     aux = tree.unflatten([next(bare) if isinstance(leaf, Tensor) else leaf for leaf in told], aux_structure)
 
     def pull(cotangent: PyTree) -> PyTree:
         grads = [torch.zeros_like(leaf) for leaf in inputs]
-        arriving = zip(out_structure.flatten_up_to(cotangent), floating, strict=True)
-        for index, grad in zip(moving, back(tuple(c for c, is_float in arriving if is_float)), strict=True):
+        arriving = zip(out_structure.flatten_up_to(cotangent), smooth, strict=True)
+        for index, grad in zip(moving, back(tuple(c for c, is_smooth in arriving if is_smooth)), strict=True):
             grads[index] = grad.detach()
         return tree.unflatten(grads, structure)
 
@@ -119,3 +155,53 @@ def value_and_grad(fn: Callable[[PyTree], tuple[Tensor, PyTree]], at: PyTree) ->
     """The value, aux and gradient at `at` of `fn(at) -> (scalar, aux)`, all detached."""
     value, aux, pull = pullback(fn, at)
     return value, aux, pull(torch.ones_like(value))
+
+
+def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
+    """`torch.func.jvp` that stops where reverse mode does: the output at `at`, and its derivative along `along`.
+
+    Forward mode of torch goes through `torch.no_grad`, which reverse mode does not, so that the two are derivatives of
+    different functions; `detach` stops both. Here what is computed under `no_grad` is a constant to both.
+
+    Raises:
+        NotImplementedError: `fn` hooks a gradient, writes to `.data`, or has an operation without forward mode.
+            Reverse mode takes it.
+    """
+
+    def stopped(*values: PyTree) -> PyTree:
+        # Enabled, because what the caller is not going to differentiate may be around it.
+        with torch.enable_grad(), _Stopped():
+            return fn(*values)
+
+    primals, tangents = tuple(at), tuple(along)
+    found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
+    return found
+
+
+class _Stopped(TorchFunctionMode):
+    """Detaches what goes into an operation under `torch.no_grad`, and so what comes out of it.
+
+    What such an operation writes in place keeps its derivative, as it does in reverse mode.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _REVERSE_ONLY:
+            raise NotImplementedError(f"forward mode has no {func.__name__}")
+        if torch.is_grad_enabled() and func is not _DATA:
+            return func(*args, **(kwargs or {}))
+        inputs, structure = tree.flatten((args, kwargs or {}))
+        stopped = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in inputs]
+        args, kwargs = tree.unflatten(stopped, structure)
+        found = func(*args, **kwargs)
+        given = {id(new): old for new, old in zip(stopped, inputs, strict=True) if isinstance(new, Tensor)}
+        return tree.map(lambda leaf: given.get(id(leaf), leaf), found)
+
+
+_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+_REVERSE_ONLY = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.data.__set__)  # type: ignore[attr-defined]

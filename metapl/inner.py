@@ -23,17 +23,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from metapl import tree
-from metapl.gradients import transforming
-from metapl.types import Params, PyTree
+from metapl import closures, gradients, tree
+from metapl.types import PyTree
 
 Fn = Callable[..., tuple[Tensor, PyTree]]
-"""`fn(params, *rest)`: a scalar, and a tree of tensors (aux) that come back as data."""
+"""`fn(params, *rest)`: a scalar, and a tree of tensors (aux) that come back as data; or the scalar alone."""
 
 Leaves: TypeAlias = Sequence[Tensor]
 
@@ -43,7 +42,7 @@ Product = Callable[[Callable[..., tuple[Tensor, ...]], Leaves, Leaves], Sequence
 
 def mixed(gradient: Callable[..., tuple[Tensor, ...]], at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
     """Forward mode over reverse mode, as in MixFlow-MG (Kemaev et al., ICML 2025). Exact; cost: 2 F + 2 B."""
-    return torch.func.jvp(gradient, tuple(at), tuple(along))[1]
+    return gradients.jvp(gradient, at, along)[1]
 
 
 def difference(radius: float = 0.01) -> Product:
@@ -71,6 +70,11 @@ def dropped(_gradient: Callable[..., tuple[Tensor, ...]], _at: Leaves, _along: L
 _product: ContextVar[Product | None] = ContextVar("product", default=None)
 
 
+def chosen() -> bool:
+    """Whether a product is set."""
+    return _product.get() is not None
+
+
 @contextmanager
 def differentiated_by(product: Product | None) -> Iterator[None]:
     """Within the block `gradient` is differentiated by this product; None is what autograd or torch.func would do."""
@@ -81,39 +85,72 @@ def differentiated_by(product: Product | None) -> Iterator[None]:
         _product.reset(token)
 
 
-def gradient(fn: Fn, params: Params, *rest: PyTree) -> tuple[Params, PyTree]:
-    """∇_params of `fn(params, *rest) -> (scalar, aux)`, differentiable in `params` and `rest`.
+def gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
+    """∇_params of `fn(params, *rest) -> (scalar, aux)`, differentiable in `params`, in `rest` and in what `fn` holds.
 
-    What `fn` closes over is a constant. Under `torch.no_grad` nothing is recorded for a second derivative.
+    Under `torch.no_grad` nothing is recorded for a second derivative.
 
     Returns:
-        The gradient, shaped as `params`, and aux, detached.
+        The gradient, shaped as `params`, and aux, detached: nothing flows back through it. A sum of training losses
+        that is to be differentiated takes the value of `value_and_gradient`.
+
+    Raises:
+        ValueError: `fn` does not return a scalar, or aux has a leaf that is not a tensor.
+    """
+    _, grads, aux = value_and_gradient(fn, params, *rest)
+    return grads, aux
+
+
+def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, PyTree, PyTree]:
+    """As `gradient`, and before it the scalar itself, as differentiable as the gradient is.
+
+    Cost: that of `gradient`; on the way back one gradient more where something flows back to the value.
     """
     product = _product.get()
-    if product is None:
-        return _taken(fn, params, rest)
     leaves, structure = tree.flatten((params, rest))
-    call = _Call(fn, structure, len(tree.leaves(params)), product, [])
-    out = _Differentiated.apply(call, *leaves)
-    grads = tree.unflatten(list(out[: call.count]), tree.flatten(params)[1])
-    return grads, tree.detach(tree.unflatten(list(out[call.count :]), call.aux[0]))
+    if product is None and not gradients.across_vmap(leaves):
+        return _taken(fn, params, rest)
+    held = [tensor for _, tensor in closures.captured(fn)]
+    call = _Call(fn, structure, len(tree.leaves(params)), held, product, [])
+    value, *out = _Differentiated.apply(call, *leaves, *held)
+    grads = tree.unflatten(out[: call.count], tree.flatten(params)[1])
+    return value, grads, tree.detach(tree.unflatten(out[call.count :], call.aux[0]))
 
 
-def _taken(fn: Fn, params: Params, rest: Sequence[PyTree]) -> tuple[Params, PyTree]:
-    if transforming():
-        grads, aux = torch.func.grad(fn, has_aux=True)(params, *rest)
-        return grads, tree.detach(aux)
-    again = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tree.leaves((params, rest)))
+def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree]:
+    found = fn(params, *rest)
+    value, aux = (found, ()) if isinstance(found, Tensor) else found
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"the loss of an inner gradient must be a scalar tensor, it is {shape}: take its mean")
+    strange = next((leaf for leaf in tree.leaves(aux) if not isinstance(leaf, Tensor)), None)
+    if strange is not None:
+        raise ValueError(f"aux of a loss must be a tree of tensors, it has {strange!r}, a {type(strange).__name__}")
+    return value, aux
+
+
+def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree, PyTree]:
+    if gradients.transforming():
+
+        def valued(params: PyTree) -> tuple[Tensor, tuple[Tensor, PyTree]]:
+            value, aux = _called(fn, params, rest)
+            return value, (value, aux)
+
+        grads, (value, aux) = torch.func.grad(valued, has_aux=True)(params)
+        return value, grads, tree.detach(aux)
     leaves, structure = tree.flatten(params)
+    again = torch.is_grad_enabled() and (
+        any(leaf.requires_grad for leaf in tree.leaves((params, rest))) or bool(closures.captured(fn))
+    )
     with torch.enable_grad():
         # A view, so that a tensor which is also among `rest` is told apart.
         at = [p.view_as(p) if again and p.requires_grad else p.detach().requires_grad_() for p in leaves]
-        value, aux = fn(tree.unflatten(at, structure), *rest)
+        value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
             found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
         else:  # as torch.func has it: the gradient of a constant is zero
             found = tuple(torch.zeros_like(p) for p in leaves)
-    return tree.unflatten(list(found), structure), tree.detach(aux)
+    return value if again else value.detach(), tree.unflatten(list(found), structure), tree.detach(aux)
 
 
 @dataclass(frozen=True)
@@ -126,56 +163,106 @@ class _Call:
     fn: Fn
     structure: Any
     count: int
-    product: Product
+    held: Sequence[Tensor]
+    """What `fn` holds and what gradients flow to: it goes in as arguments, after the leaves."""
+    product: Product | None
     aux: list[Any]
+
+    def split(self, leaves: Leaves) -> tuple[Fn, PyTree, Sequence[PyTree]]:
+        """The function with these tensors in place of those it holds, its parameters and its other arguments."""
+        size = len(leaves) - len(self.held)
+        params, rest = tree.unflatten(list(leaves[:size]), self.structure)
+        swap = {id(old): new for old, new in zip(self.held, leaves[size:], strict=True)}
+        return closures.swapped(self.fn, swap) if swap else self.fn, params, rest
 
 
 class _Differentiated(torch.autograd.Function):
-    """A gradient, with a product in place of the graph that a second derivative would need."""
+    """A value and its gradient, with a product in place of the graph that a second derivative would need."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(call: _Call, *leaves: Tensor) -> tuple[Tensor, ...]:
-        params, rest = tree.unflatten(list(leaves), call.structure)
         with differentiated_by(None):  # an approximate product must not reach the value of this gradient
-            grads, aux = _taken(call.fn, params, rest)
-        told, structure = tree.flatten(aux)
+            value, grads, aux = _taken(*call.split(leaves))
+        passed, structure = tree.flatten(aux)
         call.aux[:] = [structure]
         given = {id(leaf) for leaf in leaves}
         # A copy where aux passes a tensor on: autograd wants outputs that are not inputs.
-        return (*tree.leaves(grads), *(leaf.clone() if id(leaf) in given else leaf for leaf in told))
+        aux_leaves = (leaf.clone() if id(leaf) in given else leaf for leaf in passed)
+        return (value.clone() if id(value) in given else value, *tree.leaves(grads), *aux_leaves)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.call = inputs[0]
-        ctx.mark_non_differentiable(*output[ctx.call.count :])
+        ctx.mark_non_differentiable(*output[1 + ctx.call.count :])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, to_value: Tensor | None, *cotangents: Tensor | None) -> tuple[Any, ...]:
         call: _Call = ctx.call
-        saved = ctx.saved_tensors
+        saved = gradients.alive(ctx.saved_tensors)
+        if not torch.is_grad_enabled():  # so that nothing is recorded: forward mode enables it within
+            saved = [leaf.detach() for leaf in saved]
         needed = ctx.needs_input_grad[1:]
         # All parameters or none of them: without them only the loss is on the way to the rest.
         wanted = [
             index for index, need in enumerate(needed) if need or (index < call.count and any(needed[: call.count]))
         ]
 
-        def gradient(*at: Tensor) -> tuple[Tensor, ...]:
-            def value(*moved: Tensor) -> tuple[Tensor, tuple[()]]:
-                full = [*at, *saved[call.count :]]
-                for index, leaf in zip(wanted, moved, strict=True):
-                    full[index] = leaf
-                params, rest = tree.unflatten(full, call.structure)
-                return call.fn(params, *rest)[0], ()
-
-            moving = [(*at, *saved[call.count :])[index] for index in wanted]
-            return torch.func.grad(value, argnums=tuple(range(len(moving))), has_aux=True)(*moving)[0]
-
+        at = _Point(lambda *leaves: _called(*call.split(leaves))[0], saved, call.count, wanted)
+        found: list[Tensor | None] = [None] * len(wanted)
         with differentiated_by(None):
-            found = iter(call.product(gradient, saved[: call.count], cotangents[: call.count]))
+            to_grads = list(zip(saved[: call.count], cotangents[: call.count], strict=True))
+            if any(u is not None for _, u in to_grads):
+                along = [torch.zeros_like(p) if u is None else u for p, u in to_grads]
+                second = iter(at.second(along, call.product))
+                found = [next(second, None) for _ in wanted]  # none of them where it is dropped
+            if to_value is not None:
+                first = at.gradient(*saved[: call.count])
+                found = [to_value * b if a is None else a + to_value * b for a, b in zip(found, first, strict=True)]
         grads: list[Tensor | None] = [None] * len(saved)
-        for index in wanted:
-            grads[index] = next(found, None)
+        for index, grad in zip(wanted, found, strict=True):
+            grads[index] = grad
         return (None, *grads)
+
+
+class _Point(NamedTuple):
+    """A loss at its arguments, some of which derivatives are wanted for."""
+
+    loss: Callable[..., Tensor]
+    leaves: Leaves
+    count: int
+    """How many of them are parameters: the first ones."""
+    wanted: Sequence[int]
+
+    def gradient(self, *params: Tensor) -> tuple[Tensor, ...]:
+        """At other parameters: the gradient with respect to what is wanted."""
+        return self._along([*params, *self.leaves[self.count :]], self.wanted)
+
+    def _along(self, leaves: Leaves, moving: Sequence[int]) -> tuple[Tensor, ...]:
+        def moved(*values: Tensor) -> Tensor:
+            return self.loss(*_with(leaves, moving, values))
+
+        at = [leaves[index] for index in moving]
+        found: tuple[Tensor, ...] = torch.func.grad(moved, argnums=tuple(range(len(at))))(*at)
+        return found
+
+    def second(self, along: Leaves, product: Product | None) -> Sequence[Tensor | None]:
+        """The derivative of the gradient along `along`, a direction of the parameters."""
+        if product:
+            return product(self.gradient, self.leaves[: self.count], along)
+
+        def grads(*values: Tensor) -> tuple[Tensor, ...]:
+            return self._along(_with(self.leaves, self.wanted, values), range(self.count))
+
+        found: Sequence[Tensor] = torch.func.vjp(grads, *(self.leaves[index] for index in self.wanted))[1](tuple(along))
+        return found
+
+
+def _with(leaves: Leaves, places: Sequence[int], values: Leaves) -> list[Tensor]:
+    fresh = list(leaves)
+    for index, value in zip(places, values, strict=True):
+        fresh[index] = value
+    return fresh

@@ -68,7 +68,7 @@ def _mean(states: list[Buffers], weights: list[float]) -> Buffers:
     """The weighted mean; counters are taken from the first."""
 
     def mean(*leaves: Tensor) -> Tensor:
-        if not leaves[0].is_floating_point():
+        if not tree.differentiable(leaves[0]):
             return leaves[0]
         return torch.stack([weight * leaf for weight, leaf in zip(weights, leaves, strict=True)]).sum(0)
 

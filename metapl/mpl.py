@@ -22,6 +22,7 @@ from torch import Tensor
 from metapl import gradients, losses, rng, sizes, tree
 from metapl.data.augment import Augment
 from metapl.data.loader import Batch
+from metapl.errors import InputError
 from metapl.sizes import Size, Told
 from metapl.types import Assignment, Buffers, Estimator, Key, Labels, Learner, Model, Optimizer, Params, Problem, PyTree
 
@@ -96,8 +97,10 @@ class Player(NamedTuple):
 
 
 def new_learner(player: Player, key: Key) -> Learner:
-    """A learner before its first step."""
+    """A learner before its first step; an `InputError` if the network has nothing to train."""
     params, buffers = player.model.init(key)
+    if not params:
+        raise InputError("the network has no parameter that requires a gradient: there is nothing to train")
     return Learner(params, buffers, player.optimizer.init(params))
 
 

@@ -56,9 +56,22 @@ def scale(factor: float | Tensor, tree: PyTree) -> PyTree:
     return map(lambda leaf: leaf * factor, tree)
 
 
+def differentiable(leaf: Any) -> bool:
+    """Whether derivatives are taken with respect to a leaf: a tensor of real or complex numbers, not of integers."""
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+
+
 def dot(a: PyTree, b: PyTree) -> Tensor:
-    """The inner product ⟨a, b⟩ over all leaves, a scalar. Dicts are matched by name, whatever their order."""
-    products = leaves(map(lambda x, y: (x * y).sum(), a, b))
+    """The inner product ⟨a, b⟩ over all leaves, a real scalar. Dicts are matched by name, whatever their order.
+
+    Of complex leaves Re Σ conj(a) b, their inner product as pairs of real numbers: with torch's gradient g of a real
+    function, ⟨g, u⟩ is its derivative along u.
+    """
+
+    def product(x: Tensor, y: Tensor) -> Tensor:
+        return (x.conj() * y).real.sum() if x.is_complex() or y.is_complex() else (x * y).sum()
+
+    products = leaves(map(product, a, b))
     return torch.stack(products).sum() if products else torch.zeros(())
 
 
@@ -84,15 +97,21 @@ def detach(tree: PyTree) -> PyTree:
 
 
 def to(tree: PyTree, target: torch.dtype | torch.device | str) -> PyTree:
-    """Move the leaves to a device, or cast the floating-point ones to a dtype."""
-    if isinstance(target, torch.dtype):
-        return map(lambda leaf: leaf.to(target) if leaf.is_floating_point() else leaf, tree)
-    return map(lambda leaf: leaf.to(target), tree)
+    """Move the leaves to a device, or cast the floating-point ones to a dtype, complex ones to as many digits."""
+    if not isinstance(target, torch.dtype):
+        return map(lambda leaf: leaf.to(target), tree)
+
+    def cast(leaf: Tensor) -> Tensor:
+        if not differentiable(leaf):
+            return leaf
+        return leaf.to(target.to_complex() if leaf.is_complex() else target)
+
+    return map(cast, tree)
 
 
 def lerp(start: PyTree, end: PyTree, weight: float | Tensor) -> PyTree:
-    """start + weight · (end − start) for floating-point leaves; other leaves (counters) are taken from `end`."""
-    return map(lambda a, b: a + weight * (b - a) if a.is_floating_point() else b, start, end)
+    """start + weight · (end − start) for real and complex leaves; other leaves (counters) are taken from `end`."""
+    return map(lambda a, b: a + weight * (b - a) if differentiable(a) else b, start, end)
 
 
 def size(tree: PyTree) -> int:

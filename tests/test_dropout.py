@@ -1,5 +1,7 @@
 """Dropout as a function of a key: rates and sizes in closed form, parts of a batch, and vmap."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -10,8 +12,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
 
 def passed(layer, x, key=0, rows=None):
-    with dropout.drawing(rng.key(key), rows):
-        return layer.train()(x)
+    layer.noise = dropout.Noise(rng.key(key), rows)
+    return layer.train()(x)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
@@ -47,8 +49,8 @@ def test_without_a_key_it_says_so():
 
 def test_layers_of_one_pass_draw_apart_and_passes_alike():
     layer, x = dropout.Dropout(0.5), torch.ones(20, 20)
-    with dropout.drawing(rng.key(0)):
-        first, second = layer.train()(x), layer.train()(x)
+    layer.noise = dropout.Noise(rng.key(0))
+    first, second = layer.train()(x), layer.train()(x)
     assert not torch.equal(first, second)
     assert torch.equal(first, passed(layer, x))
     assert not torch.equal(first, passed(layer, x, key=1))
@@ -72,8 +74,8 @@ def test_vmap_over_keys_draws_one_mask_a_member():
     layer, x, keys = dropout.Dropout(0.5).train(), torch.ones(4, 6), torch.stack(rng.split(rng.key(0), 3))
 
     def one(key):
-        with dropout.drawing(key):
-            return layer(x)
+        layer.noise = dropout.Noise(key)
+        return layer(x)
 
     found = torch.vmap(one)(keys)
     assert torch.equal(found, torch.stack([one(key) for key in keys]))
@@ -93,12 +95,18 @@ class Branches(nn.Module):
         return self.last(self.inner(x))
 
 
-def test_every_dropout_layer_of_a_module_is_replaced():
-    module = dropout.keyed(Branches())
-    kinds = {name: type(part) for name, part in module.named_modules()}
-    assert kinds["inner.1"] is kinds["last"] is dropout.Dropout
-    assert kinds["alpha"] is nn.AlphaDropout
-    assert (module.inner[1].p, module.inner[1].whole, module.last.p, module.last.whole) == (0.3, 0, 0.2, 2)
+def test_every_dropout_layer_of_a_module_draws_from_the_key():
+    """Those of torch would draw from its generator: seeded otherwise within the pass, they would draw otherwise."""
+    model = functional.from_module(Branches)
+    params, buffers = model.init(rng.key(0))
+    x, draws = torch.ones(50, 4, 4), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rng, "seeded", lambda key: contextlib.nullcontext())
+            draws.append(model.apply(params, buffers, x, train=True, key=rng.key(0))[0])
+    assert torch.equal(draws[0], draws[1])
+    assert (draws[0] == 0).any(2).any()
 
 
 def test_a_model_with_dropout_leaves_torchs_generator_alone_and_needs_a_key():

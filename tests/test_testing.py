@@ -43,7 +43,7 @@ def stale(claim):
 
         def change(lesson):
             if claim == "exact":
-                return student.slope(problem, learner, batch, u)(problem.labels.teach(lesson, key)), ()
+                return student.slopes(problem, learner, batch, u)(problem.labels.teach(lesson, key))[1].mean(), ()
             return tree.dot(u, step.grads) * problem.labels.log_prob(lesson, targets).sum(), ()
 
         cotangent = gradients.value_and_grad(change, lesson)[2]

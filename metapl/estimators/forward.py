@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from metapl import rng, tree
+from metapl import gradients, rng, tree
 from metapl.estimators import student
 from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
@@ -39,6 +38,9 @@ def forward(*, directions: int = 8) -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
+        # Detached, since forward mode must not record what another mode would.
+        lessons, learner = [tree.detach(lesson) for lesson in lessons], tree.detach(learner)
+
         def examine(*lessons: PyTree) -> Tensor:
             after, _ = student.course(problem, lessons, learner, batches, key, method="reverse")
             return problem.outer(after.params, after.buffers, exam)
@@ -47,8 +49,7 @@ def forward(*, directions: int = 8) -> Estimator:
         cotangents = tree.zeros_like(list(lessons))
         for one in rng.split(student.own_key(key), directions):
             direction = _signs(list(lessons), one)
-            with torch.no_grad():
-                rise = torch.func.jvp(examine, tuple(lessons), tuple(direction))[1]
+            rise = gradients.jvp(examine, lessons, direction)[1]
             cotangents = tree.add(cotangents, tree.scale(rise / directions, direction))
         return told._replace(lessons=tuple(cotangents)), memory
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from metapl import gradients, tree
+from metapl import gradients, inner, tree
 from metapl.estimators import student
+from metapl.estimators.route import Lesson, credit
 from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 
 Linear = Callable[[Params], Params]
@@ -68,26 +68,22 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
         _, v = student.exam_gradient(problem, learner, exam)
         taught = student.targets(problem, lessons, key)
 
-        def loss(params: Params) -> Tensor:
-            return _mean_loss(problem, params, learner, taught, batches)
+        def gradient(params: Params) -> tuple[Params, PyTree]:
+            return inner.gradient(lambda params: _mean_loss(problem, params, learner, taught, batches), params)
 
-        products: Any = torch.func.vjp(torch.func.grad(loss), learner.params)
-        grads, hessian = products
+        grads, _, hessian = gradients.pullback(gradient, learner.params, keep=True)
         if solver == "fixed-point":
-            u = _fixed_point(problem, learner, grads, lambda one: hessian(one)[0], v, iterations)
+            u = _fixed_point(problem, learner, grads, hessian, v, iterations)
         else:
-            damped: Linear = lambda one: tree.add(hessian(one)[0], tree.scale(damping, one))  # noqa: E731
+            damped: Linear = lambda one: tree.add(hessian(one), tree.scale(damping, one))  # noqa: E731
             u = tree.scale(-1.0, SOLVERS[solver](damped, v, iterations, rate))
-        u = tree.detach(u)
 
-        def change(lessons: list[PyTree]) -> tuple[Tensor, tuple[()]]:
-            keys = student.label_keys(key, len(lessons))
-            told = [problem.labels.teach(lesson, one) for lesson, one in zip(lessons, keys, strict=True)]
-            along = [student.slope(problem, learner, batch, u)(one) for one, batch in zip(told, batches, strict=True)]
-            return torch.stack(along).mean(), ()
-
-        _, _, cotangents = gradients.value_and_grad(change, list(lessons))
-        scale = tree.norm(u) * tree.norm(tree.detach(grads))
+        keys = student.label_keys(key, len(lessons))
+        cotangents = [
+            tree.scale(1.0 / len(lessons), credit(Lesson(problem, learner, *one), u))
+            for one in zip(lessons, batches, keys, strict=True)
+        ]
+        scale = tree.norm(u) * tree.norm(grads)
         return told._replace(lessons=tuple(cotangents), scale=scale), memory
 
     cost = "1 F + 1 B (exam), 1 F + 1 B, 2 F + 2 B an iteration, 2 F"
@@ -139,10 +135,10 @@ def _fixed_point(
 ) -> Params:
     """u after `iterations` rounds, the first of which has q = v."""
 
-    def move(grads: Params, params: Params) -> Params:
-        return problem.optimizer.update(grads, learner.opt_state, params)[0]
+    def move(at: tuple[Params, Params]) -> tuple[Params, tuple[()]]:
+        return problem.optimizer.update(at[0], learner.opt_state, at[1])[0], ()
 
-    pull = torch.func.vjp(move, grads, learner.params)[1]
+    _, _, pull = gradients.pullback(move, (grads, learner.params), keep=True)
     q = v
     u, direct = pull(q)
     for _ in range(iterations - 1):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metapl import gradients, inner, rng, tree
+from metapl.errors import InputError
 from metapl.types import Feedback, Key, Learner, Params, Problem, PyTree
 from metapl.unroll import unroll
 
@@ -25,6 +26,14 @@ def drawn(estimator: str, problem: Problem) -> Callable[[PyTree, PyTree], Tensor
     if problem.labels.log_prob is None:
         raise ValueError(f"{estimator} needs labels that are drawn (sampled), these have no log-probability")
     return problem.labels.log_prob
+
+
+def zero(learner: Learner) -> Tensor:
+    """A real scalar zero as precise as the learner's parameters; an `InputError` if it has none."""
+    first = next(iter(learner.params.values()), None)
+    if first is None:
+        raise InputError("the learner has no parameters: there is nothing to train")
+    return first.new_zeros((), dtype=first.dtype.to_real())
 
 
 def label_keys(key: Key, count: int) -> list[Key]:
@@ -50,24 +59,62 @@ class Step(NamedTuple):
     """The learner after the step."""
     grads: Params
     """g, the gradient of its mean loss before the step."""
-    loss: Tensor
-    """Its mean loss before the step, a scalar."""
+    losses: Tensor
+    """Its losses `[batch]` before the step."""
     pull: Callable[[Params], Params]
     """v ↦ u = (∂ update / ∂ g)ᵀ v: the exam's gradient with respect to g. For plain SGD u = −lr · v."""
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean loss before the step, a scalar."""
+        return self.losses.mean()
+
+
+def _mean_loss(problem: Problem, learner: Learner, batch: PyTree) -> inner.Fn:
+    def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
+        losses, buffers = problem.inner(params, learner.buffers, targets, batch)
+        return losses.mean(), (losses, buffers)
+
+    return loss
+
+
+def _moved(problem: Problem, learner: Learner, grads: Params, losses: Tensor, buffers: PyTree) -> Step:
+    updates, opt_state, pull = gradients.pullback(
+        lambda g: problem.optimizer.update(g, learner.opt_state, learner.params), grads
+    )
+    return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, losses, pull)
 
 
 def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
     """Take one step on the mean of the inner losses. Cost: 1 F + 1 B, and the graph of the (elementwise) update."""
+    loss = _mean_loss(problem, learner, batch)
+    _, (losses, buffers), grads = gradients.value_and_grad(lambda params: loss(params, targets), learner.params)
+    return _moved(problem, learner, grads, losses, buffers)
 
-    def loss(params: Params) -> tuple[Tensor, PyTree]:
-        losses, buffers = problem.inner(params, learner.buffers, targets, batch)
-        return losses.mean(), buffers
 
-    value, buffers, grads = gradients.value_and_grad(loss, learner.params)
-    updates, opt_state, pull = gradients.pullback(
-        lambda g: problem.optimizer.update(g, learner.opt_state, learner.params), grads
-    )
-    return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, value, pull)
+def recorded_gradient(
+    problem: Problem, learner: Learner, lesson: PyTree, batch: PyTree, key: Key
+) -> tuple[tuple[Params, Tensor, PyTree], Callable[[Params], PyTree]]:
+    """g, the losses `[batch]` and the buffers after the pass; and the way back from g to the lesson, to be taken once.
+
+    Reverse mode over reverse mode. The lesson enters at the loss alone, so that the way back, u ↦ d⟨u, g⟩ / d lesson,
+    passes each layer twice and no Hessian. Cost: 1 F + 1 B and the graph of a gradient; the way back 2 F.
+    """
+    loss = _mean_loss(problem, learner, batch)
+
+    def gradient(lesson: PyTree) -> tuple[Params, PyTree]:
+        return inner.gradient(loss, learner.params, problem.labels.teach(lesson, key))
+
+    grads, (losses, buffers), back = gradients.pullback(gradient, lesson)
+    return (grads, losses, buffers), back
+
+
+def recorded_step(
+    problem: Problem, learner: Learner, lesson: PyTree, batch: PyTree, key: Key
+) -> tuple[Step, Callable[[Params], PyTree]]:
+    """A step, and the way back from its gradient to the lesson; see `recorded_gradient`."""
+    found, back = recorded_gradient(problem, learner, lesson, batch, key)
+    return _moved(problem, learner, *found), back
 
 
 def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:
@@ -78,8 +125,28 @@ def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Ten
     return value, grads
 
 
+class Examined(NamedTuple):
+    """The exam after a step."""
+
+    outer: Tensor
+    """The exam loss."""
+    v: Params
+    """Its gradient with respect to the learner's parameters after the step."""
+    u: Params
+    """Its gradient with respect to the learner's gradient."""
+    scale: Tensor
+    """|u||g|."""
+
+
+def examine(problem: Problem, step: Step, exam: PyTree) -> Examined:
+    """Sit the exam after a step and pull its gradient back to g. Cost: 1 F + 1 B."""
+    outer, v = exam_gradient(problem, step.learner, exam)
+    u = step.pull(v)
+    return Examined(outer, v, u, tree.norm(u) * tree.norm(step.grads))
+
+
 class Sitting(NamedTuple):
-    """A step and the exam after it, as every one-step estimator needs them."""
+    """A step and the exam after it, as most one-step estimators need them."""
 
     targets: PyTree
     """What the learner was taught, detached."""
@@ -96,19 +163,19 @@ def sit(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam:
     """Teach the lesson, take the step, sit the exam and pull its gradient back to g. Cost: 2 F + 2 B."""
     taught = tree.detach(problem.labels.teach(lesson, key))
     taken = step(problem, learner, taught, batch)
-    outer, v = exam_gradient(problem, taken.learner, exam)
-    u = taken.pull(v)
-    return Sitting(taught, taken, outer, u, tree.norm(u) * tree.norm(taken.grads))
+    outer, _, u, scale = examine(problem, taken, exam)
+    return Sitting(taught, taken, outer, u, scale)
 
 
-def slope(problem: Problem, learner: Learner, batch: PyTree, u: Params) -> Callable[[PyTree], Tensor]:
-    """`targets ↦ D_u mean inner`: the derivative of the mean loss along u, by forward mode. Cost: 2 F."""
+def slopes(problem: Problem, learner: Learner, batch: PyTree, u: Params) -> Callable[[PyTree], tuple[Tensor, Tensor]]:
+    """`targets ↦ D_u inner`: the losses `[batch]` and their derivatives along u, by forward mode. Cost: 2 F."""
 
-    def along(targets: PyTree) -> Tensor:
-        def loss(params: Params) -> Tensor:
-            return problem.inner(params, learner.buffers, targets, batch)[0].mean()
+    def along(targets: PyTree) -> tuple[Tensor, Tensor]:
+        def losses(params: Params) -> Tensor:
+            return problem.inner(params, learner.buffers, targets, batch)[0]
 
-        return torch.func.jvp(loss, (learner.params,), (u,))[1]
+        found: tuple[Tensor, Tensor] = gradients.jvp(losses, (learner.params,), (u,))
+        return found
 
     return along
 
@@ -169,7 +236,7 @@ def course(
         updates, opt_state = problem.optimizer.update(grads, opt_state, params)
         return Learner(tree.add(params, updates), after, opt_state), total + value / len(lessons)
 
-    start = next(iter(learner.params.values())).new_zeros(())
+    start = zero(learner)
     after, loss = unroll(step, (learner, start), given, **how)
     return after._replace(buffers=tree.detach(after.buffers)), loss  # data, whatever the way back makes of a carry
 
@@ -190,7 +257,7 @@ def examined(
         after, loss = course(problem, lessons, learner, batches, key, meter, **how)
         return problem.outer(after.params, after.buffers, exam), (after, loss)
 
-    meter = next(iter(learner.params.values())).new_zeros(())
+    meter = zero(learner)
     value, (after, loss), (cotangents, scale) = gradients.value_and_grad(outer, (list(lessons), meter))
     return Feedback(tuple(cotangents), after, value, loss, scale, {})
 

@@ -57,10 +57,17 @@ def each(
 ) -> tuple[Params, ...]:
     """`one(grad, param, *moments)` for every parameter, matched by name: `count` dicts of what it returns.
 
-    In the parameter's dtype: a float64 learning rate does not promote a float32 matrix, but it does a scalar.
+    In the parameter's dtype: a float64 learning rate does not promote a float32 matrix, but it does a scalar. A complex
+    parameter is a pair of real ones, as `torch.optim` has it.
     """
 
     def typed(grad: Tensor, param: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value.to(param.dtype) for value in one(grad, param, *rest))
+        if not param.is_complex():
+            return tuple(value.to(param.dtype) for value in one(grad, param, *rest))
+        pairs = [torch.view_as_real(value) if value.is_complex() else value for value in (grad, param, *rest)]
+        found = [value.to(pairs[1].dtype) for value in one(*pairs)]
+        return tuple(
+            torch.view_as_complex(value.contiguous()) if value.shape == pairs[1].shape else value for value in found
+        )
 
     return tree.map_unzip(typed, count, grads, params, *moments)

@@ -1,0 +1,137 @@
+"""The way from a direction u of the learner's gradient g to the lesson: d⟨u, g(lesson)⟩ / d lesson, by two routes.
+
+Forward: D_u of the losses by one forward-mode pass, then the derivative of that in the lesson, which touches nothing
+but arrays of the size of the logits. One pass more, and no graph of a gradient.
+
+Reverse: record the gradient g as a function of the lesson while the step is taken, and go back from it. Since the
+lesson enters at the loss alone, no Hessian is passed. No pass more, and the graph of a gradient in memory.
+
+Both are exact, and agree to rounding. Which one is cheaper depends on the network: the way back through a recorded
+gradient is short in calls, and long in arithmetic for convolutions, whose double backward is three convolutions.
+Relative to the reverse route the forward route took 1.4 of the time of a step on perceptrons and 0.6 to 0.8 on
+convolutional networks (docs/results/cost.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metapl import functional, gradients, rng, tree
+from metapl.errors import InputError, unknown
+from metapl.estimators import student
+from metapl.types import Key, Learner, Params, Problem, PyTree
+
+ROUTES = ("auto", "forward", "reverse")
+
+
+def require(route: str) -> None:
+    """An `InputError` for a route that is not among `ROUTES`."""
+    if route not in ROUTES:
+        raise unknown("route", route, ROUTES)
+
+
+class Lesson(NamedTuple):
+    """A lesson, and all that a gradient on it is a function of."""
+
+    problem: Problem
+    learner: Learner
+    lesson: PyTree
+    batch: PyTree
+    key: Key
+
+
+def step(at: Lesson, route: str = "auto") -> tuple[student.Step, Callable[[Params], PyTree]]:
+    """The learner's step on the lesson, and `u ↦ d⟨u, g(lesson)⟩ / d lesson`, to be called once.
+
+    Cost: 1 F + 1 B for the step; for the way back one jvp (3 F, its primal pass included) forward, 2 F reverse.
+    """
+    if not _forward_first(route, at.learner.params):
+        return student.recorded_step(*at)
+    targets = tree.detach(at.problem.labels.teach(at.lesson, at.key))
+    return student.step(at.problem, at.learner, targets, at.batch), lambda u: credit(at, u, route)
+
+
+def credit(at: Lesson, u: Params, route: str = "auto") -> PyTree:
+    """d⟨u, g(lesson)⟩ / d lesson with g at the learner as it is, apart from any step.
+
+    Where the route is left open, a network that has no forward mode goes by reverse mode.
+    """
+    if _forward_first(route, at.learner.params):
+        try:
+            return _forward(at, u)
+        except (RuntimeError, NotImplementedError):
+            if route == "forward":
+                raise
+    return student.recorded_gradient(*at)[1](u)
+
+
+def _forward_first(route: str, params: Params) -> bool:
+    """Forward if asked for, or left open for a network that trains convolutions, whose kernels have 3 axes or more."""
+    return route == "forward" or (route == "auto" and any(param.ndim > 2 for param in params.values()))
+
+
+def _forward(at: Lesson, u: Params) -> PyTree:
+    slopes = student.slopes(at.problem, at.learner, at.batch, u)
+    return gradients.value_and_grad(
+        lambda lesson: (slopes(at.problem.labels.teach(lesson, at.key))[1].mean(), ()), at.lesson
+    )[2]
+
+
+def part_credit(at: Lesson, u: Params, losses: Tensor, fraction: float, key: Key) -> PyTree:
+    """`credit` of a random part of the examples, by forward mode: the others get zeros.
+
+    Each example is in the part equally often, so that the mean over the part has the mean over all as its expectation,
+    if an example's loss is the same in the part as in the batch. Dropout sees to it; whatever else draws noise, or lets
+    examples see each other, is found out by comparing the losses.
+
+    Args:
+        at: the whole batch, with the examples along the first axis of everything.
+        u: the direction.
+        losses: of the whole batch `[batch]`, from the step.
+        fraction: of the examples.
+        key: draws the part.
+
+    Raises:
+        InputError: the losses of the part are not those of the batch. Under a transform, which cannot look at numbers,
+            the result is NaN instead.
+        ValueError: an array whose first axis is not the batch.
+    """
+    count = len(tree.leaves(at.lesson)[0])
+    chosen = rng.permutation(key, count, key.device)[: max(1, round(fraction * count))]
+    slopes = student.slopes(at.problem, at.learner, _rows(at.batch, chosen, count), u)
+
+    def change(lesson: PyTree) -> tuple[Tensor, Tensor]:
+        with functional.part_of_batch(chosen):
+            found, along = slopes(_rows(at.problem.labels.teach(lesson, at.key), chosen, count))
+        return along.mean(), found
+
+    _, found, cotangent = gradients.value_and_grad(change, at.lesson)
+    same = _same(found, losses.index_select(0, chosen.to(losses.device)))
+    if gradients.transforming():
+        return tree.map(lambda leaf: torch.where(same, leaf, torch.nan), cotangent)
+    if not same:
+        raise InputError(
+            f"exact(fraction={fraction}): an example has another loss in a part of the batch than in the whole: the "
+            "network draws noise of its own or lets examples see each other (BatchNorm): use fraction=1"
+        )
+    return cotangent
+
+
+def _same(part: Tensor, whole: Tensor) -> Tensor:
+    near = torch.finfo(whole.dtype).eps ** 0.5 * (1.0 + whole.abs())
+    return ((part - whole).abs() <= near).all()
+
+
+def _rows(examples: PyTree, chosen: Tensor, count: int) -> PyTree:
+    def part(leaf: Tensor) -> Tensor:
+        if leaf.ndim and len(leaf) == count:
+            return leaf.index_select(0, chosen.to(leaf.device))
+        if leaf.ndim:
+            raise ValueError(f"exact(fraction=…): an array of {len(leaf)} rows in a batch of {count} examples")
+        return leaf
+
+    return tree.map(part, examples)
