@@ -191,7 +191,7 @@ class _Maker(NamedTuple):
         if isinstance(value, dict):
             fresh.update({key: self.made(one) for key, one in value.items()})
         else:
-            object.__setattr__(fresh, "__dict__", {name: self.made(one) for name, one in vars(value).items()})
+            vars(fresh).update({name: self.made(one) for name, one in vars(value).items()})
         return fresh
 
     def _keep(self, value: Any, fresh: Any) -> Any:

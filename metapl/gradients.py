@@ -12,7 +12,7 @@ helpers go by `torch.func.vjp`, and return the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -165,7 +165,7 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
 
     Raises:
         NotImplementedError: `fn` hooks a gradient, writes to `.data`, or has an operation without forward mode.
-            Reverse mode takes it.
+            Reverse mode takes it. A hook that is set on a condition, such as `if x.requires_grad`, is not seen here.
     """
 
     def stopped(*values: PyTree) -> PyTree:
@@ -193,7 +193,9 @@ class _Stopped(TorchFunctionMode):
     ) -> Any:
         if func in _REVERSE_ONLY:
             raise NotImplementedError(f"forward mode has no {func.__name__}")
-        if torch.is_grad_enabled() and func is not _DATA:
+        if func == _DATA:  # made anew at every access, so that `is` would not do
+            return args[0].detach()
+        if torch.is_grad_enabled():
             return func(*args, **(kwargs or {}))
         inputs, structure = tree.flatten((args, kwargs or {}))
         stopped = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in inputs]
@@ -205,3 +207,17 @@ class _Stopped(TorchFunctionMode):
 
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 _REVERSE_ONLY = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.data.__set__)  # type: ignore[attr-defined]
+
+
+def nodes(outputs: Iterable[Tensor]) -> list[Any]:
+    """The nodes of the graph that autograd has recorded for these tensors."""
+    waiting: list[Any] = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    seen = set(waiting)
+    found = []
+    while waiting:
+        node = waiting.pop()
+        found.append(node)
+        fresh = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= fresh
+        waiting += fresh
+    return found

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from metapl import closures, inner, tree
 from metapl.errors import unknown
-from metapl.gradients import across_vmap, alive, transforming
+from metapl.gradients import across_vmap, alive, nodes, transforming
 from metapl.types import PyTree
 
 T = TypeVar("T", Tensor, Tensor | None)
@@ -306,17 +306,7 @@ def _require_all_found(outputs: Sequence[Tensor], again: Callable[[], object], k
 
 def _leaves(outputs: Sequence[Tensor]) -> list[Tensor]:
     """Where the graph of the outputs begins."""
-    found = []
-    waiting: list[Any] = [output.grad_fn for output in outputs if output.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        fresh = {after for after, _ in node.next_functions if after is not None} - seen
-        seen |= fresh
-        waiting += fresh
-    return found
+    return [node.variable for node in nodes(outputs) if hasattr(node, "variable")]
 
 
 class _Made(TorchFunctionMode):

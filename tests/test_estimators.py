@@ -23,7 +23,9 @@ ALL = [(text, 1) for text in TEXTS] + [(text, 3) for text in TEXTS if not text.s
 def case_for(text, network, rule, steps=1, labels=None):
     """With a rule and labels that the estimator takes, and examples that do not see each other where it needs that."""
     rule = "nesterov" if rule in REFUSED.get(text, ()) else rule
-    network = network.replace("batchnorm-eval", "mlp").replace("batchnorm", "layernorm") if "fraction" in text else network
+    network = (
+        network.replace("batchnorm-eval", "mlp").replace("batchnorm", "layernorm") if "fraction" in text else network
+    )
     return make(network, rule, labels or build(text).labels[0], steps=steps, batch=3)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metapl import tree
 from metapl.estimators import student
-from metapl.estimators.route import Lesson, part_credit, require
+from metapl.estimators.route import Lesson, part_credit, require, watched_step
 from metapl.estimators.route import step as taken
 from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
@@ -84,7 +84,8 @@ def _one(at: Lesson, exam: PyTree, route: str) -> Feedback:
 
 
 def _part(at: Lesson, exam: PyTree, fraction: float) -> Feedback:
-    problem, learner, lesson, batch, key = at
-    _, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, key)
-    cotangent = part_credit(at, u, step.losses, fraction, student.own_key(key))
+    step, watch = watched_step(at)
+    watch.require_forward(f"exact(fraction={fraction})")
+    outer, _, u, scale = student.examine(at.problem, step, exam)
+    cotangent = part_credit(at, u, step.losses, fraction, student.own_key(at.key))
     return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": tree.dot(u, step.grads)})

@@ -15,10 +15,12 @@ convolutional networks (docs/results/cost.md).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
 
 from metapl import functional, gradients, rng, tree
 from metapl.errors import InputError, unknown
@@ -47,26 +49,82 @@ class Lesson(NamedTuple):
 def step(at: Lesson, route: str = "auto") -> tuple[student.Step, Callable[[Params], PyTree]]:
     """The learner's step on the lesson, and `u ↦ d⟨u, g(lesson)⟩ / d lesson`, to be called once.
 
-    Cost: 1 F + 1 B for the step; for the way back one jvp (3 F, its primal pass included) forward, 2 F reverse.
+    Cost: 1 F + 1 B for the step; for the way back one jvp (3 F, its primal pass included) forward, 2 F in reverse.
+
+    Raises:
+        InputError: `route` is "forward", and forward mode is not for this network.
     """
     if not _forward_first(route, at.learner.params):
         return student.recorded_step(*at)
-    targets = tree.detach(at.problem.labels.teach(at.lesson, at.key))
-    return student.step(at.problem, at.learner, targets, at.batch), lambda u: credit(at, u, route)
+    taken, watch = watched_step(at)
 
-
-def credit(at: Lesson, u: Params, route: str = "auto") -> PyTree:
-    """d⟨u, g(lesson)⟩ / d lesson with g at the learner as it is, apart from any step.
-
-    Where the route is left open, a network that has no forward mode goes by reverse mode.
-    """
-    if _forward_first(route, at.learner.params):
-        try:
+    def back(u: Params) -> PyTree:
+        if route == "forward":
+            watch.require_forward("exact(route=forward)")
             return _forward(at, u)
-        except (RuntimeError, NotImplementedError):
-            if route == "forward":
-                raise
+        try:
+            return credit(at, u) if watch.reverse_only else _forward(at, u)
+        except (
+            RuntimeError,
+            NotImplementedError,
+        ):  # an operation without forward mode; reverse mode says if it is more
+            return credit(at, u)
+
+    return taken, back
+
+
+def credit(at: Lesson, u: Params) -> PyTree:
+    """d⟨u, g(lesson)⟩ / d lesson with g at the learner as it is, apart from any step, in reverse."""
     return student.recorded_gradient(*at)[1](u)
+
+
+class Watch(TorchFunctionMode):
+    """Finds out, while a network is passed, whether only reverse mode sees what it does to its gradients.
+
+    That is a hook on a tensor or a module, and an `autograd.Function`, whose backward may be another function's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reverse_only = False
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.reverse_only = self.reverse_only or func is Tensor.register_hook
+        return func(*args, **(kwargs or {}))
+
+    def watching(self, inner: Callable[..., tuple[Tensor, PyTree]]) -> Callable[..., tuple[Tensor, PyTree]]:
+        """The same inner loss, watched."""
+
+        def watched(*given: PyTree) -> tuple[Tensor, PyTree]:
+            with self:
+                losses, buffers = inner(*given)
+            functions = (isinstance(node, BackwardCFunction) for node in gradients.nodes([losses]))
+            self.reverse_only = self.reverse_only or any(functions)
+            return losses, buffers
+
+        return watched
+
+    def require_forward(self, what: str) -> None:
+        """Refuse a network that only reverse mode is right for."""
+        if self.reverse_only:
+            raise InputError(
+                f"{what} goes by forward mode, which does not see this network's hooks or autograd functions: "
+                "use exact()"
+            )
+
+
+def watched_step(at: Lesson) -> tuple[student.Step, Watch]:
+    """The step of `step`, and what has been found out about the network by taking it."""
+    watch = Watch()
+    targets = tree.detach(at.problem.labels.teach(at.lesson, at.key))
+    problem = at.problem._replace(inner=watch.watching(at.problem.inner))
+    return student.step(problem, at.learner, targets, at.batch), watch
 
 
 def _forward_first(route: str, params: Params) -> bool:
