@@ -9,21 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metapl import rng
 from metapl.types import Key
-
-
-def _recording() -> Any:
-    """What packs the tensors that are saved for the way back; `torch.utils.checkpoint` sets it for what it runs again.
-
-    Torch has no public way to say it.
-    """
-    return None if torch.compiler.is_compiling() else torch._C._autograd._top_saved_tensors_default_hooks(False)
 
 
 class Noise:
@@ -36,19 +26,26 @@ class Noise:
 
     def __init__(self, key: Key, rows: Tensor | None = None) -> None:
         self.key, self.rows = key, rows
+        self.over = False
+        """Whether the pass has ended, so that what still asks is run again by `torch.utils.checkpoint`."""
         self._calls = itertools.count()
-        self._outside = _recording()
+        self._of: dict[int, list[int]] = {}
 
-    def next(self) -> Key:
-        """A key for the next layer.
+    def next(self, layer: nn.Module) -> Key:
+        """A key for a layer's next call; the one that it had, where the layer is run again.
 
-        What `torch.utils.checkpoint` runs again, out of its turn, gets what it got the first time: there the number of
-        the call comes from torch's generator, which is seeded for the pass and which the second run finds as the first
-        one did.
+        Raises:
+            RuntimeError: a layer that was called several times is run again, and nothing says which call it is.
         """
-        if _recording() == self._outside:
-            return rng.fold_in(self.key, next(self._calls))
-        return rng.fold_in(self.key, int(torch.randint(2**62, ())))
+        calls = self._of.setdefault(id(layer), [])
+        if not self.over:
+            calls.append(next(self._calls))
+        elif len(calls) != 1:
+            raise RuntimeError(
+                "a dropout layer that a pass uses several times cannot be run again by torch.utils.checkpoint: "
+                "make a layer for each use"
+            )
+        return rng.fold_in(self.key, calls[-1])
 
 
 class Dropout(nn.Module):
@@ -81,7 +78,7 @@ class Dropout(nn.Module):
         # Rows may have been folded into other dimensions, as heads of attention are; the batch comes first in these.
         count = x.shape[0] if rows is None else len(rows)
         width = math.prod(shape) // count
-        drawn = rng.uniform(self.noise.next(), (count, width), x.dtype, x.device, rows).reshape(shape)
+        drawn = rng.uniform(self.noise.next(self), (count, width), x.dtype, x.device, rows).reshape(shape)
         return x * (drawn >= self.p) / (1.0 - self.p) if self.p < 1.0 else x * 0.0
 
 

@@ -88,13 +88,14 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
             )
         state |= {name: state[name].clone() for name in clipped if name in state}
         parts = skeleton.instance(state, train=train)
-        if key is not None:
-            noise = dropout.Noise(key, rows)
-            for place in noisy:
-                parts[place].noise = noise
+        noise = None if key is None else dropout.Noise(key, rows)
+        for place in noisy:
+            parts[place].noise = noise
         positional, named = spread(x)
         with _written(kept), _drawn(key, rows):
             logits = parts[0](*positional, **named)
+        if noise is not None:
+            noise.over = True
         changed = skeleton.changed(parts)
         if changed:
             raise RuntimeError(
