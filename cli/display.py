@@ -74,7 +74,10 @@ def _networks(setting: Setting) -> list[tuple[str, str, Model]]:
 
 
 def _network(role: str, text: str, model: Model, setting: Setting) -> str:
-    return f"{role} {text} ({tree.size(model.init(setting.keys.mpl)[0]):,} parameters)"
+    params, buffers = model.init(setting.keys.mpl)
+    frozen = sum(buffers[name].numel() for name in model.frozen)
+    some = f", {tree.size(params):,} of them trained" if frozen else ""
+    return f"{role} {text} ({tree.size(params) + frozen:,} parameters{some})"
 
 
 class Bars:

@@ -106,7 +106,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         after = {name: skeleton.tensor(parts, name).detach() for name in buffers}
         return logits, {name: value if name in skeleton.trained else value.clone() for name, value in after.items()}
 
-    return Model(init, apply, scales, coupled)
+    return Model(init, apply, scales, coupled, frozenset(frozen))
 
 
 def _replacement(module: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ Params: TypeAlias = dict[str, Tensor]
 """Trainable tensors by qualified name."""
 
 Buffers: TypeAlias = dict[str, Tensor]
-"""Tensors that a network carries but nobody differentiates, such as BatchNorm's running statistics."""
+"""Tensors that a network carries but nobody differentiates: BatchNorm's running statistics, frozen parameters."""
 
 Key: TypeAlias = Tensor
 """Randomness as a value: an int64 scalar, see `metapl.rng`."""
@@ -41,6 +41,8 @@ class Model(NamedTuple):
     """The parameters of normalisation layers, by name, which weight decay leaves alone."""
     coupled: bool = False
     """Whether the examples of a batch see each other in training, as they do through BatchNorm."""
+    frozen: frozenset[str] = frozenset()
+    """The parameters that are not trained, by name: they are among the buffers."""
 
 
 class Rule(NamedTuple):
