@@ -12,6 +12,9 @@ helpers go by `torch.func.vjp`, and return the same.
 
 from __future__ import annotations
 
+import functools
+import importlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -173,9 +176,18 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
         with torch.enable_grad(), _Stopped():
             return fn(*values)
 
+    _load_formulas()
     primals, tangents = tuple(at), tuple(along)
     found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
     return found
+
+
+@functools.cache
+def _load_formulas() -> None:
+    """Load torch's formulas of forward mode, which it would do at the first use, warning of what it calls there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
 class _Stopped(TorchFunctionMode):

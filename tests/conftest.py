@@ -2,5 +2,10 @@
 
 import torch
 
+from metapl import gradients
+
 # The networks are tiny and pytest-xdist already uses every core; more threads would only wait for one another.
 torch.set_num_threads(1)
+
+# Some tests take `torch.func.jvp` itself, whose first use warns, and warnings are errors here.
+gradients._load_formulas()

@@ -1,5 +1,8 @@
 """Gradients that nobody differentiates again."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure, finite_differences
@@ -211,3 +214,15 @@ def test_transforming_tells_whether_a_transform_is_running():
     with torch.no_grad():
         look(x)
     assert seen == [False, False]
+
+
+def test_forward_mode_warns_nobody():
+    """In a process of its own, whose first use of it this is."""
+    code = (
+        "import warnings; warnings.simplefilter('error')\n"
+        "import torch; from metapl import gradients\n"
+        "x = torch.tensor([[1.0, 2.0, 4.0]])\n"
+        "print(gradients.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("torch.Size([])", "")
