@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import custom_function_call
 from torch.overrides import TorchFunctionMode
 
 from metapl import tree
@@ -167,8 +168,9 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     different functions; `detach` stops both. Here what is computed under `no_grad` is a constant to both.
 
     Raises:
-        NotImplementedError: `fn` hooks a gradient, writes to `.data`, or has an operation without forward mode.
-            Reverse mode takes it. A hook that is set on a condition, such as `if x.requires_grad`, is not seen here.
+        NotImplementedError: `fn` hooks a gradient, writes to `.data`, has an `autograd.Function`, whose backward may be
+            another function's, or an operation without forward mode. Reverse mode takes it. A hook that is set on a
+            condition, such as `if x.requires_grad`, is not seen here.
     """
 
     def stopped(*values: PyTree) -> PyTree:
@@ -203,8 +205,11 @@ class _Stopped(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func in _REVERSE_ONLY:
-            raise NotImplementedError(f"forward mode has no {func.__name__}")
+        if func in _REVERSE_ONLY or (func is custom_function_call and torch.is_grad_enabled()):
+            raise NotImplementedError(
+                "forward mode does not see hooks, writing to .data and autograd functions, whose backward may be "
+                "another function's: take exact(), or method='replay'"
+            )
         if func == _DATA:  # made anew at every access, so that `is` would not do
             return args[0].detach()
         if torch.is_grad_enabled():

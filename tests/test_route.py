@@ -291,3 +291,13 @@ def test_routes_that_there_are():
     with pytest.raises(ValueError, match="leave route=reverse out"):
         estimators.exact(fraction=0.5, route="reverse")
     assert len(arguments(make("mlp", "sgd", "soft"), estimators.exact())) == 7
+
+
+@pytest.mark.parametrize("odd", [straight, hooked])
+def test_forward_over_reverse_mode_refuses_what_has_no_symmetric_second_derivative(odd):
+    problem, (lesson,), learner, (batch,), *rest = given(lambda: Odd(odd))
+    several = (problem, [lesson, lesson.flip(0)], learner, [batch, batch.flip(1)], *rest)
+    with pytest.raises(NotImplementedError, match=r"take exact\(\), or method='replay'"):
+        feedback(estimators.exact(method="mixed"), several)
+    one, other = (feedback(estimator, several) for estimator in (estimators.unroll(), estimators.exact()))
+    assert_close_tree(one, other, rtol=1e-11)

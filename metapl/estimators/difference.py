@@ -27,6 +27,9 @@ def difference(*, radius: float = 0.01) -> Estimator:
             0.01, and for 0.1 with several steps, each of which magnifies the rounding of the one after it by
             1 / radius (docs/results/unroll.md).
 
+    A difference of values goes through what the network detaches or computes under `torch.no_grad`, and past hooks and
+    the backward of an `autograd.Function`: for such a network it approximates another gradient than `exact`.
+
     Cost: 1 F + 1 B for the exam and 2 F beyond the learner's own step; for K > 1, 3 F + 3 B a step.
 
     Raises:

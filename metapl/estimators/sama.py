@@ -23,6 +23,9 @@ def sama(*, radius: float = 0.01) -> Estimator:
     Args:
         radius: |εu|, how far the learner is displaced.
 
+    A difference of values goes through what the network detaches or computes under `torch.no_grad`, and past hooks and
+    the backward of an `autograd.Function`: for such a network it approximates another gradient than `exact`.
+
     Cost: 1 F + 1 B for the exam and 2 F a step beyond the learner's own.
 
     Raises:
