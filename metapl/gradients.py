@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from torch._functorch.autograd_function import custom_function_call
 from torch.overrides import TorchFunctionMode
 
 from metapl import tree
+from metapl.errors import InputError
 from metapl.types import PyTree
 
 
@@ -182,6 +185,23 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     primals, tangents = tuple(at), tuple(along)
     found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
     return found
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what to do where torch lacks a derivative of an operation, as the second one of flash attention on a CPU."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        found = re.match(r"(?:derivative for|Trying to use forward AD with) (\S+)", str(error))
+        if not found:
+            raise
+        attention = "scaled_dot_product" in found[1]
+        kernel = "; or attention within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)" if attention else ""
+        raise InputError(
+            f"torch lacks the derivative of {found[1]} that this needs: take an estimator without second derivatives, "
+            f"difference() or first_order(){kernel}"
+        ) from error
 
 
 @functools.cache

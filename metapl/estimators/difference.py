@@ -48,7 +48,8 @@ def difference(*, radius: float = 0.01) -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
-        if len(lessons) == len(batches) == 1:
+        student.require_steps(lessons, batches)
+        if len(lessons) == 1:
             _, step, outer, u, scale = student.sit(problem, lessons[0], learner, batches[0], exam, key)
             cotangent = student.displaced(problem, learner, lessons[0], batches[0], key, u, radius)
             return Feedback((cotangent,), step.learner, outer, step.loss, scale, {}), memory

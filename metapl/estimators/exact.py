@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metapl import tree
+from metapl import gradients, tree
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, part_credit, require, watched_step
 from metapl.estimators.route import step as taken
@@ -56,6 +56,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
     if fraction < 1.0 and route == "reverse":
         raise ValueError(f"exact(fraction={fraction}) goes by the forward route: leave route=reverse out")
 
+    @gradients.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -65,7 +66,8 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
-        if len(lessons) == len(batches) == 1:
+        student.require_steps(lessons, batches)
+        if len(lessons) == 1:
             at = Lesson(problem, learner, lessons[0], batches[0], key)
             return (_one(at, exam, route) if fraction == 1.0 else _part(at, exam, fraction)), memory
         if fraction < 1.0:

@@ -29,6 +29,7 @@ def forward(*, directions: int = 8) -> Estimator:
     if directions < 1:
         raise ValueError(f"forward(directions={directions}) must be at least 1")
 
+    @gradients.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -38,6 +39,7 @@ def forward(*, directions: int = 8) -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
+        student.require_steps(lessons, batches)
         # Detached, since forward mode must not record what another mode would.
         lessons, learner = [tree.detach(lesson) for lesson in lessons], tree.detach(learner)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metapl import tree
+from metapl import gradients, tree
 from metapl.errors import InputError
 from metapl.estimators import student
 from metapl.optim import OPTIMIZERS, schedule, to_torch
@@ -34,6 +34,7 @@ def higher() -> Estimator:
         InputError: an optimiser that `higher` has not, or has wrong. Not usable inside a `torch.func` transform.
     """
 
+    @gradients.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -43,6 +44,7 @@ def higher() -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
+        student.require_steps(lessons, batches)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own about RMSprop, and of Python about its syntax
             given = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]

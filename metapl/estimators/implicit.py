@@ -54,6 +54,7 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
     if damping < 0.0 or not rate > 0.0:
         raise ValueError(f"implicit(damping={damping}, rate={rate}): damping must be at least 0, and rate positive")
 
+    @gradients.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -63,6 +64,7 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
+        student.require_steps(lessons, batches)
         told = student.taught(problem, lessons, learner, batches, exam, key)
         learner = told.learner
         _, v = student.exam_gradient(problem, learner, exam)

@@ -43,6 +43,7 @@ def sama(*, radius: float = 0.01) -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
+        student.require_steps(lessons, batches)
         *before, last = zip(lessons, batches, student.label_keys(key, len(lessons)), strict=True)
         losses = []
         for lesson, batch, label_key in before:

@@ -16,9 +16,20 @@ from metapl.unroll import unroll
 
 def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
     """The only lesson and batch, or a `ValueError` that says which estimator takes one step at a time."""
+    require_steps(lessons, batches)
     if len(lessons) != 1 or len(batches) != 1:
         raise ValueError(f"{estimator} takes one inner step, got {len(lessons)} lessons: use exact() for more")
     return lessons[0], batches[0]
+
+
+def require_steps(lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> None:
+    """A `ValueError` unless lessons and batches are lists of as many steps."""
+    for name, given in (("lessons", lessons), ("batches", batches)):
+        if not isinstance(given, list | tuple):
+            kind = type(given).__name__
+            raise ValueError(f"{name} is a {kind}: it must be a list of one entry a step, [{name}] for one step")
+    if len(lessons) != len(batches) or not lessons:
+        raise ValueError(f"{len(lessons)} lessons and {len(batches)} batches: one of each is wanted for every step")
 
 
 def drawn(estimator: str, problem: Problem) -> Callable[[PyTree, PyTree], Tensor]:
@@ -220,6 +231,7 @@ def course(
     Returns:
         The learner after the last step, and its mean loss before each step, averaged over the steps.
     """
+    require_steps(lessons, batches)
     meters = () if meter is None else ([meter] * len(lessons),)
     given = list(zip(lessons, batches, label_keys(key, len(lessons)), *meters, strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metapl import gradients
 from metapl.estimators import student
 from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
@@ -27,6 +28,7 @@ def truncated(*, steps: int = 1) -> Estimator:
     if steps < 1:
         raise ValueError(f"truncated(steps={steps}) must be at least 1")
 
+    @gradients.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from metapl import rng, tree
+from metapl import gradients, rng, tree
+from metapl.estimators import student
 from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
@@ -20,6 +21,7 @@ def unroll() -> Estimator:
     Cost for K steps: a double backward a step (about 2 F + 2 B), and K graphs of memory.
     """
 
+    @gradients.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -29,6 +31,7 @@ def unroll() -> Estimator:
         memory: PyTree,
         key: Key,
     ) -> tuple[Feedback, PyTree]:
+        student.require_steps(lessons, batches)
         with torch.enable_grad():
             lessons = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
             params = tree.map(lambda leaf: leaf.detach().requires_grad_(), learner.params)
