@@ -12,7 +12,7 @@ from metapl.estimators.exact import exact
 from metapl.types import Estimator, Feedback, Key, Labels, Learner, Problem, PyTree
 
 
-def gumbel(*, temperature: float = 1.0) -> Estimator:
+def gumbel(*, temperature: float = 1.0, route: str = "auto") -> Estimator:
     """Straight-through Gumbel-softmax (Jang et al., ICLR 2017; Maddison et al., ICLR 2017).
 
     A label is ŷ = argmax(lesson + G) with Gumbel noise G. The learner is taught ŷ, and the derivative is that of
@@ -27,6 +27,7 @@ def gumbel(*, temperature: float = 1.0) -> Estimator:
 
     Args:
         temperature: of the softmax on the way back.
+        route: as `exact` has it.
 
     Cost: that of `exact`.
 
@@ -35,7 +36,7 @@ def gumbel(*, temperature: float = 1.0) -> Estimator:
     """
     if not temperature > 0.0:
         raise ValueError(f"gumbel(temperature={temperature}) must be positive")
-    through = exact()
+    through = exact(route=route)
 
     def estimate(
         problem: Problem,

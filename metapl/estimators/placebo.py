@@ -25,13 +25,14 @@ def _examples(leaf: Tensor, key: Key) -> Tensor:
 KINDS: dict[str, Callable[[Tensor, Key], Tensor]] = {"signs": _signs, "examples": _examples}
 
 
-def placebo(*, kind: str = "signs") -> Estimator:
+def placebo(*, kind: str = "signs", route: str = "auto") -> Estimator:
     """Exact feedback, spoilt: whoever finds that it helps as much has found that noise helps.
 
     Args:
         kind: "signs" turns the feedback of each example round with probability one half, so that its expectation is
             zero; "examples" deals it out to other examples of the batch, which leaves its mean over the batch: that a
             class is wanted more often, say.
+        route: as `exact` has it.
 
     Cost: that of `exact`, for one step. Lessons must have the examples along their first axis.
 
@@ -40,7 +41,7 @@ def placebo(*, kind: str = "signs") -> Estimator:
     """
     if kind not in KINDS:
         raise ValueError(f"placebo(kind={kind!r}) must be {' or '.join(KINDS)}")
-    right = exact()
+    right = exact(route=route)
 
     def estimate(
         problem: Problem,

@@ -13,7 +13,7 @@ from metapl.estimators.exact import exact
 from metapl.types import Buffers, Estimator, Feedback, Key, Labels, Learner, Params, Problem, PyTree
 
 
-def score() -> Estimator:
+def score(*, route: str = "auto") -> Estimator:
     """Per-example credit for sampled labels, from one forward-mode pass.
 
     With ŷ drawn from the lesson, ℓ_i the learner's loss on example i and u = (∂ update / ∂ g)ᵀ v as in `exact`,
@@ -27,13 +27,16 @@ def score() -> Estimator:
     It is `exact` for the loss m_i ℓ_i(ŷ_i) with m_i = exp(log p(ŷ_i) − sg[log p(ŷ_i)]), which is 1 and has the score as
     its derivative (the magic box of DiCE, Foerster et al., ICML 2018); so it takes any number of steps.
 
+    Args:
+        route: as `exact` has it.
+
     Cost: that of `exact`, which for MPL is this estimator's expectation over labels at the same price; it serves
     learners whose loss is not linear in the targets, and comparisons.
 
     Raises:
-        ValueError: labels without a log-probability.
+        ValueError: an unknown route, labels without a log-probability.
     """
-    through = exact()
+    through = exact(route=route)
 
     def estimate(
         problem: Problem,

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from metapl import tree
-from metapl.estimators import route, student
+from metapl.estimators import student
+from metapl.estimators.route import Lesson, require
+from metapl.estimators.route import step as taken
 from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
-def unadapted() -> Estimator:
+def unadapted(*, route: str = "auto") -> Estimator:
     """`exact` without the way through the student's optimiser.
 
     The learner takes its true step and sits the exam after it. With v the exam's gradient there, u what `exact` pulls
@@ -24,11 +26,16 @@ def unadapted() -> Estimator:
     momentum and Nesterov's too, unless it is clipped; not for rules that scale each parameter by
     itself, such as Adam's.
 
+    Args:
+        route: as `exact` has it.
+
     Cost: 1 F + 1 B for the exam and 2 F to 3 F beyond the learner's own step, as `exact`.
 
     Raises:
-        ValueError: from the estimate, if there is more than one lesson.
+        ValueError: an unknown route; from the estimate, more than one lesson.
     """
+
+    require(route)
 
     def estimate(
         problem: Problem,
@@ -40,7 +47,7 @@ def unadapted() -> Estimator:
         key: Key,
     ) -> tuple[Feedback, PyTree]:
         lesson, batch = student.single("unadapted()", lessons, batches)
-        step, back = route.step(route.Lesson(problem, learner, lesson, batch, key))
+        step, back = taken(Lesson(problem, learner, lesson, batch, key), route)
         outer, v, u, scale = student.examine(problem, step, exam)
         length, whole = tree.norm(u), tree.norm(v)
         descent = tree.scale(-length / whole.clamp_min(torch.finfo(whole.dtype).tiny), v)
