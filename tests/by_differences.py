@@ -72,7 +72,8 @@ class Held(TorchFunctionMode):
     def _write(self, value: Tensor) -> Tensor:
         with torch._C.DisableTorchFunction(), torch.no_grad():
             kept = self._next(value)
-            return value.copy_(kept) if self.replay else value
+            # Not where nothing differs: autograd may have kept the tensor, and minds the writing.
+            return value if not self.replay or torch.equal(value, kept) else value.copy_(kept)
 
 
 def _shares(a: Tensor, b: Tensor) -> bool:
@@ -265,7 +266,10 @@ def log_prob_slope(training: Training) -> Tensor:
 
 
 def neumann(training: Training, *, rate: float, damping: float, iterations: int) -> Tensor:
-    """−∂/∂lesson ⟨q, ∇L⟩ after training, q = rate Σ_{i < iterations} (1 − rate (H + damping))ⁱ v, H v by differences."""
+    """−∂/∂lesson ⟨q, ∇L⟩ after training, q = rate Σ_{i < iterations} (1 − rate (H + damping))ⁱ v.
+
+    The products with H are differences of gradients.
+    """
     state = train(training, soft(training.lessons), Ledger(hold=True)).state
     written: list[Any] = []
 

@@ -11,6 +11,16 @@ from torch import Tensor, nn
 BATCH, CLASSES = 4, 3
 
 
+NO_FORWARD = ("exact:route=forward", "mixed", "forward")
+"""Ways that need forward mode, which an operation may lack; the others must go around it."""
+
+NO_TRANSFORM = (*NO_FORWARD, "implicit")
+"""Ways that need `torch.func`, which takes no autograd function of the old form, and no look at the data."""
+
+SECOND = (*NO_TRANSFORM, "exact", "exact:route=reverse", "reverse", "fraction", "unroll", "higher", "score")
+"""Ways that need a second derivative, which an operation may lack."""
+
+
 class Entry(NamedTuple):
     """A module, what goes into it, and what metapl must make of it."""
 
@@ -29,9 +39,16 @@ class Entry(NamedTuple):
     """The same function in plainer torch, for the reference, where differences of the module itself are not the truth:
     straight-through values, and modules that have no plain double."""
     either: tuple[str, ...] = ()
-    """The ways that may refuse it in one line, where the others must be right."""
+    """The ways that may be right or refuse it in one line, as they like."""
     one_dict: bool = False
     """Whether a dict is one input."""
+
+    def expected(self, way: str) -> str:
+        """ "right", "refused", or "either"."""
+        drawn_by_rows = way == "fraction" and self.random
+        if way in self.either or drawn_by_rows:
+            return "either"
+        return "refused" if self.refused else "right"
 
     def call(self, module: nn.Module, x: Any) -> Tensor:
         """As a user of plain torch would."""

@@ -118,6 +118,16 @@ def estimate(case: Case, way: str) -> Feedback:
     return estimator.estimate(*given)[0]
 
 
+def copied(learner: Learner) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in {**learner.params, **learner.buffers}.items()}
+
+
+def assert_the_same(learner: Learner, before: dict[str, Tensor]) -> None:
+    """No pass has written to what the caller holds."""
+    for name, value in {**learner.params, **learner.buffers}.items():
+        assert torch.equal(value, before[name]), f"{name} was written to"
+
+
 # ---------------------------------------------------------------- the reference
 
 

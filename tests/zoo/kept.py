@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import nn
 
-from zoo.entry import Entry, Fn, between, linear, noise, numbers, weight
+from zoo.entry import SECOND, Entry, Fn, between, linear, noise, numbers, weight
 
 plain = between(nn.Identity)
 
@@ -161,7 +161,7 @@ ENTRIES = {
     "lazy": Entry(lambda: nn.Sequential(nn.LazyLinear(4), nn.Tanh(), linear()), numbers(4), refused="[Ll]azy"),
     "scripted": Entry(scripted, numbers(4), refused="[Ss]cript|jit"),
     "traced": Entry(traced, numbers(4), refused="[Ss]cript|[Tt]rac|jit"),
-    "compiled": Entry(compiled, numbers(4), refused="compile"),
+    "compiled": Entry(compiled, numbers(4), twin=plain, either=(*SECOND, "first-order")),
     "one module, lent": Entry(Lent(), numbers(4), twin=plain),
     "layer in a plain list": Entry(twisted, numbers(4), refused="hidden|list"),
     "constant as an attribute": Entry(plain_tensor, numbers(4)),

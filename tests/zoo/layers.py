@@ -7,7 +7,22 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from zoo.entry import BATCH, CLASSES, Entry, Fn, after, between, linear, noise, numbers, weight, words
+from zoo.entry import (
+    BATCH,
+    CLASSES,
+    NO_FORWARD,
+    NO_TRANSFORM,
+    SECOND,
+    Entry,
+    Fn,
+    after,
+    between,
+    linear,
+    noise,
+    numbers,
+    weight,
+    words,
+)
 
 
 def conv(layer, width, *, bend=torch.tanh):
@@ -155,10 +170,12 @@ LINEAR = {
     "conv transpose 3d": Entry(conv(lambda: nn.ConvTranspose3d(1, 1, 2), 27), numbers(1, 2, 2, 2)),
     "embedding": Entry(embedding(), words(3, 7)),
     "embedding, padded": Entry(embedding(padding_idx=0), words(3, 7)),
-    "embedding, scaled by frequency": Entry(embedding(scale_grad_by_freq=True), words(3, 7)),
+    "embedding, scaled by frequency": Entry(
+        embedding(scale_grad_by_freq=True), words(3, 7), refused="scale_grad_by_freq"
+    ),
     "embedding, sparse": Entry(embedding(sparse=True), words(3, 7), refused="sparse"),
     "embedding, max_norm": Entry(embedding(max_norm=1.0), words(3, 7), refused="max_norm|writes"),
-    "embedding bag": Entry(bag(mode="mean"), words(3, 7)),
+    "embedding bag": Entry(bag(mode="mean"), words(3, 7), refused="embedding_bag", either=("first-order",)),
     "embedding bag, max_norm": Entry(bag(mode="mean", max_norm=1.0), words(3, 7), refused="max_norm|writes"),
     "cosine head": Entry(lambda: Fn(cosine, first=nn.Linear(4, 4), prototypes=weight(CLASSES, 4)), numbers(4)),
     "adaptive softmax": Entry(
@@ -168,7 +185,7 @@ LINEAR = {
     "deep sets": Entry(lambda: Fn(sets, each=nn.Linear(3, 4), head=linear()), SEQUENCE),
     "complex parameters": Entry(complex_parameter, numbers(4)),
     "fourier layer": Entry(lambda: Fn(fourier, real=weight(3), imaginary=weight(3), head=linear()), numbers(4)),
-    "glu": Entry(between(lambda: nn.GLU(), width=2), numbers(4)),
+    "glu": Entry(between(nn.GLU, width=2), numbers(4)),
 }
 
 RECURRENT = {
@@ -186,7 +203,10 @@ RECURRENT = {
     ),
     "gru, both directions": Entry(recurrent(nn.GRU, directions=2), SEQUENCE),
     "gru, packed": Entry(
-        lambda: Fn(packed, body=nn.GRU(3, 4, batch_first=True), head=linear()), SEQUENCE, coupled=True
+        lambda: Fn(packed, body=nn.GRU(3, 4, batch_first=True), head=linear()),
+        SEQUENCE,
+        coupled=True,
+        either=NO_TRANSFORM,
     ),
     "rnn cell": Entry(cell(nn.RNNCell), SEQUENCE),
     "gru cell": Entry(cell(nn.GRUCell), SEQUENCE),
@@ -195,13 +215,13 @@ RECURRENT = {
 
 ATTENTION = {
     "multihead attention": Entry(
-        lambda: Fn(attention, mix=nn.MultiheadAttention(4, 2, batch_first=True), head=linear()), TOKENS
+        lambda: Fn(attention, mix=nn.MultiheadAttention(4, 2, batch_first=True), head=linear()), TOKENS, either=SECOND
     ),
-    "encoder layer": Entry(encoder(), TOKENS),
-    "encoder layer, norm first": Entry(encoder(norm_first=True), TOKENS),
-    "encoder layer, evaluated": Entry(encoder(), TOKENS, evaluated=True),
-    "decoder layer": Entry(decoder, TOKENS),
-    "dot product, default kernel": Entry(dot_product(), TOKENS),
+    "encoder layer": Entry(encoder(), TOKENS, either=SECOND),
+    "encoder layer, norm first": Entry(encoder(norm_first=True), TOKENS, either=SECOND),
+    "encoder layer, evaluated": Entry(encoder(), TOKENS, either=SECOND, evaluated=True),
+    "decoder layer": Entry(decoder, TOKENS, either=SECOND),
+    "dot product, default kernel": Entry(dot_product(), TOKENS, either=SECOND),
     "dot product, math kernel": Entry(dot_product(SDPBackend.MATH), TOKENS),
 }
 
@@ -225,7 +245,9 @@ SHAPES = {
         picture(lambda h: F.interpolate(torch.tanh(h), scale_factor=0.5, mode="bilinear"), 8), PICTURE
     ),
     "interpolate, bicubic": Entry(picture(lambda h: F.interpolate(torch.tanh(h), size=2, mode="bicubic"), 8), PICTURE),
-    "grid sample": Entry(lambda: Fn(warped, theta=nn.Linear(9, 6), head=linear(9)), numbers(1, 3, 3)),
+    "grid sample": Entry(
+        lambda: Fn(warped, theta=nn.Linear(9, 6), head=linear(9)), numbers(1, 3, 3), either=NO_FORWARD
+    ),
     "reflection padding": Entry(
         picture(lambda h: F.avg_pool2d(F.pad(torch.tanh(h), (1,) * 4, "reflect"), 3), 8), PICTURE
     ),

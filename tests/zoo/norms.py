@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from zoo.entry import Entry, Fn, between, linear, numbers, weight
+from zoo.entry import NO_FORWARD, Entry, Fn, between, linear, numbers, weight
 
 PICTURE = numbers(1, 4, 4)
 
@@ -115,14 +115,18 @@ def cached(m, x):
 
 
 PARAMETRISED = {
-    "weight norm": Entry(between(lambda: parametrizations.weight_norm(nn.Linear(4, 4))), numbers(4)),
-    "weight norm, by columns": Entry(between(lambda: parametrizations.weight_norm(nn.Linear(4, 4), dim=1)), numbers(4)),
-    "weight norm, legacy": Entry(legacy(nn.utils.weight_norm), numbers(4)),
-    "spectral norm": Entry(between(lambda: parametrizations.spectral_norm(nn.Linear(4, 4))), numbers(4)),
-    "spectral norm, evaluated": Entry(
-        between(lambda: parametrizations.spectral_norm(nn.Linear(4, 4))), numbers(4), evaluated=True
+    "weight norm": Entry(between(lambda: parametrizations.weight_norm(nn.Linear(4, 4))), numbers(4), either=NO_FORWARD),
+    "weight norm, by columns": Entry(
+        between(lambda: parametrizations.weight_norm(nn.Linear(4, 4), dim=1)), numbers(4), either=NO_FORWARD
     ),
-    "spectral norm, legacy": Entry(legacy(nn.utils.spectral_norm), numbers(4)),
+    "weight norm, legacy": Entry(legacy(nn.utils.weight_norm), numbers(4), either=NO_FORWARD),
+    "spectral norm": Entry(
+        between(lambda: parametrizations.spectral_norm(nn.Linear(4, 4))), numbers(4), either=NO_FORWARD
+    ),
+    "spectral norm, evaluated": Entry(
+        between(lambda: parametrizations.spectral_norm(nn.Linear(4, 4))), numbers(4), evaluated=True, either=NO_FORWARD
+    ),
+    "spectral norm, legacy": Entry(legacy(nn.utils.spectral_norm), numbers(4), either=NO_FORWARD),
     "orthogonal": Entry(between(lambda: parametrizations.orthogonal(nn.Linear(4, 4))), numbers(4)),
     "orthogonal, by Cayley": Entry(
         between(lambda: parametrizations.orthogonal(nn.Linear(4, 4), orthogonal_map="cayley")), numbers(4)
@@ -131,7 +135,9 @@ PARAMETRISED = {
     "symmetric": Entry(parametrised(Symmetric), numbers(4)),
     "two parametrisations": Entry(parametrised(Symmetric, Masked), numbers(4)),
     "parametrisation, cached": Entry(
-        lambda: Fn(cached, first=parametrizations.weight_norm(nn.Linear(4, 4)), head=linear()), numbers(4)
+        lambda: Fn(cached, first=parametrizations.weight_norm(nn.Linear(4, 4)), head=linear()),
+        numbers(4),
+        either=NO_FORWARD,
     ),
 }
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.utils.checkpoint import checkpoint
 
-from zoo.entry import CLASSES, Entry, Fn, after, between, linear, numbers, weight
+from zoo.entry import CLASSES, NO_FORWARD, NO_TRANSFORM, Entry, Fn, after, between, linear, numbers, weight
 
 # ---------------------------------------------------------------- values without a gradient
 
@@ -135,7 +135,7 @@ class Codebook(nn.Module):
         return self.head(encoded + (code - encoded).detach() + 0.3 * code)
 
 
-def detached(x):  # noqa: N802
+def detached(x):
     return x.detach()
 
 
@@ -166,14 +166,14 @@ STOPPED = {
     "no_grad, writing in place": scale(by_writing),
     "no_grad, grad again inside": scale(again_inside),
     "detach": scale(lambda w: w.norm().detach()),
-    "no_grad in the exam too": Entry(lambda: Fn(by_data, first=nn.Linear(4, 4), head=linear()), numbers(4)),
-    ".item()": Entry(lambda: Fn(by_item, first=nn.Linear(4, 4), head=linear()), numbers(4), refused="item|number"),
+    "data of a tensor": Entry(lambda: Fn(by_data, first=nn.Linear(4, 4), head=linear()), numbers(4)),
+    ".item()": Entry(lambda: Fn(by_item, first=nn.Linear(4, 4), head=linear()), numbers(4), either=NO_TRANSFORM),
     "half detached": Entry(after(stop_half), numbers(4)),
     "constant attention": Entry(after(attention_to_itself), numbers(4), coupled=True),
     "batch renorm": Entry(between(Renorm), numbers(4), evaluated=True, coupled=True),
     "momentum encoder": Entry(Momentum, numbers(4)),
     "weights of trust": Entry(Trusting, numbers(4), evaluated=True, coupled=True),
-    "codebook": Entry(Codebook, numbers(4)),
+    "codebook": Entry(Codebook, numbers(4), either=NO_FORWARD),
 }
 
 # ---------------------------------------------------------------- derivatives of one's own
@@ -187,11 +187,11 @@ class Straight(torch.autograd.Function):
         return torch.round(4.0 * x) / 4.0
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(*_args):
         pass
 
     @staticmethod
-    def backward(ctx, cotangent):
+    def backward(_ctx, cotangent):
         return cotangent
 
 
@@ -204,7 +204,7 @@ class Cube(torch.autograd.Function):
             return x**3 + x
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx, inputs, _output):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
@@ -217,7 +217,7 @@ class CubeForward(Cube):
     """With forward mode."""
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx, inputs, _output):
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
 
@@ -251,7 +251,7 @@ class Once(torch.autograd.Function):
             return x**3 + x
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx, inputs, _output):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
@@ -266,7 +266,7 @@ def fake_quantised(h):
 
 
 def quantised(h):
-    return h + (torch.round(h / 0.05) * 0.05 - h).detach()
+    return h + (fake_quantised(h) - h).detach()
 
 
 def straight(h):
@@ -274,13 +274,15 @@ def straight(h):
 
 
 FUNCTIONS = {
-    "function": Entry(after(Cube.apply), numbers(4)),
+    "function": Entry(after(Cube.apply), numbers(4), either=NO_FORWARD),
     "function with jvp": Entry(after(CubeForward.apply), numbers(4)),
-    "function of the old form": Entry(after(Old.apply), numbers(4), refused="setup_context|Function"),
-    "function, once differentiable": Entry(after(Once.apply), numbers(4), refused="once|twice|second"),
+    "function of the old form": Entry(after(Old.apply), numbers(4), either=NO_TRANSFORM),
+    "function, once differentiable": Entry(
+        after(Once.apply), numbers(4), refused="once|twice|second", either=("first-order",)
+    ),
     "straight-through by detach": Entry(after(straight), numbers(4)),
-    "fake quantised": Entry(after(fake_quantised), numbers(4), twin=after(quantised)),
-    "straight-through function": Entry(after(Straight.apply), numbers(4), twin=after(straight)),
+    "fake quantised": Entry(after(fake_quantised), numbers(4), twin=after(quantised), either=NO_FORWARD),
+    "straight-through function": Entry(after(Straight.apply), numbers(4), twin=after(straight), either=NO_FORWARD),
 }
 
 # ---------------------------------------------------------------- hooks
@@ -300,8 +302,8 @@ def in_training(hook):
     return lambda: Fn(forward, first=nn.Linear(4, 4), head=linear())
 
 
-def forward_hook(build=between(nn.Identity)):
-    module = build()
+def forward_hook():
+    module = between(nn.Identity)()
     module[0].register_forward_hook(lambda layer, inputs, output: output * torch.sigmoid(output))
     return module
 
@@ -336,13 +338,10 @@ def parameter_hook():
     return module
 
 
-BENT = ("exact", "exact:route=forward", "mixed", "forward", "score", "implicit", "fraction")
-"""Ways that take the learner's gradient for that of its loss, which a hook on a gradient makes untrue."""
-
 HOOKS = {
-    "gradient scaled": Entry(in_training(lambda g: 0.5 * g), numbers(4), evaluated=True, either=BENT),
-    "gradient reversed": Entry(in_training(lambda g: -0.3 * g), numbers(4), evaluated=True, either=BENT),
-    "gradient bent": Entry(in_training(torch.tanh), numbers(4), evaluated=True, either=BENT),
+    "gradient scaled": Entry(in_training(lambda g: 0.5 * g), numbers(4), evaluated=True, refused="hook"),
+    "gradient reversed": Entry(in_training(lambda g: -0.3 * g), numbers(4), evaluated=True, refused="hook"),
+    "gradient bent": Entry(in_training(torch.tanh), numbers(4), evaluated=True, refused="hook"),
     "forward hook": Entry(forward_hook, numbers(4)),
     "forward pre-hook": Entry(pre_hook, numbers(4)),
     "hook that closes over the module": Entry(closing_hook, numbers(4)),
