@@ -4,51 +4,23 @@ Right is the gradient that central differences of plain torch training give, in 
 learner that `torch.optim.SGD` ends in. See `zoo` and `by_differences`; `benchmarks/modules.py` prints the table.
 """
 
-import re
-
 import by_differences
 import pytest
 import torch
 from zoo import ZOO, held
 
-from metapl.errors import InputError
-
-GRADIENT, LEARNER = 1e-5, 1e-9
-
-ROWS = [(name, way, steps) for name in ZOO for way, steps in held.ROWS]
+CASES = [(name, steps) for name in ZOO for steps in (1, 2)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize(("name", "way", "steps"), ROWS, ids=[f"{n}-{w}-{k}" for n, w, k in ROWS])
-def test_right_or_refused(name, way, steps):
-    entry = ZOO[name]
-    expected = entry.expected(way)
-    if way == "fraction" and entry.coupled and expected == "right":
-        pytest.skip("a part of a batch whose examples see each other has another feedback, as `exact` says")
-    try:
-        case = held.case_of(name, steps, held.WAYS[way].labels)
-        before = held.copied(case.learner)
-        feedback = held.estimate(case, way)
-    except InputError as refusal:
-        assert expected != "right", f"refused: {refusal}"
-        assert "\n" not in str(refusal)
-        assert re.search(entry.refused or ".", str(refusal))
-        return
-    assert expected != "refused", f"{name} was not refused"
-    right(name, way, steps, feedback)
-    held.assert_the_same(case.learner, before)
-
-
-def right(name, way, steps, feedback):
-    found = torch.stack(list(feedback.lessons))
-    wanted = held.truth(name, way, found)
-    assert wanted.norm() > 1e-6, "a gradient of zero shows nothing"
-    assert (found - wanted).norm() <= GRADIENT * held.size(name, way, wanted)
-    ended = held.ended(name, way, steps)
-    after = {**feedback.learner.params, **feedback.learner.buffers}
-    assert after.keys() == ended.keys()
-    for key, value in after.items():
-        assert (value - ended[key]).abs().max() <= LEARNER, key
+@pytest.mark.parametrize(("name", "steps"), CASES, ids=[f"{name}-{steps}" for name, steps in CASES])
+def test_right_or_refused(name, steps):
+    """All ways in one test, so that the reference is found once wherever the tests are run."""
+    if ZOO[name].needs:
+        pytest.importorskip(ZOO[name].needs, reason="an optional package of the zoo")
+    found = {way: held.outcome(name, way, steps) for way in held.ways_of(name, steps)}
+    wrong = {way: one.text for way, one in found.items() if not one.accepted(ZOO[name], way)}
+    assert not wrong, "\n".join(f"{name}, {way}: {text}" for way, text in wrong.items())
 
 
 # ---------------------------------------------------------------- the reference
@@ -64,8 +36,8 @@ def test_there_are_enough_kinds():
     [
         ("mlp", 2, 0.0),
         ("no_grad block", 1, 0.0),
-        ("no_grad block", 2, 1e-3),
-        ("detach", 2, 1e-3),
+        ("no_grad block", 2, 1e-4),
+        ("detach", 2, 1e-4),
         ("codebook", 2, 1e-3),
         ("momentum encoder", 2, 1e-3),
         ("batch norm 1d", 2, 0.0),

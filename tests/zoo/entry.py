@@ -40,6 +40,10 @@ class Entry(NamedTuple):
     straight-through values, and modules that have no plain double."""
     either: tuple[str, ...] = ()
     """The ways that may be right or refuse it in one line, as they like."""
+    formula: bool = False
+    """Whether it differs from another one in a smooth formula only, so that a few of the ways do."""
+    needs: str | None = None
+    """A package that not everybody has."""
     one_dict: bool = False
     """Whether a dict is one input."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from metapl import functional, labels, losses, optim, rng
+from metapl.errors import InputError
 from metapl.types import Feedback, Learner, Model, Problem
 from zoo import BATCH, CLASSES, ZOO, Entry
 
@@ -45,8 +47,6 @@ WAYS = {
     "implicit": Way("implicit:solver=neumann,iterations=3,damping=0.5,rate=0.1", "soft", "implicit"),
 }
 """Every estimator with a claim, in every method, and `implicit`, which is held to its own definition."""
-
-ROWS = [(way, steps) for way, one in WAYS.items() for steps in one.steps]
 
 
 @contextmanager
@@ -116,16 +116,6 @@ def estimate(case: Case, way: str) -> Feedback:
     estimator = estimator_of(WAYS[way].spelling)
     given = case.problem, case.lessons, case.learner, case.batches, case.exam, estimator.init(), rng.key(4)
     return estimator.estimate(*given)[0]
-
-
-def copied(learner: Learner) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in {**learner.params, **learner.buffers}.items()}
-
-
-def assert_the_same(learner: Learner, before: dict[str, Tensor]) -> None:
-    """No pass has written to what the caller holds."""
-    for name, value in {**learner.params, **learner.buffers}.items():
-        assert torch.equal(value, before[name]), f"{name} was written to"
 
 
 # ---------------------------------------------------------------- the reference
@@ -213,3 +203,70 @@ def size(name: str, way: str, wanted: Tensor) -> Tensor:
     if WAYS[way].truth != "forward":
         return wanted.norm()
     return differences(name, len(wanted))[0].norm() * wanted.numel() ** 0.5
+
+
+# ---------------------------------------------------------------- the verdict
+
+GRADIENT, LEARNER = 1e-5, 1e-9
+"""The largest relative error of a gradient, and the largest error of a number of the learner, that count as right."""
+
+
+class Outcome(NamedTuple):
+    """What came of one module in one way: "right", "refused" by metapl in words, "raised" by torch, or "wrong"."""
+
+    kind: str
+    text: str
+
+    def accepted(self, entry: Entry, way: str) -> bool:
+        expected = entry.expected(way)
+        if self.kind == "refused":
+            return (
+                expected != "right" and "\n" not in self.text and re.search(entry.refused or ".", self.text) is not None
+            )
+        return self.kind == "right" and expected != "refused"
+
+
+def ways_of(name: str, steps: int) -> list[str]:
+    """Those that go so many steps; few for layers that differ in a formula only, to save time."""
+    entry = ZOO[name]
+    ways = [way for way, one in WAYS.items() if steps in one.steps]
+    if entry.coupled and not entry.refused:  # a part of it has another feedback, as `exact` says
+        ways = [way for way in ways if way != "fraction"]
+    return [way for way in ways if way in FEW] if entry.formula else ways
+
+
+FEW = ("exact", "exact:route=forward", "exact:route=reverse", "mixed", "implicit")
+
+
+def outcome(name: str, way: str, steps: int) -> Outcome:
+    try:
+        case = case_of(name, steps, WAYS[way].labels)
+        before = {key: value.clone() for key, value in {**case.learner.params, **case.learner.buffers}.items()}
+        feedback = estimate(case, way)
+    except InputError as refusal:
+        return Outcome("refused", str(refusal))
+    except Exception as error:
+        return Outcome("raised", f"{type(error).__name__}: {error}".splitlines()[0])
+    if ZOO[name].expected(way) == "refused":
+        return Outcome("wrong", "not refused")
+    return _judged(name, way, feedback, before, case.learner)
+
+
+def _judged(name: str, way: str, feedback: Feedback, before: dict[str, Tensor], learner: Learner) -> Outcome:
+    found = torch.stack(list(feedback.lessons))
+    wanted = truth(name, way, found)
+    error = float((found - wanted).norm() / size(name, way, wanted))
+    after, ended_in = {**feedback.learner.params, **feedback.learner.buffers}, ended(name, way, len(found))
+    if after.keys() != ended_in.keys():
+        return Outcome("wrong", f"the learner has {sorted(after.keys() ^ ended_in.keys())}, or has not")
+    apart = max(float((value - ended_in[key]).abs().max()) for key, value in after.items() if value.numel())
+    written = [
+        key for key, value in {**learner.params, **learner.buffers}.items() if not torch.equal(value, before[key])
+    ]
+    text = (
+        f"{error:.0e}"
+        + (f", learner {apart:.0e}" if apart > LEARNER else "")
+        + (f", wrote {written}" if written else "")
+    )
+    right = error <= GRADIENT and apart <= LEARNER and not written and float(wanted.norm()) > 1e-6
+    return Outcome("right" if right else "wrong", text)

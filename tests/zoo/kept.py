@@ -109,6 +109,11 @@ def compiled():
     return torch.compile(plain(), backend="eager")
 
 
+def uncompiled():
+    """Under the names that torch.compile gives to the parameters."""
+    return Fn(lambda m, x: m._orig_mod(x), _orig_mod=plain())
+
+
 class Lent(nn.Module):
     """Made once; every call of `build` hands out the same."""
 
@@ -161,7 +166,7 @@ ENTRIES = {
     "lazy": Entry(lambda: nn.Sequential(nn.LazyLinear(4), nn.Tanh(), linear()), numbers(4), refused="[Ll]azy"),
     "scripted": Entry(scripted, numbers(4), refused="[Ss]cript|jit"),
     "traced": Entry(traced, numbers(4), refused="[Ss]cript|[Tt]rac|jit"),
-    "compiled": Entry(compiled, numbers(4), twin=plain, either=(*SECOND, "first-order")),
+    "compiled": Entry(compiled, numbers(4), twin=uncompiled, either=(*SECOND, "first-order")),
     "one module, lent": Entry(Lent(), numbers(4), twin=plain),
     "layer in a plain list": Entry(twisted, numbers(4), refused="hidden|list"),
     "constant as an attribute": Entry(plain_tensor, numbers(4)),

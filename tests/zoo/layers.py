@@ -253,7 +253,7 @@ SHAPES = {
     ),
 }
 
-ACTIVATIONS = {name: Entry(between(layer), numbers(4)) for name, layer in SMOOTH.items()}
+ACTIVATIONS = {name: Entry(between(layer), numbers(4), formula=True) for name, layer in SMOOTH.items()}
 
 
 def two_inputs(m, x, y):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 
 import torch
@@ -212,10 +211,8 @@ SHARED = {
     "frozen head": Entry(frozen("4.weight", "4.bias"), numbers(4)),
     "frozen batch norm": Entry(frozen_norm, numbers(4), coupled=True),
     "lora": Entry(between(Lora), numbers(4)),
+    "lora, by peft": Entry(peft_lora, numbers(4), needs="peft"),
     "a parameter without a part": Entry(lambda: Fn(lambda m, x: m.head(x), idle=weight(3), head=linear()), numbers(4)),
 }
-
-if importlib.util.find_spec("peft"):
-    SHARED["lora, by peft"] = Entry(peft_lora, numbers(4))
 
 ENTRIES = {**NORMS, **PARAMETRISED, **SHARED}
