@@ -1,0 +1,326 @@
+"""What feedback must be, by central differences of plain torch training: no line of metapl has a part in the value.
+
+A real `nn.Module` is trained by `torch.optim.SGD`, sits the exam, and every number of every lesson is displaced.
+
+A value that a module computes under `no_grad`, or takes through `detach`, `.data` or `.item()`, is a constant of its
+derivative at every order, and so is a buffer. Displaced training would move both. So the training at the base point
+writes down every such value, and the displaced ones get what it wrote (`Held`); `hold=False` lets them move.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree
+
+LR, MOMENTUM = 0.3, 0.9
+WIDTH = 1e-4
+"""Of the differences: a relative error of about 1e-8 by truncation, of 1e-11 by rounding."""
+
+STOPS = (Tensor.detach, torch.detach, Tensor.detach_, Tensor.data.__get__)
+NUMBERS = (Tensor.item, Tensor.__float__, Tensor.tolist)
+
+
+class Held(TorchFunctionMode):
+    """Writes down what is computed without a gradient, or hands out what another run wrote down."""
+
+    def __init__(self, written: list[Any], *, replay: bool) -> None:
+        super().__init__()
+        self.written, self.replay, self.place = written, replay, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        stopped = not torch.is_grad_enabled() or func in STOPS
+        out = func(*args, **kwargs)
+        if func in NUMBERS:
+            return self._same(out)
+        if not stopped:
+            return out
+        if func is Tensor.__setitem__:
+            self._write(args[0])
+            return out
+        name = getattr(func, "__name__", "")
+        written_to = "out" in kwargs or (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
+        inputs = [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+
+        def held(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            # What is a part of a tensor without a gradient may be written to next: it has to stay that part.
+            carried = any(leaf is one or _shares(leaf, one) for one in inputs if not one.requires_grad)
+            return self._write(leaf) if written_to or carried else self._same(leaf)
+
+        return _pytree.tree_map(held, out)
+
+    def _next(self, value: Any) -> Any:
+        if not self.replay:
+            self.written.append(value.detach().clone() if isinstance(value, Tensor) else value)
+        self.place += 1
+        return self.written[self.place - 1]
+
+    def _same(self, value: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            kept = self._next(value)
+            return value if not self.replay else kept.clone() if isinstance(kept, Tensor) else kept
+
+    def _write(self, value: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            kept = self._next(value)
+            # Not where nothing differs: autograd may have kept the tensor, and minds the writing.
+            return value if not self.replay or torch.equal(value, kept) else value.copy_(kept)
+
+
+def _shares(a: Tensor, b: Tensor) -> bool:
+    return a.layout == b.layout == torch.strided and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+class Masked(nn.Module):
+    """Dropout with masks that somebody else drew, one a pass."""
+
+    def __init__(self, masks: list[Tensor]) -> None:
+        super().__init__()
+        self.masks = masks
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.masks.pop(0) if self.training else x
+
+
+class Pass(NamedTuple):
+    """What goes through the module once: the input, the seed of torch's generator, and the masks of its dropout."""
+
+    x: Any
+    seed: int | None = None
+    masks: tuple[Tensor, ...] = ()
+
+
+class Training(NamedTuple):
+    """A module, what it is taught and what it is examined on."""
+
+    build: Callable[[], nn.Module]
+    state: dict[str, Tensor]
+    """Parameters and buffers by name, at the start."""
+    call: Callable[[nn.Module, Any], Tensor]
+    lessons: list[Tensor]
+    passes: list[Pass]
+    exam: Pass
+    answers: Tensor
+    exam_in_training_mode: bool = True
+    fresh: bool = False
+    """Whether the module keeps something beside parameters and buffers, so that each training needs a new one."""
+
+
+Taught = list[tuple[Tensor, Tensor]]
+"""For each step distributions `[batch, classes]`, and a weight `[batch]` for each example's loss."""
+
+
+def soft(lessons: Sequence[Tensor]) -> Taught:
+    return [(torch.softmax(lesson, -1), torch.ones(len(lesson), dtype=lesson.dtype)) for lesson in lessons]
+
+
+def chosen(lesson: Tensor) -> Tensor:
+    """Argmax labels, one-hot."""
+    return nn.functional.one_hot(lesson.argmax(-1), lesson.shape[-1]).to(lesson.dtype)
+
+
+class Live(NamedTuple):
+    """A module with the masks that its dropout takes in turn."""
+
+    module: nn.Module
+    masks: list[Tensor]
+
+
+@functools.lru_cache(maxsize=4)
+def _made(build: Callable[[], nn.Module]) -> Live:
+    masks: list[Tensor] = []
+    return Live(_masked(build(), masks), masks)
+
+
+def load(training: Training, state: dict[str, Tensor]) -> Live:
+    live = (_made.__wrapped__ if training.fresh else _made)(training.build)
+    own = {**dict(live.module.named_parameters()), **dict(live.module.named_buffers())}
+    assert own.keys() == state.keys(), own.keys() ^ state.keys()
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value)
+    live.module.train()
+    return live
+
+
+def _masked(module: nn.Module, masks: list[Tensor]) -> nn.Module:
+    kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) in kinds and child.p:
+                setattr(parent, name, Masked(masks))
+    return module
+
+
+def through(live: Live, training: Training, given: Pass, stops: Held | None) -> Tensor:
+    live.masks[:] = given.masks
+    before = torch.get_rng_state()
+    if given.seed is not None:
+        torch.default_generator.manual_seed(given.seed)
+    with stops or nullcontext():
+        out = training.call(live.module, given.x)
+    torch.set_rng_state(before)
+    return out
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return -(targets * torch.log_softmax(logits, -1)).sum(-1)
+
+
+class Trained(NamedTuple):
+    outer: float
+    state: dict[str, Tensor]
+
+
+class Ledger:
+    """What the training at the base point wrote down; None for who lets everything move."""
+
+    def __init__(self, *, hold: bool) -> None:
+        self.hold, self.full = hold, False
+        self.stops: list[Any] = []
+        self.buffers: list[dict[str, Tensor]] = []
+
+    @contextmanager
+    def run(self) -> Iterator[Held | None]:
+        yield Held(self.stops, replay=self.full) if self.hold else None
+        self.full = True
+
+    def carry(self, step: int, module: nn.Module) -> None:
+        if self.hold and self.full:
+            with torch.no_grad():
+                for name, value in module.named_buffers():
+                    value.copy_(self.buffers[step][name])
+        elif self.hold:
+            self.buffers.append({name: value.detach().clone() for name, value in module.named_buffers()})
+
+
+def train(training: Training, taught: Taught, ledger: Ledger) -> Trained:
+    live = load(training, training.state)
+    module = live.module
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], LR, momentum=MOMENTUM)
+    with ledger.run() as stops:
+        for step, ((targets, weights), given) in enumerate(zip(taught, training.passes, strict=True)):
+            optimizer.zero_grad()
+            (weights * cross_entropy(through(live, training, given, stops), targets)).mean().backward()
+            optimizer.step()
+            ledger.carry(step, module)
+        state = {name: value.detach().clone() for name, value in [*module.named_parameters(), *module.named_buffers()]}
+        module.train(training.exam_in_training_mode)
+        outer = nn.functional.cross_entropy(through(live, training, training.exam, stops), training.answers)
+    return Trained(outer.item(), state)
+
+
+def _slopes(fn: Callable[[Tensor], float], at: Tensor, places: Sequence[int]) -> Tensor:
+    """The derivatives of `fn` in these numbers of `at`; zero elsewhere."""
+    found = torch.zeros_like(at)
+    for place in places:
+        sides = []
+        for width in (WIDTH, -WIDTH):
+            moved = at.clone()
+            moved.view(-1)[place] += width
+            sides.append(fn(moved))
+        found.view(-1)[place] = (sides[0] - sides[1]) / (2.0 * WIDTH)
+    return found
+
+
+def feedback(training: Training, *, hold: bool = True) -> tuple[Tensor, Trained]:
+    """d exam / d lessons `[steps, batch, classes]` of soft labels, and what the training ended in.
+
+    The last class of each example is not displaced: adding one number to all logits of an example changes no label.
+    """
+    ledger, at = Ledger(hold=hold), torch.stack(training.lessons)
+    base = train(training, soft(at), ledger)
+    places = [place for place in range(at.numel()) if place % at.shape[-1] != at.shape[-1] - 1]
+    found = _slopes(lambda lessons: train(training, soft(lessons), ledger).outer, at, places)
+    found[..., -1] = -found.sum(-1)
+    return found, base
+
+
+def credit(training: Training) -> tuple[Tensor, Trained]:
+    """d exam / d w_i `[steps, batch]`, with argmax labels and the loss of example i times w_i = 1; and the end.
+
+    Times ∇ log p(ŷ_i) it is the score function with per-example credit, and summed over the batch the paper's.
+    """
+    ledger, labels = Ledger(hold=True), [chosen(lesson) for lesson in training.lessons]
+    ones = torch.ones(len(labels), len(labels[0]), dtype=torch.float64)
+
+    def outer(weights: Tensor) -> Trained:
+        return train(training, list(zip(labels, weights, strict=True)), ledger)
+
+    base = outer(ones)
+    return _slopes(lambda weights: outer(weights).outer, ones, range(ones.numel())), base
+
+
+def log_prob_slope(training: Training) -> Tensor:
+    """∇ log p(ŷ) in the lessons, in closed form."""
+    return torch.stack([chosen(lesson) - torch.softmax(lesson, -1) for lesson in training.lessons])
+
+
+def neumann(training: Training, *, rate: float, damping: float, iterations: int) -> Tensor:
+    """−∂/∂lesson ⟨q, ∇L⟩ after training, q = rate Σ_{i < iterations} (1 − rate (H + damping))ⁱ v.
+
+    The products with H are differences of gradients.
+    """
+    state = train(training, soft(training.lessons), Ledger(hold=True)).state
+    written: list[Any] = []
+
+    def taken(offset: dict[str, Tensor], width: float, wanted: str) -> Any:
+        told = [lesson.clone().requires_grad_() for lesson in training.lessons]
+        losses, trained = [], {}
+        replay, place = bool(taken_before), 0
+        for lesson, given in zip(told, training.passes, strict=True):
+            live = load(training, {k: v + width * offset[k] if k in offset else v for k, v in state.items()})
+            stops = Held(written, replay=replay)
+            stops.place = place
+            loss = cross_entropy(through(live, training, given, stops), torch.softmax(lesson, -1)).mean()
+            place = stops.place
+            losses.append(loss / len(told))
+            if wanted == "params":
+                _add(trained, _grads(losses[-1], live.module))
+        taken_before.append(True)
+        return trained if wanted == "params" else torch.stack(torch.autograd.grad(sum(losses), told))
+
+    taken_before: list[bool] = []
+    taken({}, 0.0, "params")  # writes down what is stopped
+    live = load(training, state)
+    live.module.train(training.exam_in_training_mode)
+    exam = nn.functional.cross_entropy(through(live, training, training.exam, None), training.answers)
+    v = _grads(exam, live.module)
+    q = {name: rate * value for name, value in v.items()}
+    term = q
+    for _ in range(iterations - 1):
+        change = _difference(lambda w, at=term: taken(at, w, "params"), term)
+        term = {name: term[name] - rate * (change[name] + damping * term[name]) for name in term}
+        q = {name: q[name] + term[name] for name in q}
+    width = WIDTH / _length(q)
+    return -(taken(q, width, "lessons") - taken(q, -width, "lessons")) / (2.0 * width)
+
+
+def _difference(fn: Callable[[float], dict[str, Tensor]], along: dict[str, Tensor]) -> dict[str, Tensor]:
+    width = WIDTH / _length(along)
+    above, below = fn(width), fn(-width)
+    return {name: (above[name] - below[name]) / (2.0 * width) for name in above}
+
+
+def _length(tensors: dict[str, Tensor]) -> float:
+    return sum(float(value.abs().square().sum()) for value in tensors.values()) ** 0.5
+
+
+def _grads(loss: Tensor, module: nn.Module) -> dict[str, Tensor]:
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(named, found, strict=True))
+
+
+def _add(total: dict[str, Tensor], part: dict[str, Tensor]) -> None:
+    for name, value in part.items():
+        total[name] = total[name] + value if name in total else value

@@ -1,0 +1,16 @@
+"""Modules of every kind that people train, each a few numbers wide, with what metapl must make of it."""
+
+from __future__ import annotations
+
+from zoo import drawn, kept, layers, norms, stopped
+from zoo.entry import BATCH, CLASSES, Entry
+
+ZOO: dict[str, Entry] = {
+    **layers.ENTRIES,
+    **norms.ENTRIES,
+    **stopped.ENTRIES,
+    **drawn.ENTRIES,
+    **kept.ENTRIES,
+}
+
+__all__ = ["BATCH", "CLASSES", "ZOO", "Entry"]
