@@ -305,4 +305,11 @@ INPUTS = {
     "einsum": Entry(after(lambda h: torch.einsum("bi,bj->bij", h, h).flatten(1), width=16), numbers(4)),
 }
 
-ENTRIES = {**LINEAR, **RECURRENT, **ATTENTION, **SHAPES, **ACTIVATIONS, **INPUTS}
+ENTRIES = {
+    **LINEAR,
+    **RECURRENT,
+    **ATTENTION,
+    **{name: entry._replace(formula=not entry.random) for name, entry in SHAPES.items()},
+    **ACTIVATIONS,
+    **INPUTS,
+}
