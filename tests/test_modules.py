@@ -7,6 +7,7 @@ learner that `torch.optim.SGD` ends in. See `zoo` and `by_differences`; `benchma
 import by_differences
 import pytest
 import torch
+from stops import Held
 from zoo import ZOO, held
 
 CASES = [(name, steps) for name in ZOO for steps in (1, 2)]
@@ -64,10 +65,10 @@ def test_what_a_constant_is_worth_by_hand():
 
     for hold, wanted in ((True, 9.0), (False, 27.0)):
         written = []
-        value(w, by_differences.Held(written, replay=False))
+        value(w, Held(written, replay=False))
 
         def moved(offset, hold=hold, written=written):
-            replay = by_differences.Held(written if hold else [], replay=hold)
+            replay = Held(written if hold else [], replay=hold)
             return value(w + offset, replay)
 
         assert (moved(1e-4) - moved(-1e-4)) / 2e-4 == pytest.approx(wanted, rel=1e-6)

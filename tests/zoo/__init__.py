@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from zoo import drawn, kept, layers, norms, stopped
+from zoo import drawn, hooked, inputs, kept, layers, norms, stopped
 from zoo.entry import BATCH, CLASSES, Entry
 
 ZOO: dict[str, Entry] = {
     **layers.ENTRIES,
+    **inputs.ENTRIES,
     **norms.ENTRIES,
     **stopped.ENTRIES,
+    **hooked.ENTRIES,
     **drawn.ENTRIES,
     **kept.ENTRIES,
 }
