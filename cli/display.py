@@ -106,7 +106,7 @@ class Bars:
             TextColumn("{task.description}", table_column=Column(min_width=13, no_wrap=True)),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(min_width=9, no_wrap=True)),
-            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
             console=console,
         )

@@ -20,8 +20,11 @@ from metapl.errors import InputError
 from metapl.mpl import Network
 from metapl.setting import CALIBRATORS
 
-SPARE = 10_000
-"""Numbers that options may reach, and parameters that may be made on the way, whatever the weights hold."""
+LARGEST = 10_000
+"""What an option may be, however few numbers the weights hold."""
+
+REMADE = 4
+"""How often a parameter may be made before it is the network's, as parametrisations do it."""
 
 
 def require_network(name: str, network: Network, config: TrainConfig, form: Form, where: str) -> None:
@@ -70,7 +73,7 @@ def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, pe
     if not outside:
         _, options = spec.parse(text, models.MODELS, "model")
         for name, value in options.items():
-            if isinstance(value, int | float) and abs(value) > max(SPARE, numbers):
+            if isinstance(value, int | float) and abs(value) > max(LARGEST, numbers):
                 raise InputError(f"{where}: model {text!r} cannot be that of its weights: {name} is beyond their size")
 
     def build() -> nn.Module:
@@ -88,7 +91,7 @@ def require_built(
         InputError: it is another one, or cannot be built.
     """
     try:
-        with _at_most(len(tensors) + SPARE), rng.seeded(rng.key(0)), torch.device(device):
+        with _at_most(REMADE * (len(tensors) + 1)), rng.seeded(rng.key(0)), torch.device(device):
             module = build()
     except InputError:
         raise

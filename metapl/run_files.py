@@ -10,6 +10,7 @@ from metapl.data.form import Form
 from metapl.data.tables import layout
 from metapl.errors import InputError
 from metapl.schema import (
+    Check,
     among,
     any_of,
     by_name,
@@ -146,7 +147,7 @@ def _table(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
 def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
     found = table({"mean": any_of, "std": any_of})(value, where)
     for name, each in (("mean", number), ("std", positive)):
-        check = each
+        check: Check = each
         if type(found[name]) is list:
             for size in reversed(shape):
                 check = listed(check, size, size)

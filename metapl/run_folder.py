@@ -92,7 +92,8 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
         del paths["data"]
     try:
         # Not `abspath`: behind the path of data stand options, which may have slashes of their own.
-        return replace(config, **{name: path and os.path.join(os.getcwd(), path) for name, path in paths.items()})
+        found: dict[str, Any] = {name: path and os.path.join(os.getcwd(), path) for name, path in paths.items()}
+        return replace(config, **found)
     except (OSError, InputError):  # a directory that is gone, or whose name no TOML file can hold
         return config
 
