@@ -91,7 +91,7 @@ def require_built(
         InputError: it is another one, or cannot be built.
     """
     try:
-        with _at_most(REMADE * (len(tensors) + 1)), rng.seeded(rng.key(0)), torch.device(device):
+        with _at_most(REMADE * (len(tensors) + 1), what), rng.seeded(rng.key(0)), torch.device(device):
             module = build()
     except InputError:
         raise
@@ -110,7 +110,7 @@ def _alike(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 @contextmanager
-def _at_most(parameters: int) -> Iterator[None]:
+def _at_most(parameters: int, what: str) -> Iterator[None]:
     """Stop whoever makes more parameters."""
     made = 0
 
@@ -119,7 +119,7 @@ def _at_most(parameters: int) -> Iterator[None]:
         nonlocal made
         made += 1
         if made > parameters:
-            raise InputError("a network has far more parameters than its weights: is the run damaged?")
+            raise InputError(f"{what} has far more parameters than its weights: is the run damaged?")
 
     handle = register_module_parameter_registration_hook(count)
     try:
