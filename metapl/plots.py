@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GRID = 200
-NAMES = {"mpl": "Meta Pseudo Labels", "ema": "student (averaged)", "pseudo-labels": "pseudo labels", "uda": "UDA"}
+NAMES = {
+    "mpl": "Meta Pseudo Labels",
+    "reduced": "Reduced Meta Pseudo Labels",
+    "ema": "student (averaged)",
+    "pseudo-labels": "pseudo labels",
+    "uda": "UDA",
+}
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
