@@ -53,6 +53,11 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", " ".join(visible(text).split()))
 
 
+def in_table(text: str) -> str:
+    """Text as a cell of a Markdown table: in one line, without elements of HTML."""
+    return " ".join(visible(text).splitlines()).replace("|", "/").replace("<", "\\<")
+
+
 def cell(text: str) -> str:
     """Text as a cell that no spreadsheet runs: an apostrophe before what would begin a formula; numbers stay."""
     return f"'{text}" if text.startswith(FORMULA) and not _is_number(text) else text
