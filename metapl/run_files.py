@@ -89,7 +89,8 @@ LINE = table(
         "metrics": by_name(text(100), measured),
         "validation": by_name(text(100), table({"top1": measured}, others=True)),
     },
-    {"pseudo_labels": by_name(text(100), measured), "images_per_second": measured},
+    {"pseudo_labels": by_name(text(100), measured)},
+    others=True,
 )
 
 IMAGES = table({"mean": listed(number), "std": listed(positive)}, {"mirror": flag})

@@ -58,7 +58,7 @@ def whole(least: int = 0, most: int = 2**63 - 1) -> Check:
 
 def number(value: Any, where: str) -> float:
     """A finite number, and no boolean."""
-    if type(value) not in (int, float) or not -1e308 < value < 1e308:
+    if type(value) not in (int, float) or not -1e300 < value < 1e300:
         wrong(value, where, "a finite number")
     return value
 

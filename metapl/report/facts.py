@@ -104,6 +104,8 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
     final = run_folder.best(networks)
     baseline = next((name for name in BASELINES if name in networks and name != final), "")
     before = "ema" if final == "finetuned" else baseline
+    if before and before not in networks:
+        raise InputError(f"{run} has a finetuned network and not the averaged one that it began with: is it complete?")
     y = setting.data.y_test.cpu()
     wanted = {name for name in (final, before, baseline) if name}
     return Facts(
