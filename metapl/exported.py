@@ -56,6 +56,7 @@ def load(folder: Path, trust_code: bool = False) -> Exported:
     config = schema.load(place, _CONFIG)
     trust.require({"model": config["model"]}, str(place), trust_code)
     form = run_files.form(config, str(place))
+    schema.require_file(weights, "is the folder complete?")
     checksum.require(weights, config.get("sha256", ""), place)
     try:
         state = load_file(weights)

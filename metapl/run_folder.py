@@ -131,6 +131,7 @@ def config(path: Path, device: str = "auto", trust_code: bool = False) -> TrainC
 def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Network]:
     """The networks on the CPU: whole, and those that the configuration names."""
     place = path / CHECKPOINT
+    schema.require_file(place)
     if (path / "summary.json").exists():
         known = run_files.summary(path / "summary.json").get("weights", {"sha256": ""})
         checksum.require(place, known["sha256"], path / "summary.json")

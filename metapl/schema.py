@@ -156,19 +156,32 @@ def by_name(names: Check, each: Check) -> Check:
 REMEDY = "is the run complete?"
 
 
+def require_file(path: Path, remedy: str = REMEDY) -> None:
+    """Refuse what reading would wait for or never end with, such as a pipe or a device.
+
+    Raises:
+        InputError: it is no file; the message ends with the remedy.
+    """
+    try:
+        reason = "" if path.is_file() else "a file of another kind" if path.exists() else "no such file"
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        raise InputError(f"{path} cannot be read ({reason}): {remedy}")
+
+
 def load_text(path: Path, remedy: str = REMEDY) -> str:
     """A text file, UTF-8, of at most `LARGEST` bytes.
 
     Raises:
         InputError: it cannot be read; the message ends with the remedy.
     """
+    require_file(path, remedy)
     try:
-        if not path.is_file():
-            reason = "a file of another kind" if path.exists() else "no such file"
-        elif (size := path.stat().st_size) > LARGEST:
-            reason = f"{size:,} bytes, more than a run writes"
-        else:
+        size = path.stat().st_size
+        if size <= LARGEST:
             return path.read_text(encoding="utf-8")
+        reason = f"{size:,} bytes, more than a run writes"
     except (OSError, ValueError) as error:
         reason = str(error)
     raise InputError(f"{path} cannot be read ({reason}): {remedy}")

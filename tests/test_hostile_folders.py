@@ -74,10 +74,10 @@ def unsigned(harm):
     return both
 
 
-def special(make):
+def special(make, name="data.json"):
     def harm(folder):
-        (folder / "data.json").unlink()
-        make(folder / "data.json")
+        (folder / name).unlink()
+        make(folder / name)
 
     return harm
 
@@ -124,6 +124,8 @@ HOSTILE = {
     "no UTF-8": (raw("data.json", b'{"kind": "\xff"}'), ALL, "cannot be read"),
     "an endless device": (special(lambda place: place.symlink_to("/dev/zero")), ALL, "a file of another kind"),
     "a pipe": (special(os.mkfifo), ALL, "a file of another kind"),
+    "a pipe of weights": (special(os.mkfifo, "checkpoints/final.safetensors"), ALL, "a file of another kind"),
+    "a pipe of a log": (special(os.mkfifo, "metrics.jsonl"), REPORT, "a file of another kind"),
     "deep TOML": (raw("config.toml", "a = " + "[" * 10**5), ALL, "nested beyond reason|not valid TOML"),
     "TOML of 10⁴ digits": (raw("config.toml", f"seed = {'9' * 10**4}"), ALL, "not valid TOML"),
     "a rate beyond float64": (toml("lr", "1" + "0" * 400), ALL, "at most 64 bits"),
@@ -180,6 +182,13 @@ def test_trusted_code_is_named_before_it_is_run(copy):
     assert first == f"metapl: {copy / 'config.toml'}: model = 'module:evil:net' imports evil and calls its net"
     assert "failed (ZeroDivisionError" in second
     assert (copy.parent / "ran").exists()
+
+
+def test_a_run_to_compare_at_is_a_strangers_too(copy):
+    toml("model", '"module:evil:net"')(copy)
+    found = invoke("compare", "--run", copy)
+    assert (found.code, "--trust-code" in found.err) == (2, True)
+    assert not (copy.parent / "ran").exists()
 
 
 @pytest.mark.parametrize("verb", ["train", "compare", "ablate", "tune"])
