@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from metapl.cli.tell import TrustCode, tell
+from metapl.cli.tell import Shown, TrustCode, tell
 
 HELP = """Predict the classes of fresh examples with a network of a finished run, as CSV.
 
@@ -36,7 +36,8 @@ def predict(
     if out == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")
-        count = prediction.write(sys.stdout, serving, files, batch)
+        place = Shown(sys.stdout) if sys.stdout.isatty() else sys.stdout
+        count = prediction.write(place, serving, files, batch)
     else:
         counts = []
 

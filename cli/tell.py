@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, TypeAlias
+from typing import Annotated, TextIO, TypeAlias
 
 import typer
 
@@ -18,6 +18,17 @@ TrustCode: TypeAlias = Annotated[
 def tell(message: str) -> None:
     """Print a line on standard error."""
     typer.echo(visible(" ".join(message.splitlines())), err=True)
+
+
+class Shown:
+    """A terminal to write to, which obeys nothing of what is written."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        """Write it out."""
+        return self._terminal.write(visible(text))
 
 
 class Warnings(logging.Handler):

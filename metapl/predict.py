@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -40,6 +40,14 @@ class _Given(NamedTuple):
     """The class of each row, empty where nobody knows."""
 
 
+class Writable(Protocol):
+    """Where text can be written."""
+
+    def write(self, text: str, /) -> object:
+        """Write it."""
+        ...
+
+
 def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
     """Softmax of the logits, `[at most batch, classes]`, float32 on the CPU, of stored examples in their order.
 
@@ -52,7 +60,7 @@ def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[T
         yield torch.softmax(logits.double(), -1).float().cpu()
 
 
-def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
+def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
     """Write a row for each example in files and folders, in their order, as it is predicted.
 
     The columns of images and arrays are `name`, `prediction` (the class with the largest probability), `confidence`

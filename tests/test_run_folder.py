@@ -1,6 +1,7 @@
 """A run folder later and elsewhere: other data is told, another directory does not matter, names stay letters."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -86,6 +87,22 @@ def test_cells_that_a_spreadsheet_would_run(here, tmp_path):
     assert [row[2] for row in found] == ["'=1+1", CLASSES[1]]
     assert {row[3] for row in found} <= {"'=1+1", CLASSES[1]}
     assert all(cell[:1] not in "=@\t\r" for row in [head, *found] for cell in row)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_is_shown_what_a_file_holds(here, tmp_path, monkeypatch):
+    """In a file the bytes are those of the data; a terminal would obey them."""
+    write(tmp_path / "new.csv", rows()[:2])
+    assert "\x1b[31m" in invoke("predict", here / "run", tmp_path / "new.csv").out
+    monkeypatch.setattr(io, "StringIO", Terminal)
+    shown = invoke("predict", here / "run", tmp_path / "new.csv").out
+    assert "\x1b" not in shown
+    assert r"a`b|c``\x1b[31m" in shown
+    assert len(shown.splitlines()) == 3
 
 
 def test_names_in_the_card_and_in_the_page(here, tmp_path):
