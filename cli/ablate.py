@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metapl import study
+from metapl import study, trust
 from metapl.cli.flags import with_flags
+from metapl.cli.tell import TrustCode
 from metapl.config import TrainConfig, read_flag
 from metapl.errors import InputError
 
@@ -52,6 +53,7 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     first_seed: Annotated[int | None, FirstOption] = None,
     against: Annotated[str, AgainstOption] = "",
     together: Annotated[int, TogetherOption] = 32,
+    trust_code: TrustCode = False,
     **flags: Any,
 ) -> None:
     """See HELP."""
@@ -59,6 +61,8 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     common = {key: value for key, value in flags.items() if value is not None}
     if together < 1:
         raise InputError(f"--together {together} must be at least 1")
+    if path:
+        trust.require(study.load(path), f"study {path}", trust_code)
     wanted = read(path, vary or [], over or [], common, {"seeds": seeds, "first_seed": first_seed, "against": against})
     from metapl import ablation, checkpoint, study_plot, sweep  # noqa: PLC0415 - imports torch
     from metapl.cli import ablate_table  # noqa: PLC0415 - imports torch

@@ -27,7 +27,7 @@ class Bar:
             TextColumn("runs"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             console=console,
         )
         self._total = len(jobs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metapl.cli.flags import Config, with_flags
+from metapl.cli.tell import TrustCode
 from metapl.config import TrainConfig, flag, resolve
 from metapl.errors import InputError
 
@@ -64,6 +65,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     rounds: Annotated[int, typer.Option(help="Timed calls of every estimator, taking turns.")] = 30,
     json: Annotated[Path | None, JsonOption] = None,
     plot: Annotated[Path | None, PlotOption] = None,
+    trust_code: TrustCode = False,
     **flags: Any,
 ) -> None:
     """See HELP."""
@@ -72,7 +74,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     if run is not None:
         _require_alone(run, given, {"--steps": steps, "--config": config})
     else:
-        resolve(given, config)  # simple errors come before torch does
+        wanted = resolve(given, config, trust_code=trust_code)  # simple errors come before torch does
     from metapl import checkpoint, plots  # noqa: PLC0415 - imports torch
     from metapl import compare as comparing  # noqa: PLC0415 - imports torch
     from metapl.cli import compare_table, display  # noqa: PLC0415 - imports torch
@@ -83,9 +85,9 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     plan = comparing.Plan(draws, cosine, rounds)
     with display.console.status("") as status:
         if run is not None:
-            stage = _restored(run, given.get("device", "auto"))
+            stage = _restored(run, given.get("device", "auto"), trust_code)
         else:
-            stage = _trained(resolve(given, config), STEPS if steps is None else steps, status.update)
+            stage = _trained(wanted, STEPS if steps is None else steps, status.update)
         report = comparing.compare(stage, estimators, plan, status.update)
     report.left_out.update(unloaded)
     compare_table.show(stage, report, plan)
@@ -129,10 +131,10 @@ def _require_place(name: str, path: Path | None, suffix: str = "") -> None:
     trial.unlink()
 
 
-def _restored(run: Path, device: str) -> Stage:
+def _restored(run: Path, device: str, trust_code: bool) -> Stage:
     from metapl import run_folder, stage  # noqa: PLC0415 - imports torch
 
-    return stage.restored(*run_folder.load(run, device))
+    return stage.restored(*run_folder.load(run, device, trust_code))
 
 
 def _trained(config: TrainConfig, steps: int, tell: Callable[[str], None]) -> Stage:

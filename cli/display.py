@@ -6,18 +6,21 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.segment import Segment
 from rich.table import Column, Table
+from rich.text import Text
 from torch import Tensor
 
 from metapl import experiment, loggers, plots, train, tree
 from metapl.config import PAIRED
+from metapl.escape import visible
 from metapl.experiment import Result, Rows
 from metapl.setting import Setting
 from metapl.types import Model
@@ -39,7 +42,21 @@ SHORT = {"supervised": "sup", "student": "stu", "feedback": "fb"}
 WIDTH = 130
 """Columns where the output is not a terminal, such as a log file."""
 
-console = Console(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+class Careful(Console):
+    """A console that writes out what a terminal would obey, wherever it stands; its own colours stay."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text of a stranger, as wide as it will be."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """What did not come as a string, such as the columns of a progress bar."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+console = Careful(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def header(setting: Setting, folder: Path, seeds: Sequence[int] = ()) -> None:
@@ -92,7 +109,7 @@ class Bars:
             TextColumn("{task.description}", table_column=Column(min_width=13, no_wrap=True)),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(min_width=9, no_wrap=True)),
-            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
             console=console,
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metapl.cli.tell import TrustCode
 from metapl.errors import InputError
 
 HELP = """Evaluate the networks of a finished run once more, from its files."""
@@ -19,6 +20,7 @@ def evaluate(
     part: Annotated[str, typer.Option(help="test or validation.")] = "test",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write the metrics to this file too.", show_default=False)] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
     if part not in PARTS:
@@ -26,7 +28,7 @@ def evaluate(
     from metapl import checkpoint, experiment, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
 
-    setting, networks = run_folder.load(run, device)
+    setting, networks = run_folder.load(run, device, trust_code)
     rows = experiment.evaluate(setting, networks, part)
     if not rows:
         raise InputError(f"{run} was trained with --validation 0, so that part is empty: use --part test")

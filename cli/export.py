@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from metapl.cli.tell import TrustCode
+from metapl.escape import visible
+
 HELP = """Write a network of a finished run to a folder of its own: weights, configuration, model card, and a graph."""
 
 
@@ -17,9 +20,10 @@ def export(
         str, typer.Option("--format", help="safetensors (weights alone), or with a graph: onnx or torch-export.")
     ] = "safetensors",
     network: Annotated[str, typer.Option(help="Which network of the run; the best by default.")] = "",
+    trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
     from metapl import export as exporter  # noqa: PLC0415 - imports torch
 
-    for file in exporter.export(run, out, kind, network):
-        typer.echo(f"{file.stat().st_size:>12,} bytes  {file}")
+    for file in exporter.export(run, out, kind, network, trust_code):
+        typer.echo(visible(f"{file.stat().st_size:>12,} bytes  {file}"))

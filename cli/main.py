@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import typer
 
 from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, train, tune
+from metapl.cli.tell import listen, tell
 from metapl.errors import InputError
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; the exit code is 2 for bad input, 130 when interrupted."""
+    listen()
     try:
         code = app(standalone_mode=False)
     except InputError as error:
@@ -70,5 +72,5 @@ def _one_line(error: Any) -> str:
 
 
 def _stop(message: str) -> NoReturn:
-    typer.echo(f"metapl: {' '.join(message.split())}", err=True)
+    tell(f"metapl: {' '.join(message.split())}")
     sys.exit(2)

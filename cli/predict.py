@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from metapl.cli.tell import Shown, TrustCode, tell
+
 HELP = """Predict the classes of fresh examples with a network of a finished run, as CSV.
 
 A row for each example: its name, or its columns in a table; its class, and how probable that and each class is."""
@@ -24,16 +26,18 @@ def predict(
     network: Annotated[str, typer.Option(help="Which network of the run; the best by default.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     batch: Annotated[int, typer.Option(help="Examples predicted at a time.", min=1)] = 256,
+    trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
     from metapl import checkpoint, run_folder  # noqa: PLC0415 - imports torch
     from metapl import predict as prediction  # noqa: PLC0415 - imports torch
 
-    serving = run_folder.serve(run, network, device)
+    serving = run_folder.serve(run, network, device, trust_code)
     if out == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")
-        count = prediction.write(sys.stdout, serving, files, batch)
+        place = Shown(sys.stdout) if sys.stdout.isatty() else sys.stdout
+        count = prediction.write(place, serving, files, batch)
     else:
         counts = []
 
@@ -43,7 +47,7 @@ def predict(
 
         checkpoint.write(Path(out), save)
         (count,) = counts
-    typer.echo(f"predicted  {count.rows:,} examples with {serving.name} of {run}", err=True)
+    tell(f"predicted  {count.rows:,} examples with {serving.name} of {run}")
     if count.labelled:
         share = f"{100 * count.right / count.labelled:.2f} %"
-        typer.echo(f"accuracy   {share} of the {count.labelled:,} that came with a label", err=True)
+        tell(f"accuracy   {share} of the {count.labelled:,} that came with a label")

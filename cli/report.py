@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metapl.cli.tell import TrustCode
 from metapl.errors import InputError
 
 HELP = """Write one HTML page about a finished run: results, curves, calibration, mistakes, split, configuration."""
@@ -18,6 +19,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="A folder that `metapl train` wrote.")],
     out: Annotated[Path | None, OutOption] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
     place = out or run / "report.html"
@@ -28,6 +30,6 @@ def report(
     from metapl.cli import display  # noqa: PLC0415 - imports torch
 
     # Names in the data may hold what no encoding has, such as the bytes of a file name that is no text.
-    page = reporting.report(run, device).encode(errors="xmlcharrefreplace")
+    page = reporting.report(run, device, trust_code).encode(errors="xmlcharrefreplace")
     checkpoint.write(place, lambda temporary: temporary.write_bytes(page))
     display.console.print(f"report     {place} ({len(page) / 1000:,.0f} kB)")

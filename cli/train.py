@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metapl.cli.flags import Config, Preset, with_flags
+from metapl.cli.tell import TrustCode
 from metapl.config import PAIRED, TrainConfig, resolve
 from metapl.errors import InputError
 
@@ -37,11 +38,12 @@ def train(
     seeds: Annotated[int, SeedsOption] = 1,
     config: Config = None,
     preset: Preset = "",
+    trust_code: TrustCode = False,
     **flags: Any,
 ) -> None:
     """See HELP."""
     started = time.perf_counter()
-    resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset)
+    resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
     from metapl import loggers, sweep  # noqa: PLC0415 - imports torch
     from metapl.setting import prepare  # noqa: PLC0415 - imports torch
 
@@ -61,9 +63,10 @@ def train(
 def _one(setting: Setting, folder: Path, started: float) -> None:
     from metapl import experiment, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
 
     run_folder.create(folder)
-    run_folder.save_start(folder, setting)
+    run_folder.save_start(folder, setting, fingerprint(setting.data))
     display.header(setting, folder)
     with display.Bars([setting], [folder]) as bars:
         result = experiment.run(setting, partial(bars.report, 0), bars.tick)
@@ -77,12 +80,14 @@ def _several(first: Setting, seeds: Sequence[int], folder: Path, started: float)
     """One run folder a seed below the folder, and a table of means."""
     from metapl import population, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
 
+    known = fingerprint(first.data)
     settings = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])
     folders = [folder / f"seed{one.config.seed}" for one in settings]
     for one, place in zip(settings, folders, strict=True):
         run_folder.create(place)
-        run_folder.save_start(place, one)
+        run_folder.save_start(place, one, known)
     display.header(first, folder, [one.config.seed for one in settings])
     summaries = []
     with display.Bars(settings, folders) as bars:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metapl import budget, study
+from metapl import budget, study, trust
+from metapl.cli.tell import TrustCode
 from metapl.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ def tune(
     *,
     out: Annotated[Path, OutOption],
     together: Annotated[int, TogetherOption] = 32,
+    trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
     started = time.perf_counter()
     if together < 1:
         raise InputError(f"--together {together} must be at least 1")
+    trust.require(study.load(path), f"study {path}", trust_code)
     wanted = study.read(path)
     allowed = budget.read(wanted, str(path))
     from metapl import tune as tuning  # noqa: PLC0415 - imports torch

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from metapl import checkpoint, paired, study
 from metapl.errors import InputError
+from metapl.escape import in_table
 from metapl.paired import Difference
 from metapl.run_folder import BEST, environment
 from metapl.study import Study
@@ -200,7 +201,7 @@ def markdown(about: Study, runs: Sequence[Run], part: str = "test") -> str:
     text = []
     for setting in study.settings(about):
         here = [run for run in runs if run["setting"] == setting]
-        text += [f"**{study.label(setting)}**", ""] if setting else []
+        text += [f"**{in_table(study.label(setting))}**", ""] if setting else []
         text += _lines(columns(about), [cells(about, row) for row in rows(about, here, part) if row.setting == setting])
         others = [[pair.arm, pair.minus, *compared(pair.difference)] for pair in pairs(about, here, part)]
         text += _lines(["arm", "minus", "difference", "better on", "sign p", "t p"], others)
@@ -216,7 +217,7 @@ def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     if not body:
         return []
     lines = [head, ["---"] * len(head), *body]
-    return [*(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines), ""]
+    return [*(f"| {' | '.join(map(in_table, line))} |" for line in lines), ""]
 
 
 def _teachers(about: Study, runs: Sequence[Run], part: str) -> list[list[str]]:

@@ -10,8 +10,10 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metapl import run_files
 from metapl.config import PAIRED, TrainConfig
 from metapl.errors import InputError
+from metapl.escape import code, plain, visible
 from metapl.run_folder import Serving
 
 ROLES = {
@@ -50,29 +52,22 @@ SHOWN = 20
 """At most so many classes are named; `config.json` has them all."""
 
 LOAD = """\
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from metapl import models
+from metapl import exported
 from metapl.data import inputs
-from metapl.data.form import Form
 
-config = json.loads(Path("config.json").read_text())
-network = models.build(config["model"], tuple(config["shape"]), len(config["classes"]))
-network.load_state_dict(load_file("model.safetensors"))
-network.eval()
-
-form = Form(*(config[field] for field in Form._fields))
+network, form = exported.load(Path("."){trust})
 found = inputs.read(form, [Path("{example}")])
 x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
 probabilities = network(x).softmax(-1)
 """
 
 RUN = {
-    "model.pt2": 'import torch\n\nlogits = torch.export.load("model.pt2").module()(x)\n',
+    "model.pt2": "import torch\n\n# torch unpickles parts of such a file, so trust who made it\n"
+    'logits = torch.export.load("model.pt2").module()(x)\n',
     "model.onnx": 'import onnxruntime\n\n(logits,) = onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})\n',
 }
 """How each file with a graph is run."""
@@ -88,21 +83,22 @@ class Facts(NamedTuple):
     tested: int
 
 
-def facts(run: Path) -> Facts:
+def facts(run: Path, serving: Serving) -> Facts:
     """Read them.
 
     Raises:
-        InputError: a run that is incomplete.
+        InputError: a run that is incomplete, or that says nothing of this network.
     """
-    try:
-        summary, split, confusion = (
-            json.loads((run / f"{name}.json").read_text()) for name in ("summary", "split", "confusion")
-        )
-        unlabelled = sum(last - first + 1 for first, last in split["unlabelled"])
-        tested = sum(map(sum, next(iter(confusion.values()))))
-        return Facts(summary["test"], summary["pseudo_labels"], len(split["labelled"]), unlabelled, tested)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run} cannot be described ({error!r}): is the run complete?") from None
+    summary = run_files.summary(run / "summary.json")
+    confusion = run_files.confusion(run / "confusion.json", len(serving.form.classes))
+    labelled, unlabelled = run_files.split_sizes(run / "split.json")
+    for place, found in (("summary.json", summary["test"]), ("confusion.json", confusion)):
+        if serving.name not in found:
+            raise InputError(f"{run / place} says nothing of the network {serving.name}: is the run complete?")
+    tested = sum(map(sum, confusion[serving.name]))
+    if not tested:
+        raise InputError(f"{run / 'confusion.json'} has no test example: is the run complete?")
+    return Facts(summary["test"], summary["pseudo_labels"], labelled, unlabelled, tested)
 
 
 def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> str:
@@ -116,7 +112,7 @@ def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> s
     """
     parts = [
         _front(name, serving, facts),
-        f"# {name}",
+        f"# {plain(name)}",
         _what(serving),
         "## Training",
         _training(serving, facts, config["model"]),
@@ -131,7 +127,7 @@ def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> s
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)  # YAML reads it as JSON does
+    return json.dumps(visible(value), ensure_ascii=False)  # YAML reads it as JSON does
 
 
 def _data(config: TrainConfig) -> str:
@@ -162,7 +158,11 @@ def _front(name: str, serving: Serving, facts: Facts) -> str:
             f"  - task: {{type: {task}, name: {called}}}",
             f"    dataset: {{type: {data}, name: {data}, split: test}}",
             "    metrics:",
-            *(f"    - {{type: {METRICS[key]}, name: {key}, value: {value!r}}}" for key, value in measured.items()),
+            *(
+                f"    - {{type: {name}, name: {key}, value: {measured[key]!r}}}"
+                for key, name in METRICS.items()
+                if math.isfinite(measured[key])
+            ),
             "---",
         ]
     )
@@ -175,7 +175,7 @@ def _what(serving: Serving) -> str:
     return (
         f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
         f"It has {count:,} parameters. Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
-        f"Its {len(form.classes):,} classes: {', '.join(f'`{name}`' for name in form.classes[:SHOWN])}{more}."
+        f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
     )
 
 
@@ -198,8 +198,9 @@ def _training(serving: Serving, facts: Facts, model: str) -> str:
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
     unlabelled = "" if method == "supervised" else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
     return (
-        f"By {METHODS[method]}, on {facts.labelled:,} labelled examples of `{_data(config)}`{unlabelled}.\n\n"
-        "| setting | value |\n| --- | --- |\n" + "\n".join(f"| {name} | `{value}` |" for name, value in rows.items())
+        f"By {METHODS[method]}, on {facts.labelled:,} labelled examples of {code(_data(config))}{unlabelled}.\n\n"
+        "| setting | value |\n| --- | --- |\n"
+        + "\n".join(f"| {name} | {code(str(value))} |" for name, value in rows.items())
     )
 
 
@@ -239,8 +240,9 @@ def _limits(serving: Serving, facts: Facts) -> str:
 def _load(config: dict[str, Any]) -> str:
     kind = config["model"].partition(":")[0]
     needed = {"timm": " and timm", "module": " and the code of the network"}.get(kind, "")
-    code = LOAD.replace("{example}", EXAMPLES[config["kind"]])
-    weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{code}```"
+    trusted = ", trust_code=True" if needed else ""
+    loading = LOAD.replace("{example}", EXAMPLES[config["kind"]]).replace("{trust}", trusted)
+    weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{loading}```"
     if not config["graph"]:
         return weights
     run = RUN[config["graph"]["file"]]

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from metapl import spec
+from metapl import spec, trust
 from metapl.errors import InputError, unknown
+from metapl.escape import visible
 
 
 def _option(default: Any, text: str, **limits: float) -> Any:
@@ -92,6 +93,8 @@ class TrainConfig:
 
 
 def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
+    if isinstance(value, str) and ("\0" in value or not _encodable(value)):
+        raise InputError(f"{flag(name)} {visible(value)} cannot be written as UTF-8: give it a name of plain letters")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{flag(name)} {value} must be a finite number")
     if "least" in limits and value < limits["least"]:
@@ -100,6 +103,15 @@ def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
         raise InputError(f"{flag(name)} {value} must be at most {limits['most']}")
     if "above" in limits and value <= limits["above"]:
         raise InputError(f"{flag(name)} {value} must be more than {limits['above']}")
+
+
+def _encodable(text: str) -> bool:
+    """Whether a file can hold it, which names of files with other bytes than UTF-8 are not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -136,21 +148,29 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def resolve(given: Mapping[str, Any], file: Path | None = None, preset: str = "") -> TrainConfig:
+def resolve(
+    given: Mapping[str, Any], file: Path | None = None, preset: str = "", trust_code: bool = False
+) -> TrainConfig:
     """The configuration from a preset, a TOML file and what was given on the command line, the later ones first.
 
     Raises:
-        InputError: an unknown preset, a file that cannot be read, an unknown key in it, or a value of the wrong type
-            or range.
+        InputError: an unknown preset, a file that cannot be read, an unknown key in it, a value of the wrong type
+            or range, or code that the file names and that is not trusted, see `metapl.trust`.
     """
     if preset and preset not in presets():
         raise unknown("preset", preset, presets())
     known = _load(PRESETS / f"{preset}.toml") if preset else {}
-    return TrainConfig(**{**known, **(_load(file) if file else {}), **given})
+    read = _load(file) if file else {}
+    trust.require({key: value for key, value in read.items() if key not in given}, str(file), trust_code)
+    return TrainConfig(**{**known, **read, **given})
 
 
 def _load(file: Path) -> dict[str, Any]:
     return {key: checked(key, value, str(file)) for key, value in read_toml(file, f"--config {file}").items()}
+
+
+LONGEST = 2**24
+"""Bytes up to which a TOML file is read."""
 
 
 def read_toml(file: Path, called: str) -> dict[str, Any]:
@@ -160,10 +180,18 @@ def read_toml(file: Path, called: str) -> dict[str, Any]:
         InputError: it cannot be read; `called` says what the file is.
     """
     try:
-        return tomllib.loads(file.read_text())
+        with file.open("rb") as opened:
+            content = opened.read(LONGEST + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    if len(content) > LONGEST:
+        raise InputError(f"{called}: is longer than {LONGEST:,} bytes: give a TOML file of flags")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{called}: is nested beyond reason: give a TOML file of flags") from None
+    except ValueError as error:  # numbers of too many digits are no TOMLDecodeError
         raise InputError(f"{called}: not valid TOML ({error})") from None
 
 
@@ -177,6 +205,8 @@ def checked(key: str, value: Any, where: str) -> Any:
     if key not in defaults:
         raise unknown(f"key in {where}", key, defaults)
     wanted = type(defaults[key])
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        raise InputError(f"{where}: {key} must be a number of at most 64 bits")
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
@@ -197,7 +227,8 @@ def read_flag(key: str, text: str, where: str) -> Any:
 
 
 def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)  # for booleans, numbers and strings TOML and JSON agree
+    # For booleans, numbers and strings TOML and JSON agree, but for DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def dump(config: TrainConfig) -> str:

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import metapl
-from metapl import card, checkpoint, models, rng, run_folder
+from metapl import card, checkpoint, checksum, models, rng, run_folder
 from metapl.data import inputs
 from metapl.data.form import Form
 from metapl.errors import InputError, unknown
@@ -181,7 +181,7 @@ def _require(kind: str) -> None:
             raise InputError(f"--format onnx needs a package ({error}): pip install 'metapl[export]'") from None
 
 
-def export(run: Path, out: Path, kind: str = "safetensors", network: str = "") -> list[Path]:
+def export(run: Path, out: Path, kind: str = "safetensors", network: str = "", trust_code: bool = False) -> list[Path]:
     """Write a network of a finished run to a new folder, whole or not at all.
 
     `model.safetensors`, `config.json` (how to build the network, the form of its inputs, versions), `README.md` (a
@@ -192,6 +192,7 @@ def export(run: Path, out: Path, kind: str = "safetensors", network: str = "") -
         out: the new folder.
         kind: one of `FORMATS`.
         network: which one, by default the best.
+        trust_code: whether code that the folder of the run names may be imported, see `metapl.trust`.
 
     Returns:
         The files.
@@ -203,15 +204,16 @@ def export(run: Path, out: Path, kind: str = "safetensors", network: str = "") -
     _require(kind)
     if out.exists():
         raise InputError(f"--out {out} exists already: name a new folder, or remove this one")
-    serving = run_folder.serve(run, network, "cpu")
-    state, facts = weights(serving), card.facts(run)
+    serving = run_folder.serve(run, network, "cpu", trust_code)
+    state, facts = weights(serving), card.facts(run, serving)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
             folder = Path(place) / out.name
             folder.mkdir()
             save_file(state, folder / "model.safetensors")
-            config = _config(serving, _write_graph(serving, kind, folder) if kind in GRAPHS else "")
+            file = _write_graph(serving, kind, folder) if kind in GRAPHS else ""
+            config = {**_config(serving, file), "sha256": checksum.of(folder / "model.safetensors")}
             checkpoint.write_json(folder / "config.json", config)
             checkpoint.write_text(folder / "README.md", card.text(out.name, serving, facts, config))
             folder.rename(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import torch
 
-from metapl import accuracy, checkpoint, metrics
+from metapl import accuracy, checkpoint, metrics, run_files
+from metapl.config import PAIRED
 from metapl.mpl import Network
 from metapl.types import Model
 
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GRID = 200
-NAMES = {"mpl": "Meta Pseudo Labels", "ema": "student (averaged)", "pseudo-labels": "pseudo labels", "uda": "UDA"}
+NAMES = {
+    "mpl": "Meta Pseudo Labels",
+    "reduced": "Reduced Meta Pseudo Labels",
+    "ema": "student (averaged)",
+    "pseudo-labels": "pseudo labels",
+    "uda": "UDA",
+}
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -53,7 +59,7 @@ def curves(log: Path, path: Path) -> None:
         log: a run's `metrics.jsonl`.
         path: the PNG to write.
     """
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = run_files.log(log)
     phases = list(dict.fromkeys(line["phase"] for line in lines if line["phase"] != "finetune"))
     figure, ((left, right),) = _figure(1, 2, (11, 4))
     main = [line for line in lines if line["phase"] == phases[-1]]
@@ -63,10 +69,10 @@ def curves(log: Path, path: Path) -> None:
     for phase in phases:
         own = [line for line in lines if line["phase"] == phase]
         for network in own[0]["validation"]:
-            if phase != "mpl" and network != "ema":
+            if phase not in PAIRED and network != "ema":
                 continue  # a baseline is judged by its averaged weights
-            label = NAMES.get(network, network) if phase == "mpl" else NAMES.get(phase, phase)
-            style = "-" if phase == "mpl" else "--"
+            label = NAMES.get(network, network) if phase in PAIRED else NAMES.get(phase, phase)
+            style = "-" if phase in PAIRED else "--"
             right.plot(
                 [x["step"] for x in own], [100 * x["validation"][network]["top1"] for x in own], style, label=label
             )

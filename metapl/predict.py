@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from metapl.data.examples import Examples, Inputs, subset
 from metapl.data.form import Form
 from metapl.data.tables import parse
 from metapl.errors import InputError
+from metapl.escape import cell
 from metapl.run_folder import Serving
 
 
@@ -39,6 +40,14 @@ class _Given(NamedTuple):
     """The class of each row, empty where nobody knows."""
 
 
+class Writable(Protocol):
+    """Where text can be written."""
+
+    def write(self, text: str, /) -> object:
+        """Write it."""
+        ...
+
+
 def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
     """Softmax of the logits, `[at most batch, classes]`, float32 on the CPU, of stored examples in their order.
 
@@ -51,14 +60,15 @@ def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[T
         yield torch.softmax(logits.double(), -1).float().cpu()
 
 
-def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
+def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
     """Write a row for each example in files and folders, in their order, as it is predicted.
 
     The columns of images and arrays are `name`, `prediction` (the class with the largest probability), `confidence`
     (that probability) and `p(CLASS)` for each class. Rows of tables keep their own columns, as they are in the file, in
     place of `name`; of several tables, which must have the same columns, `name` says which file and row. Where a column
-    of the table has one of our names already, ours is `prediction_2` and so on. Nine significant digits give every
-    float32 back as it was.
+    of the table has one of our names already, ours is `prediction_2` and so on. A text that a spreadsheet would run as
+    a formula has an apostrophe before it, see `metapl.escape.cell`. Nine significant digits give every float32 back as
+    it was.
 
     Args:
         file: where to write, open for text.
@@ -74,13 +84,13 @@ def write(file: TextIO, serving: Serving, places: Sequence[Path], batch: int = 2
     classes = serving.form.classes
     added = ["prediction", "confidence", *(f"p({name})" for name in classes)]
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*given.header, *(_free(name, given.header) for name in added)])
+    writer.writerow(map(cell, [*given.header, *(_free(name, given.header) for name in added)]))
     left, labelled, right = zip(given.rows, given.labels, strict=True), 0, 0
     for some in probabilities(serving, found.x, batch):
         for values, (cells, label) in zip(some.tolist(), itertools.islice(left, len(some)), strict=True):
             confidence = max(values)
             prediction = classes[values.index(confidence)]
-            writer.writerow([*cells, prediction, *(f"{value:.9g}" for value in (confidence, *values))])
+            writer.writerow([*map(cell, (*cells, prediction)), *(f"{value:.9g}" for value in (confidence, *values))])
             labelled += bool(label)
             right += label == prediction
     return Count(len(found.x), labelled, right)

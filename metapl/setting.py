@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from metapl.data import inputs
 from metapl.data.examples import place
 from metapl.data.form import Form
 from metapl.data.sources import Dataset, find
-from metapl.data.split import Split, Wanted, from_json, split
+from metapl.data.split import Split, Wanted, read, split
 from metapl.data.views import VIEWS
 from metapl.errors import InputError, unknown
 from metapl.estimators import AVAILABLE
@@ -155,35 +155,31 @@ def _data(config: TrainConfig) -> Dataset:
     return inputs.with_unlabelled(data, config.unlabelled) if config.unlabelled else data
 
 
-def _split(config: TrainConfig, data: Dataset, key: Key) -> Split:
-    if config.split:
-        return read_split(Path(config.split), len(data.y))
+def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = None) -> Split:
+    if file or config.split:
+        return read(file or Path(config.split), data.y)
     wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled)
     return split(data.y, data.form.classes, wanted, key)
 
 
-def read_split(path: Path, examples: int) -> Split:
-    """A split that a run saved, for a training pool of so many examples.
-
-    Raises:
-        InputError: it cannot be read, or belongs to other data.
-    """
-    try:
-        return from_json(path.read_text(), examples)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error!r}): name the split.json of a run on the same data") from None
-
-
-def prepare(config: TrainConfig) -> Setting:
+def prepare(
+    config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
+) -> Setting:
     """Check a configuration by building everything that it names.
+
+    Args:
+        config: what to build.
+        split_file: a `split.json` to read in place of the configuration's own way to a split.
+        check: called with the form of the data before any network is built for it.
 
     Raises:
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
     data = _data(config)
+    check(data.form)
     keys = _keys(config)
-    parts = _split(config, data, keys.split)
+    parts = _split(config, data, keys.split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
     models = networks(config, data.form)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from metapl.ablation import Row
 from metapl.checkpoint import write
+from metapl.escape import visible
 from metapl.plots import COLOURS
 from metapl.study import label
 
@@ -58,7 +59,9 @@ def _setting(row: Row) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, LETTERS).replace("$", r"\$")  # else what is between two dollars would be a formula
+    return textwrap.fill(visible(text), LETTERS).replace(
+        "$", r"\$"
+    )  # else what is between two dollars would be a formula
 
 
 def _panel(axes: Axes, rows: Sequence[Row], arms: Sequence[str]) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +80,9 @@ def _module(name: str, shape: tuple[int, ...], classes: int, options: dict[str, 
     place, colon, attribute = name.partition(":")
     if not (place and colon and attribute):
         raise InputError(f"model 'module:{name}' names no constructor: write module:PACKAGE.MODULE:CONSTRUCTOR")
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise InputError(f"model 'module:{name}': {place!r} is no name of a module: write PACKAGE.MODULE")
+    _require_outside_python(place, name)
     try:
         found = importlib.import_module(place)
     except Exception as error:
@@ -85,10 +90,7 @@ def _module(name: str, shape: tuple[int, ...], classes: int, options: dict[str, 
             f"model 'module:{name}': {place} cannot be imported ({_reason(error)}): install it, "
             "or put its folder on PYTHONPATH"
         ) from error
-    constructor = getattr(found, attribute, None)
-    if not callable(constructor):
-        what = "is not callable" if hasattr(found, attribute) else "is not there"
-        raise InputError(f"model 'module:{name}': {attribute} of {place} {what}: name a function (shape, classes, …)")
+    constructor = _constructor(getattr(found, attribute, None), attribute, name)
     try:
         return constructor(shape, classes, **options)
     except Exception as error:
@@ -96,6 +98,25 @@ def _module(name: str, shape: tuple[int, ...], classes: int, options: dict[str, 
             f"model 'module:{name}' failed ({_reason(error)}): it is called as {attribute}({shape}, {classes}"
             f"{''.join(f', {key}={value!r}' for key, value in options.items())})"
         ) from error
+
+
+def _constructor(found: Any, attribute: str, name: str) -> Callable[..., Any]:
+    """What was named, if it may make a network; it is not called with anything to find out."""
+    if isinstance(found, type):
+        if not issubclass(found, nn.Module):
+            raise InputError(f"model 'module:{name}': class {attribute} is no nn.Module: name one, or a function")
+    elif not inspect.isfunction(found):
+        what = "is not there" if found is None else f"is a {type(found).__name__}"
+        raise InputError(
+            f"model 'module:{name}': {attribute} {what}: name a function (shape, classes, …) or a class of nn.Module"
+        )
+    _require_outside_python(str(found.__module__), name)
+    return found
+
+
+def _require_outside_python(place: str, name: str) -> None:
+    if place.partition(".")[0] in (*sys.stdlib_module_names, "__main__"):
+        raise InputError(f"model 'module:{name}': {place} is of Python itself, which has no network: name your own")
 
 
 KINDS: dict[str, Callable[[str, tuple[int, ...], int, dict[str, Any]], nn.Module]] = {"timm": _timm, "module": _module}
@@ -107,7 +128,8 @@ def external(kind: str, name: str, shape: tuple[int, ...], classes: int, options
 
     Of kind `timm`: `timm.create_model(name, num_classes=classes, in_chans=shape[0], **options)`, its attention written
     out so that it can be differentiated twice; timm is optional. Of kind `module`, where the name is
-    `PACKAGE.MODULE:CONSTRUCTOR`: `CONSTRUCTOR(shape, classes, **options)`, which returns an `nn.Module` that maps
+    `PACKAGE.MODULE:CONSTRUCTOR`: `CONSTRUCTOR(shape, classes, **options)`, which is a class of `nn.Module` or a Python
+    function, neither of them of the standard library, and gives an `nn.Module` that maps
     `[batch, *shape]` to logits `[batch, classes]`, as the constructors here do.
 
     What comes back is tried on two examples, so that a network for other inputs is refused before it trains: on the

@@ -207,5 +207,5 @@ def test_a_run_that_is_incomplete(run, missing):
 def test_a_split_that_is_damaged(run, text):
     out, _ = run
     (out / "split.json").write_text(text)
-    with pytest.raises(InputError, match=r"split\.json cannot be read .*of a run on the same data$"):
+    with pytest.raises(InputError, match=r"split\.json.*: name the split\.json of a run on the same data$"):
         run_folder.load(out)

@@ -62,6 +62,7 @@ FILES = {
     "config.toml",
     "environment.json",
     "split.json",
+    "fingerprint.json",
     "data.json",
     "confusion.json",
     "metrics.jsonl",

@@ -69,7 +69,7 @@ def config_of(folder):
 
 def logits_of(run, x, network=""):
     """As `metapl predict` has them, from the run itself: for what a network sees."""
-    serving = run_folder.serve(run, network, "cpu")
+    serving = run_folder.serve(run, network, "cpu", trust_code=True)
     return metrics.predict(serving.model, *serving.network, x)
 
 
@@ -149,7 +149,7 @@ def outside(monkeypatch):
 
 def test_tied_and_derived_weights(tmp_path, outside):
     run = run_of(tmp_path / "run", model="module:outside:Tied,offset=0.5", method="supervised")
-    export.export(run, tmp_path / "out")
+    export.export(run, tmp_path / "out", trust_code=True)
     found, x = plain(tmp_path / "out"), draw(5, 1, 8, 8)
     assert found.third.weight is found.second.weight
     with torch.no_grad():
@@ -161,14 +161,14 @@ def test_what_the_state_dict_leaves_out_is_missed(tmp_path, outside, monkeypatch
     monkeypatch.setattr(Tied, "moves", 1.0)
     run = run_of(tmp_path / "run", model="module:outside:Tied", method="supervised")
     with pytest.raises(InputError, match="offset of model 'module:outside:Tied' is not in its state_dict"):
-        export.export(run, tmp_path / "out")
+        export.export(run, tmp_path / "out", trust_code=True)
 
 
 def test_a_network_whose_code_has_changed(tmp_path, outside):
     run = run_of(tmp_path / "run", model="mlp:width=8")
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(text.replace('model = "mlp:width=8"', 'model = "mlp:width=9"'))
-    with pytest.raises(InputError, match="model 'mlp:width=9' has other tensors than were trained"):
+    with pytest.raises(InputError, match="model 'mlp:width=9' has other tensors than its weights"):
         export.export(run, tmp_path / "out")
 
 
@@ -256,9 +256,9 @@ class Loop(nn.Module):
 def test_a_network_that_is_no_graph(tmp_path, outside):
     run = run_of(tmp_path / "run", model="module:outside:Loop", method="supervised")
     with pytest.raises(InputError, match=r"'module:outside:Loop' cannot be written as a graph .* --format safetensors"):
-        export.export(run, tmp_path / "out", "torch-export")
+        export.export(run, tmp_path / "out", "torch-export", trust_code=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    export.export(run, tmp_path / "out")
+    export.export(run, tmp_path / "out", trust_code=True)
 
 
 # ---------------------------------------------------------------- the folder

@@ -140,6 +140,18 @@ def test_curves(tmp_path, figures):
     assert {name: pytest.approx(values) for name, (_, values) in found.items()} == expected
 
 
+def test_curves_of_a_reduced_run(tmp_path, figures):
+    """Its teacher and its student are shown, as those of the whole method are."""
+    draw_curves(tmp_path, [{**one, "phase": "reduced"} if one["phase"] == "mpl" else one for one in LOG])
+    ((_, axes),) = figures
+    found = {name: values for name, (_, values) in shown(axes[0, 1]).items()}
+    expected = {"supervised": [20, 20], "teacher": [40, 70], "student": [50, 80], "student (averaged)": [60, 90]}
+    assert {name: pytest.approx(values) for name, values in found.items()} == expected
+    assert axes[0, 0].get_title() == "losses of Reduced Meta Pseudo Labels"
+    lines = {line.get_label(): line.get_linestyle() for line in axes[0, 1].get_lines()}
+    assert lines == {"supervised": "--", "teacher": "-", "student": "-", "student (averaged)": "-"}
+
+
 def test_curves_without_a_validation_part(tmp_path, figures):
     draw_curves(tmp_path, [{**one, "validation": {}} for one in LOG])
     ((_, axes),) = figures

@@ -71,7 +71,10 @@ def test_a_split_can_be_that_of_another_run(tmp_path):
     file.write_text(json.dumps(to_json(one.split)))
     other = setting.prepare(TrainConfig(seed=1, split=str(file)))
     assert all(torch.equal(a, b) for a, b in zip(one.split, other.split, strict=True))
-    with pytest.raises(InputError, match=r"split\.json cannot be read .*same data$"):
+    with pytest.raises(
+        InputError,
+        match=r"split\.json: \w+\[\d+\].* is \d+, and must be a whole number from 0 to 99: name .*same data$",
+    ):
         setting.prepare(TrainConfig(data="moons:points=100", split=str(file)))
     with pytest.raises(InputError, match=r"missing\.json cannot be read"):
         setting.prepare(TrainConfig(split=str(tmp_path / "missing.json")))

@@ -182,7 +182,7 @@ def test_a_validation_part_that_takes_the_last_label_of_a_class_is_refused():
 @quick
 def test_a_split_survives_json(seed, together, labels):
     parts = make_split(labels, 12, seed, labelled_in_unlabelled=together)
-    found = from_json(json.dumps(to_json(parts)), len(Y))
+    found = from_json(json.loads(json.dumps(to_json(parts))), Y, "split.json")
     assert all(torch.equal(one, other) for one, other in zip(parts, found, strict=True))
 
 
@@ -191,20 +191,49 @@ def test_ranges_of_unlabelled_examples(unlabelled):
     parts = Split(torch.tensor([3]), torch.tensor(unlabelled, dtype=torch.int64), torch.tensor([4]))
     written = to_json(parts)
     assert [i for first, last in written["unlabelled"] for i in range(first, last + 1)] == unlabelled
-    assert torch.equal(from_json(json.dumps(written), 12).unlabelled, parts.unlabelled)
+    assert torch.equal(from_json(written, torch.zeros(12), "split.json").unlabelled, parts.unlabelled)
+
+
+GOOD = {"labelled": [1], "unlabelled": [[0, 4], [7, 7]], "validation": [6]}
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("change", "match"),
     [
-        "[]",
-        "{}",
-        '{"labelled": [1], "unlabelled": [[0, 120]], "validation": []}',
-        '{"labelled": [-1], "unlabelled": [], "validation": []}',
-        '{"labelled": [[1]], "unlabelled": [], "validation": []}',
-        "{",
+        ({"labelled": [[1]]}, r"labelled\[0\] is \[1\], and must be a whole number from 0 to 9"),
+        ({"labelled": [True]}, r"labelled\[0\] is true"),
+        ({"labelled": [1.0]}, r"labelled\[0\] is 1\.0"),
+        ({"labelled": [-1]}, r"labelled\[0\] is -1"),
+        ({"labelled": [10]}, r"labelled\[0\] is 10"),
+        ({"labelled": {"1": 1}}, r"labelled is .* must be a list"),
+        ({"labelled": []}, r"labelled is empty"),
+        ({"labelled": [1, 1]}, r"labelled has an example twice"),
+        ({"labelled": [9]}, r"labelled has an example whose class nobody knows"),
+        ({"validation": [9]}, r"validation has an example whose class nobody knows"),
+        ({"validation": [6, 6]}, r"validation has an example twice"),
+        ({"validation": [1]}, r"validation and labelled share examples"),
+        ({"labelled": [5], "validation": [2]}, r"validation and unlabelled share examples"),
+        ({"unlabelled": [[0, 10**12]]}, r"unlabelled\[0\]\[1\] is 1000000000000"),
+        ({"unlabelled": [[0, 10**400]]}, r"unlabelled\[0\]\[1\] is 1000"),
+        ({"unlabelled": [[0, float("inf")]]}, r"unlabelled\[0\]\[1\] is Infinity"),
+        ({"unlabelled": [[0, float("nan")]]}, r"unlabelled\[0\]\[1\] is NaN"),
+        ({"unlabelled": [[False, 4]]}, r"unlabelled\[0\]\[0\] is false"),
+        ({"unlabelled": [[5, 1]]}, r"a range that ends before it begins"),
+        ({"unlabelled": [[0, 4], [4, 5]]}, r"unlabelled has an example twice"),
+        ({"unlabelled": [[0, 9]] * 10}, r"more than the 10 training examples"),
+        ({"unlabelled": [[0]]}, r"unlabelled\[0\] is \[0\], and must be a list of 2"),
+        ({"unlabelled": "0-4"}, r"unlabelled is .* must be a list"),
+        ({"extra": []}, r"has 'extra', which nothing here knows"),
     ],
 )
-def test_what_is_no_split_of_this_pool_is_refused(text):
-    with pytest.raises((ValueError, KeyError, TypeError)):
-        from_json(text, 120)
+def test_what_is_no_split_of_this_pool_is_refused(change, match):
+    y = torch.tensor([0, 1] * 4 + [1, -1])
+    assert from_json(GOOD, y, "split.json").unlabelled.tolist() == [0, 1, 2, 3, 4, 7]
+    with pytest.raises(InputError, match=rf"^split\.json(: | ).*{match}"):
+        from_json({**GOOD, **change}, y, "split.json")
+
+
+@pytest.mark.parametrize("missing", GOOD)
+def test_a_split_without_a_part_is_refused(missing):
+    with pytest.raises(InputError, match=rf"^split\.json has no {missing}$"):
+        from_json({name: part for name, part in GOOD.items() if name != missing}, torch.zeros(10), "split.json")

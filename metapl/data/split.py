@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metapl import rng
+from metapl import rng, schema
 from metapl.errors import InputError
 from metapl.types import Key
 
@@ -140,17 +140,55 @@ def to_json(split: Split) -> dict[str, Any]:
     return {"labelled": split.labelled.tolist(), "unlabelled": ranges, "validation": split.validation.tolist()}
 
 
-def from_json(text: str, examples: int) -> Split:
-    """What `to_json` made, as text, for a pool of so many examples.
+def from_json(found: Any, y: Tensor, where: str) -> Split:
+    """What `to_json` made, for a pool with class indices `y`, −1 where nobody knows; `where` says where it stands.
+
+    Nothing is made of a range before it is known to fit the pool.
 
     Raises:
-        ValueError: it is something else, or of another pool.
+        InputError: it is something else or of another pool, an index is in a part twice or in two parts that must be
+            apart, or a part that is learnt from or measured on has examples whose class nobody knows.
     """
-    found = json.loads(text)
-    ranges = [torch.arange(first, last + 1) for first, last in found["unlabelled"]]
-    parts = [torch.tensor(found[name], dtype=torch.int64) for name in ("labelled", "validation")]
-    whole = torch.cat([torch.zeros(0, dtype=torch.int64), *ranges])
-    for part in (*parts, whole):
-        if part.ndim != 1 or (len(part) and not (part.min() >= 0 and part.max() < examples)):
-            raise ValueError(f"an index outside of the {examples} training examples")
-    return Split(parts[0], whole, parts[1])
+    index = schema.whole(0, len(y) - 1)
+    indices, pair = schema.listed(index, 0, len(y)), schema.listed(index, 2, 2)
+    keys = {"labelled": indices, "unlabelled": schema.listed(pair, 0, len(y)), "validation": indices}
+    read = schema.table(keys)(found, where)
+    labelled, validation = (torch.tensor(read[name], dtype=torch.int64) for name in ("labelled", "validation"))
+    unlabelled = _expanded(read["unlabelled"], len(y), f"{where}: unlabelled")
+    parts = Split(labelled, unlabelled, validation)
+    for name, part in parts._asdict().items():
+        if len(part.unique()) < len(part):
+            raise InputError(f"{where}: {name} has an example twice")
+    for name in ("labelled", "unlabelled"):
+        if torch.isin(validation, getattr(parts, name)).any():
+            raise InputError(f"{where}: validation and {name} share examples")
+    for name in ("labelled", "validation"):
+        if (y[getattr(parts, name)] < 0).any():
+            raise InputError(f"{where}: {name} has an example whose class nobody knows")
+    if not len(labelled):
+        raise InputError(f"{where}: labelled is empty")
+    return parts
+
+
+def _expanded(ranges: list[list[int]], examples: int, where: str) -> Tensor:
+    if any(last < first for first, last in ranges):
+        raise InputError(f"{where} has a range that ends before it begins")
+    if sum(last - first + 1 for first, last in ranges) > examples:
+        raise InputError(f"{where} has more than the {examples} training examples")
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *(torch.arange(first, last + 1) for first, last in ranges)])
+
+
+SAME = "name the split.json of a run on the same data"
+
+
+def read(path: Path, y: Tensor) -> Split:
+    """A split that a run saved, for a training pool with these class indices, −1 where nobody knows.
+
+    Raises:
+        InputError: it cannot be read, is no split, or belongs to other data.
+    """
+    found = schema.parse(schema.load_text(path, SAME), str(path), SAME)
+    try:
+        return from_json(found, y.cpu(), str(path))
+    except InputError as error:
+        raise InputError(f"{error}: {SAME}") from None

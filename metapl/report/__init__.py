@@ -15,17 +15,18 @@ from metapl.report import classes, facts, head, mistakes, page, results, trainin
 __all__ = ["report"]
 
 
-def report(run: Path, device: str = "auto") -> str:
+def report(run: Path, device: str = "auto", trust_code: bool = False) -> str:
     """The HTML page about a finished run; its networks see the test set once more.
 
     Args:
         run: a folder that `metapl train` wrote.
         device: cpu, cuda or auto.
+        trust_code: whether code that the folder names may be imported, see `metapl.trust`.
 
     Raises:
         InputError: not a run, one that is incomplete or damaged, or one whose data cannot be read any more.
     """
-    found = facts.gather(run, device)
+    found = facts.gather(run, device, trust_code)
     sections = [
         results.results(found),
         training.training(found),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import experiment, losses, metrics, run_folder
+from metapl import experiment, losses, metrics, run_files, run_folder
 from metapl.errors import InputError
 from metapl.mpl import Network
 from metapl.setting import Setting
@@ -95,25 +94,27 @@ class Part(NamedTuple):
     """Examples whose class nobody knows."""
 
 
-def gather(run: Path, device: str = "auto") -> Facts:
+def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
     """The facts of a finished run; its networks see the test set once more.
 
     Raises:
         InputError: not a run, one that is incomplete or damaged, or one whose data cannot be read any more.
     """
-    setting, networks = run_folder.load(run, device)
-    final = next(name for name in run_folder.BEST if name in networks)
+    setting, networks = run_folder.load(run, device, trust_code)
+    final = run_folder.best(networks)
     baseline = next((name for name in BASELINES if name in networks and name != final), "")
     before = "ema" if final == "finetuned" else baseline
+    if before and before not in networks:
+        raise InputError(f"{run} has a finetuned network and not the averaged one that it began with: is it complete?")
     y = setting.data.y_test.cpu()
     wanted = {name for name in (final, before, baseline) if name}
     return Facts(
         run,
         setting,
         networks,
-        _read(run / "summary.json"),
-        _read(run / "environment.json"),
-        _lines(run / "metrics.jsonl"),
+        _summary(run, networks),
+        run_files.environment(run / "environment.json"),
+        _log(run),
         final,
         before,
         baseline,
@@ -122,31 +123,19 @@ def gather(run: Path, device: str = "auto") -> Facts:
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise _incomplete(path, error) from None
+def _summary(run: Path, networks: Mapping[str, Network]) -> dict[str, Any]:
+    found = run_files.summary(run / "summary.json")
+    missing = [name for name in networks if name not in found["test"]]
+    if missing:
+        raise InputError(f"{run / 'summary.json'} says nothing of the network {missing[0]}: is the run complete?")
+    return found
 
 
-def _incomplete(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read ({error}): is the run complete?")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    text = _text(path)
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise _incomplete(path, error) from None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    text = _text(path)
-    try:
-        return [json.loads(line) for line in text.splitlines()]
-    except ValueError as error:
-        raise _incomplete(path, error) from None
+def _log(run: Path) -> list[dict[str, Any]]:
+    found = run_files.log(run / "metrics.jsonl")
+    if not any(line["phase"] != "finetune" for line in found):
+        raise InputError(f"{run / 'metrics.jsonl'} has no line of training: is the run complete?")
+    return found
 
 
 def judge(logits: Tensor, y: Tensor) -> Judged:

@@ -34,7 +34,7 @@ def head(facts: Facts) -> Html:
         "steps": whole(summary["steps"]),
         "time": duration(summary["seconds"]),
         "peak memory": size(summary["peak_memory_bytes"]),
-        "device": environment["gpu"] if environment["gpu"] and summary["config"]["device"] != "cpu" else cpu,
+        "device": environment["gpu"] if environment.get("gpu") and summary["config"].get("device") != "cpu" else cpu,
         "versions": f"metapl {environment['metapl']}, torch {environment['torch']}, Python {environment['python']}",
     }
     return join(

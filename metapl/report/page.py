@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
+from metapl.escape import visible
 from metapl.report.figures import Style
 from metapl.report.style import css
 from metapl.report.svg import VARIABLES
@@ -42,16 +43,19 @@ class Section(NamedTuple):
     body: Html
 
 
+def escaped(text: str) -> str:
+    """Text for a page: no element, and nothing that a reader does not see."""
+    return html.escape(visible(text))
+
+
 def join(*parts: str) -> Html:
     """The parts in one; what is not `Html` is escaped."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else escaped(part) for part in parts))
 
 
 def tag(name: str, /, *children: str, **attributes: str) -> Html:
     """An element; `class_` is the attribute class, `aria_label` is aria-label."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items()
-    )
+    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"' for key, value in attributes.items())
     return Html(f"<{name}{written}>") if name in VOID else Html(f"<{name}{written}>{join(*children)}</{name}>")
 
 
