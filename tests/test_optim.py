@@ -244,3 +244,23 @@ def test_the_rule_records_every_argument(name):
     assert set(rule.options) == set(inspect.signature(constructor).parameters)
     assert {key: rule.options[key] for key in options} == options
     assert constructor(**rule.options).rule == rule
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_parameters_are_stepped_as_well_as_many(name):
+    """Of a network with nothing to train the optimiser goes on counting."""
+    optimizer = EVERY[name]()
+    state = optimizer.init({})
+    updates, after = optimizer.update({}, state, {})
+    assert updates == {}
+    assert tree.flatten(after)[1] == tree.flatten(state)[1]
+    assert [int(leaf) for leaf in tree.leaves(after) if leaf.dtype == torch.int64] == [1]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_everything_stays_on_the_device_of_the_parameters(name):
+    """Of the meta device, which every machine has, and which takes no tensor from another but a scalar."""
+    optimizer, params = EVERY[name](), tree.to(start(), "meta")
+    state = optimizer.init(params)
+    updates, after = optimizer.update(params, state, params)
+    assert {leaf.device.type for leaf in tree.leaves((state, updates, after))} == {"meta"}
