@@ -11,6 +11,7 @@ from torch import nn
 
 from metapl import optim, tree
 from metapl.optim import parts
+from metapl.types import Rule
 
 CASES = [(name, options) for name, grid in GRIDS.items() for options in grid]
 
@@ -109,6 +110,12 @@ def test_clip_by_value_equals_torchs(limit):
     ours = optim.chain(optim.clip_by_value(limit), optim.adam(0.1))
     expected = run_torch(lambda p: torch.optim.Adam(p, 0.1), start(), before_step=clip)
     assert_close_tree(run_ours(ours, start()), expected, rtol=1e-12)
+
+
+def test_a_chain_wants_a_state_for_each_link():
+    optimizer, params = optim.chain(optim.clip_by_value(0.1), optim.sgd(0.1)), start()
+    with pytest.raises(ValueError, match=r"argument 2 is shorter"):
+        optimizer.update(params, optimizer.init(params)[:1], params)
 
 
 @pytest.mark.parametrize("options", [{"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}])
@@ -244,6 +251,13 @@ def test_the_rule_records_every_argument(name):
     assert set(rule.options) == set(inspect.signature(constructor).parameters)
     assert {key: rule.options[key] for key in options} == options
     assert constructor(**rule.options).rule == rule
+
+
+def test_the_rule_of_a_link_records_its_arguments():
+    links = optim.clip_by_global_norm(0.3), optim.clip_by_value(0.2)
+    assert links[0].rule == Rule("clip_by_global_norm", {"max_norm": 0.3})
+    assert links[1].rule == Rule("clip_by_value", {"limit": 0.2})
+    assert optim.chain(*links).rule == Rule("chain", {"links": links})
 
 
 @pytest.mark.parametrize("name", EVERY)
