@@ -218,6 +218,8 @@ EVERY = {
     "chain": lambda: optim.chain(
         optim.clip_by_global_norm(0.1), optim.clip_by_value(0.1), optim.sgd(0.1, momentum=0.5)
     ),
+    "constant": lambda: optim.sgd(optim.constant(0.1)),
+    **{name: lambda name=name: METHODS[name][0](0.1) for name in METHODS if name != "sgd"},
     # The last of a grid has everything at work.
     **{f"{name}, all": lambda name=name: METHODS[name][0](0.1, **GRIDS[name][-1]) for name in METHODS},
 }
@@ -278,3 +280,9 @@ def test_everything_stays_on_the_device_of_the_parameters(name):
     state = optimizer.init(params)
     updates, after = optimizer.update(params, state, params)
     assert {leaf.device.type for leaf in tree.leaves((state, updates, after))} == {"meta"}
+
+
+@pytest.mark.parametrize("name", optim.SCHEDULES)
+def test_a_schedule_stays_on_the_device_of_the_count(name):
+    step = torch.zeros((), dtype=torch.int64, device="meta")
+    assert {rate(step).device.type for rate in (optim.SCHEDULES[name](0.1, 10, 2, 1), optim.constant(0.1))} == {"meta"}
