@@ -180,6 +180,8 @@ def test_plateau_equals_the_closed_form():
     schedule = optim.plateau(0.7, 20, 4, 3)
     rates = [float(assert_pure(schedule, torch.tensor(step))) for step in range(30)]
     assert rates == pytest.approx([0.0] * 3 + [0.7 * part / 4 for part in (1, 2, 3)] + [0.7] * 24, rel=1e-15)
+    assert [float(optim.plateau(0.7, 20, 4)(torch.tensor(step))) for step in range(2)] == pytest.approx([0.175, 0.35])
+    assert float(optim.plateau(0.7, 20)(torch.tensor(0))) == 0.7
 
 
 def test_cosine_and_constant_equal_torchs_schedulers():
