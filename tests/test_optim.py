@@ -184,6 +184,13 @@ def test_plateau_equals_the_closed_form():
     assert float(optim.plateau(0.7, 20)(torch.tensor(0))) == 0.7
 
 
+@pytest.mark.parametrize("name", optim.SCHEDULES)
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_a_schedule_without_a_rise_waits_and_is_there(name, warmup):
+    schedule = optim.SCHEDULES[name](0.7, 20, warmup, 2)
+    assert [float(schedule(torch.tensor(step))) for step in range(3)] == [0.0, 0.0, 0.7]
+
+
 def test_cosine_and_constant_equal_torchs_schedulers():
     for ours in (optim.cosine(0.3, STEPS), optim.constant(0.3)):
         parameter = nn.Parameter(torch.zeros(()))
