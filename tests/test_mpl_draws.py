@@ -1,4 +1,4 @@
-"""What a step of Meta Pseudo Labels draws with, and what it tells the rule of the feedback's size."""
+"""What a step of Meta Pseudo Labels draws with, what it tells the rule of the size, and what it is by default."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from asserts import assert_close_tree
 from problems import CLASSES, mlp
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, functional, mpl, optim, rng, sizes
+from metapl import estimators, functional, mpl, optim, rng, sizes, tree
 from metapl.data.augment import Augment
 from metapl.data.loader import Batch
 from metapl.labels import SOFT
@@ -115,3 +115,23 @@ def test_feedback_is_measured_by_all_of_the_teachers_own_gradient(name):
     own = length([to_seen, to_strong])
     expected = own if name == "relative" else torch.minimum(felt.norm() / scale, own)
     assert_close_tree(method.step(state, batch, rng.key(7))[1]["feedback"], expected, rtol=1e-10)
+
+
+def test_a_recipe_that_says_nothing():
+    """Feedback as the paper's cosine and all losses in full, no ramp, no smoothing."""
+    recipe = mpl.Recipe()
+    told = sizes.Told(torch.tensor(0.3), torch.tensor(0.5), torch.tensor(0.7), torch.tensor(0.6), CLASSES, 4.0)
+    assert float(recipe.feedback_size(told)) == 2.0
+    expected = {"feedback_weight": 1.0, "unroll": 1, "labelled": 1.0, "ema": 0.99, "smoothing": 0.0}
+    uda = {"uda_weight": 1.0, "uda_temperature": 0.7, "uda_threshold": 0.6, "uda_ramp": 0}
+    assert recipe._asdict() == {**expected, **uda, "feedback_size": recipe.feedback_size}
+
+
+def test_an_update_leaves_no_graph_behind():
+    """Of a learning rate that somebody differentiates elsewhere; else every step would hold all that came before it."""
+    rate = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    player = mpl.Player(functional.from_module(mlp), optim.sgd(rate, momentum=0.9))
+    learner = mpl.new_learner(player, rng.key(0))
+    after = mpl.apply_gradient(player.optimizer, learner, learner.params, learner.buffers)
+    assert not any(leaf.requires_grad for leaf in tree.leaves(after))
+    assert_close_tree(after.params, {name: 0.9 * p for name, p in learner.params.items()}, rtol=1e-14)
