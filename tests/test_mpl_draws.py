@@ -135,3 +135,14 @@ def test_an_update_leaves_no_graph_behind():
     after = mpl.apply_gradient(player.optimizer, learner, learner.params, learner.buffers)
     assert not any(leaf.requires_grad for leaf in tree.leaves(after))
     assert_close_tree(after.params, {name: 0.9 * p for name, p in learner.params.items()}, rtol=1e-14)
+
+
+@pytest.mark.parametrize("names", [("labelled",), ("labelled", "weak", "strong")])
+def test_what_is_logged_is_data(names):
+    """And the loss itself is not; a log of losses in a graph would keep every step."""
+    logits = {name: torch.randn(3, CLASSES, dtype=torch.float64, requires_grad=True) for name in names}
+    total, parts = mpl.self_loss(RECIPE, logits, torch.tensor([0, 1, 2]), torch.tensor(0))
+    assert total.requires_grad
+    assert not any(value.requires_grad for value in parts.values())
+    expected = F.cross_entropy(logits["labelled"], torch.tensor([0, 1, 2]))
+    assert_close_tree(parts["supervised"], expected, rtol=1e-14)
