@@ -37,8 +37,7 @@ Size: TypeAlias = Callable[[Told], Tensor]
 
 def _over(top: Tensor | float, bottom: Tensor) -> Tensor:
     """top / bottom, and 0 where the bottom is 0, as the feedback then is."""
-    positive = bottom > 0
-    return torch.where(positive, top / torch.where(positive, bottom, torch.ones_like(bottom)), 0.0)
+    return torch.where(bottom > 0, top / bottom, 0.0)
 
 
 def _fewer(power: float) -> Callable[[Told], float]:

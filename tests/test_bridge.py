@@ -115,6 +115,7 @@ def test_groups_go_both_ways(before, decoupled):
     again = optim.to_torch(ours, named, state)
     if before:
         assert_same_torch_state(theirs, again)
+    assert (again.defaults["lr"], again.defaults["weight_decay"]) == (0.3, 0.2 if decoupled == 0 else 0.1)
     copies = module_of(values_of(named))
     assert_same_run(copies, optim.to_torch(ours, copies, state), ours, state)
     assert_same_run(named, theirs, ours, state)
@@ -159,10 +160,11 @@ def test_tensor_hyperparameters_of_torch_become_numbers():
     assert_same_run(named, theirs, ours, state)
 
 
-def test_nothing_is_shared():
+@pytest.mark.parametrize("name", ["sgd", "adam", "nadam"])
+def test_nothing_is_shared(name):
     """torch writes into its state; ours is a value."""
-    named = module_of(start())
-    theirs = torchs("adam", named, {}, BEFORE)
+    named, options = module_of(start()), {"momentum": 0.9} if name == "sgd" else {}
+    theirs = torchs(name, named, options, BEFORE)
     ours, state = optim.from_torch(theirs, named)
     again = optim.to_torch(ours, named, state)
     before = tree.map(torch.clone, state)
@@ -170,6 +172,53 @@ def test_nothing_is_shared():
         go_on_torch(optimizer, named)
     assert_close_tree(state, before, rtol=0.0)
     assert_pure(ours.update, gradient(start(), 0), state, start())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "nadam"])
+def test_numbers_are_cut_from_their_graph(name):
+    """Of a state that somebody has differentiated, on either side."""
+    named, options = module_of(start()), {"momentum": 0.9} if name == "sgd" else {}
+    theirs = torchs(name, named, options, BEFORE)
+    one = torch.ones((), dtype=torch.float64, requires_grad=True)
+    for held in theirs.state.values():
+        held.update({key: one * value for key, value in held.items() if key != "step"})
+    ours, state = optim.from_torch(theirs, named)
+    assert not any(leaf.requires_grad for leaf in tree.leaves(state))
+    lively = tree.map(lambda leaf: one * leaf if leaf.is_floating_point() else leaf, state)
+    again = optim.to_torch(ours, named, lively)
+    assert not any(value.requires_grad for held in again.state.values() for value in held.values())
+    assert_same_run(named, again, ours, state)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "nadam"])
+def test_the_state_is_where_the_parameters_are(name):
+    """And not where torch keeps its counts, which is the CPU; of the meta device, which every machine has."""
+    named = module_of(tree.to(start(), "meta"))
+    theirs = torchs(name, named, {"momentum": 0.9} if name == "sgd" else {}, BEFORE)
+    state = optim.from_torch(theirs, named)[1]
+    assert {leaf.device.type for leaf in tree.leaves(state)} == {"meta"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_count_has_the_dtype_that_torch_gives_it(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        named = module_of(start())
+        theirs = torchs("adam", named, {}, BEFORE)
+        ours, state = optim.from_torch(theirs, named)
+        assert_same_torch_state(theirs, optim.to_torch(ours, named, state))
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_switches_stay_switches_and_numbers_become_floats():
+    named = module_of(start())
+    theirs = torch.optim.Adam(named.values(), lr=torch.tensor(1.0), weight_decay=0, amsgrad=True)
+    rule = optim.from_torch(theirs, named)[0].rule
+    kinds = {"lr": float, "betas": tuple, "eps": float, "weight_decay": float, "amsgrad": bool, "maximize": bool}
+    assert {option: type(value) for option, value in rule.options.items()} == kinds
+    assert [type(beta) for beta in rule.options["betas"]] == [float, float]
 
 
 def test_tensors_and_schedules_become_numbers_at_this_step():
@@ -223,6 +272,7 @@ UNTELLABLE = {
         lambda name: "w" if name == "w" else "rest", {"w": optim.adamw(), "rest": optim.adagrad()}
     ),
     r"chain\(clip_by_global_norm, adam\) is not one torch optimiser": CLIPPED,
+    r"chain\(clip_by_global_norm, \?\)": optim.chain(optim.clip_by_global_norm(1.0), optim.adam()._replace(rule=None)),
     "torch.optim has no lamb: choose from adadelta, ": optim.lamb(),
     "torch.optim has no lars": optim.lars(0.1),
     "torch.optim has no lion": optim.lion(),

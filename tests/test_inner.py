@@ -218,6 +218,31 @@ def test_a_product_does_not_change_a_gradient_inside_of_a_gradient(product):
     assert_close_tree(grads["w"], 2.0 * (W - 0.3 * W**2) * (1.0 - 0.6 * W), rtol=1e-14)
 
 
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_product_differentiates_one_gradient_and_not_those_inside_of_it(way, within):
+    """Twice the second derivative of Σ (w − 0.1 · 3 w²)²: the gradient inside counts once, wherever one goes back.
+
+    An exact product would say the same either way, and so would differences; one that doubles does not.
+    """
+
+    def double(gradient, at, along):
+        return [2.0 * one for one in inner.mixed(gradient, at, along)]
+
+    def outer(p):
+        grads, _ = inner.gradient(lambda q: ((q["w"] ** 3).sum(), ()), p)
+        return (p["w"] - 0.1 * grads["w"]).square().sum(), ()
+
+    def slope(w):
+        with inner.differentiated_by(double):
+            return inner.gradient(outer, {"w": w})[0]["w"].sum()
+
+    with inner.differentiated_by(double if within else None):
+        (found,) = WAYS[way](slope, W)
+    second = 2.0 * (1.0 - 0.6 * W) ** 2 - 1.2 * (W - 0.3 * W**2)
+    assert_close_tree(found, 2.0 * second, rtol=1e-14)
+
+
 def test_the_product_nests_and_is_restored_after_an_exception():
     def tells(name):
         return lambda gradient, at, along: (asked.append(name), [None] * 2)[1]

@@ -87,3 +87,30 @@ def test_soft_labels_have_no_log_probability():
 @pytest.mark.parametrize("name", LABELS)
 def test_targets_keep_the_dtype_of_the_lesson(name, dtype):
     assert LABELS[name].teach(lesson().to(dtype), rng.key(0)).dtype == dtype
+
+
+def test_classes_are_the_last_dimension_whatever_comes_before():
+    """Of one example, and of a batch of sequences."""
+
+    def total(z, weight, taught):
+        return (weight * taught.teach(z, rng.key(0))).sum()
+
+    for z in (lesson()[0], torch.stack([lesson(3), 2.0 * lesson(3)])):
+        p = z.exp() / z.exp().sum(dim=-1, keepdim=True)
+        weight = torch.arange(float(z.numel()), dtype=torch.float64).reshape(z.shape).cos()
+        slope = p * (weight - (p * weight).sum(dim=-1, keepdim=True))
+        assert_close_tree(SOFT.teach(z, rng.key(0)), p, rtol=1e-14)
+        assert torch.equal(ARGMAX.teach(z, rng.key(0)), (z == z.amax(dim=-1, keepdim=True)).double())
+        for taught in LABELS.values():
+            assert_close_tree(torch.func.grad(total)(z, weight, taught), slope, rtol=1e-13)
+        for taught in (SAMPLED, ARGMAX):
+            targets = taught.teach(z, rng.key(0))
+            assert torch.equal(targets.sum(dim=-1), torch.ones(z.shape[:-1], dtype=torch.float64))
+            assert_close_tree(taught.log_prob(z, targets), p.log()[targets.bool()].reshape(z.shape[:-1]), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_targets_stay_on_the_device_of_the_lesson(name):
+    """Of the meta device, which every machine has."""
+    targets = LABELS[name].teach(lesson().to("meta"), rng.key(0))
+    assert (targets.device.type, targets.shape) == ("meta", (5, 4))

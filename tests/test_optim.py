@@ -11,6 +11,7 @@ from torch import nn
 
 from metapl import optim, tree
 from metapl.optim import parts
+from metapl.types import Rule
 
 CASES = [(name, options) for name, grid in GRIDS.items() for options in grid]
 
@@ -111,6 +112,12 @@ def test_clip_by_value_equals_torchs(limit):
     assert_close_tree(run_ours(ours, start()), expected, rtol=1e-12)
 
 
+def test_a_chain_wants_a_state_for_each_link():
+    optimizer, params = optim.chain(optim.clip_by_value(0.1), optim.sgd(0.1)), start()
+    with pytest.raises(ValueError, match=r"argument 2 is shorter"):
+        optimizer.update(params, optimizer.init(params)[:1], params)
+
+
 @pytest.mark.parametrize("options", [{"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}])
 def test_nesterov_needs_undampened_momentum(options):
     with pytest.raises(ValueError, match="nesterov"):
@@ -173,6 +180,15 @@ def test_plateau_equals_the_closed_form():
     schedule = optim.plateau(0.7, 20, 4, 3)
     rates = [float(assert_pure(schedule, torch.tensor(step))) for step in range(30)]
     assert rates == pytest.approx([0.0] * 3 + [0.7 * part / 4 for part in (1, 2, 3)] + [0.7] * 24, rel=1e-15)
+    assert [float(optim.plateau(0.7, 20, 4)(torch.tensor(step))) for step in range(2)] == pytest.approx([0.175, 0.35])
+    assert float(optim.plateau(0.7, 20)(torch.tensor(0))) == 0.7
+
+
+@pytest.mark.parametrize("name", optim.SCHEDULES)
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_a_schedule_without_a_rise_waits_and_is_there(name, warmup):
+    schedule = optim.SCHEDULES[name](0.7, 20, warmup, 2)
+    assert [float(schedule(torch.tensor(step))) for step in range(3)] == [0.0, 0.0, 0.7]
 
 
 def test_cosine_and_constant_equal_torchs_schedulers():
@@ -211,6 +227,8 @@ EVERY = {
     "chain": lambda: optim.chain(
         optim.clip_by_global_norm(0.1), optim.clip_by_value(0.1), optim.sgd(0.1, momentum=0.5)
     ),
+    "constant": lambda: optim.sgd(optim.constant(0.1)),
+    **{name: lambda name=name: METHODS[name][0](0.1) for name in METHODS if name != "sgd"},
     # The last of a grid has everything at work.
     **{f"{name}, all": lambda name=name: METHODS[name][0](0.1, **GRIDS[name][-1]) for name in METHODS},
 }
@@ -244,3 +262,36 @@ def test_the_rule_records_every_argument(name):
     assert set(rule.options) == set(inspect.signature(constructor).parameters)
     assert {key: rule.options[key] for key in options} == options
     assert constructor(**rule.options).rule == rule
+
+
+def test_the_rule_of_a_link_records_its_arguments():
+    links = optim.clip_by_global_norm(0.3), optim.clip_by_value(0.2)
+    assert links[0].rule == Rule("clip_by_global_norm", {"max_norm": 0.3})
+    assert links[1].rule == Rule("clip_by_value", {"limit": 0.2})
+    assert optim.chain(*links).rule == Rule("chain", {"links": links})
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_parameters_are_stepped_as_well_as_many(name):
+    """Of a network with nothing to train the optimiser goes on counting."""
+    optimizer = EVERY[name]()
+    state = optimizer.init({})
+    updates, after = optimizer.update({}, state, {})
+    assert updates == {}
+    assert tree.flatten(after)[1] == tree.flatten(state)[1]
+    assert [int(leaf) for leaf in tree.leaves(after) if leaf.dtype == torch.int64] == [1]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_everything_stays_on_the_device_of_the_parameters(name):
+    """Of the meta device, which every machine has, and which takes no tensor from another but a scalar."""
+    optimizer, params = EVERY[name](), tree.to(start(), "meta")
+    state = optimizer.init(params)
+    updates, after = optimizer.update(params, state, params)
+    assert {leaf.device.type for leaf in tree.leaves((state, updates, after))} == {"meta"}
+
+
+@pytest.mark.parametrize("name", optim.SCHEDULES)
+def test_a_schedule_stays_on_the_device_of_the_count(name):
+    step = torch.zeros((), dtype=torch.int64, device="meta")
+    assert {rate(step).device.type for rate in (optim.SCHEDULES[name](0.1, 10, 2, 1), optim.constant(0.1))} == {"meta"}

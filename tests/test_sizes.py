@@ -48,6 +48,11 @@ def test_lengths(size, expected):
     assert length(size) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_cap_is_the_teachers_own_unless_it_says_so():
+    assert length(sizes.capped(), own=0.04) == pytest.approx(0.04, rel=1e-12)
+    assert length(sizes.capped(ratio=0.5), own=0.04) == pytest.approx(0.02, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", sorted(set(SIZES) - {"raw"}))
 def test_all_but_raw_have_no_unit_of_the_students_learning_rate(name):
     """Which multiplies the feedback and the scale alike."""
@@ -59,6 +64,7 @@ def test_all_but_raw_have_no_unit_of_the_students_learning_rate(name):
 def test_no_feedback_stays_none(name):
     """Of a student that does not move, or an exam without gradient: 0 / 0 would be NaN."""
     assert length(SIZES[name](), feedback=0.0, scale=0.0) == 0.0
+    assert float(SIZES[name]()(told(feedback=0.0, scale=0.0))) == (1.0 if name == "raw" else 0.0)
 
 
 @pytest.mark.parametrize("name", ["exam"])
@@ -86,7 +92,8 @@ def test_more_labels_never_make_it_longer(name):
         SIZES[name](power=-0.5)
 
 
-@pytest.mark.parametrize("build", [lambda: sizes.exam(chance=0.0), lambda: sizes.capped(ratio=-1.0)])
-def test_shares_are_positive(build):
+@pytest.mark.parametrize("share", [0.0, -0.5, -2.0])
+@pytest.mark.parametrize("build", [lambda share: sizes.exam(chance=share), lambda share: sizes.capped(ratio=share)])
+def test_shares_are_positive(build, share):
     with pytest.raises(ValueError, match="must be positive"):
-        build()
+        build(share)

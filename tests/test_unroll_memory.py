@@ -194,6 +194,35 @@ def test_truncation_is_a_start_from_the_detached_carry(how):
     assert not batch.any()
 
 
+@every_how
+@pytest.mark.parametrize("last", [1, 2])
+def test_what_passes_through_the_carry_is_cut_off_too(last, how):
+    """w ← (1 − r s) w with r in the carry, s in the inputs: ∂w₃ / ∂sₖ = −r w₃ / (1 − r sₖ), and nothing for r.
+
+    A tensor that every step hands on is not computed, so leaving out the graph of the first steps is not enough.
+    """
+
+    def step(carry, s):
+        w, r = carry["w"], carry["r"]
+        return {"w": w - r * s * w, "r": r}
+
+    def after(w, r, gains):
+        return unroll(step, {"w": w, "r": r}, gains, **how, last=last)["w"]
+
+    w, r, gains = f64(2.0), f64(0.3), [f64(gain) for gain in (0.5, 1.0, 2.0)]
+    end = 2.0 * 0.85 * 0.7 * 0.4
+    slopes = [-0.3 * end / (1.0 - 0.3 * gain) for gain in (0.5, 1.0, 2.0)]
+    leaves = [one.clone().requires_grad_() for one in (w, r, *gains)]
+    value = after(leaves[0], leaves[1], leaves[2:])
+    value.backward()
+    assert value.item() == pytest.approx(end, rel=1e-14)
+    assert [one.grad for one in leaves[: 5 - last]] == [None] * (5 - last)
+    assert [one.grad.item() for one in leaves[5 - last :]] == pytest.approx(slopes[3 - last :], rel=1e-14)
+    to_w, to_r, to_gains = torch.func.grad(after, argnums=(0, 1, 2))(w, r, gains)
+    assert not any((to_w, to_r, *to_gains[: 3 - last]))
+    assert [one.item() for one in to_gains[3 - last :]] == pytest.approx(slopes[3 - last :], rel=1e-14)
+
+
 @pytest.mark.parametrize("last", [0, -1])
 def test_no_last_steps_are_refused(last):
     with pytest.raises(ValueError, match=f"last={last}.*at least 1"):

@@ -47,11 +47,11 @@ def _adam(rule: Rule, *, decoupled: bool) -> Optimizer:
             if decoupled and parts.at_work(weight_decay):
                 # torch shrinks the parameter first and steps after; the sum is the same.
                 update = update - rate * weight_decay * param
-            return (update, mean, square, largest) if amsgrad else (update, mean, square)
+            return update, mean, square, largest
 
         rest = (state.largest,) if amsgrad else ()
-        results = parts.each(one, 4 if amsgrad else 3, grads, params, state.mean, state.square, *rest)
-        return results[0], AdamState(step, results[1], results[2], results[3] if amsgrad else ())
+        updates, mean, square, largest = parts.each(one, 4, grads, params, state.mean, state.square, *rest)
+        return updates, AdamState(step, mean, square, largest if amsgrad else ())
 
     return Optimizer(init, update, rule)
 

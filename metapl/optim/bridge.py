@@ -88,7 +88,7 @@ def _clock(name: str, held: Mapping[str, Any]) -> tuple[float, ...]:
     if name == "sgd":
         # It counts nothing. All that its rule asks is whether there was a step before, which left a momentum.
         return (float(held.get("momentum_buffer") is not None),)
-    return tuple(float(held[key]) for key in COUNTERPARTS[name].scalars.values()) if held else ()
+    return tuple(_number(held[key]) for key in COUNTERPARTS[name].scalars.values()) if held else ()
 
 
 def _take(name: str, fresh: Any, held: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -160,15 +160,14 @@ def from_torch(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Paramete
         name = _name(optimizer, group)
         options = inspect.signature(COUNTERPARTS[name].ours).parameters
         rule = COUNTERPARTS[name].ours(**{option: _number(group[option]) for option in options})
-        together: dict[tuple[float, ...], dict[str, nn.Parameter]] = {}
+        together: dict[tuple[float, ...], dict[str, Tensor]] = {}
         for parameter in group["params"]:
             clock = _clock(name, optimizer.state.get(parameter, {}))
             together.setdefault(clock, {})[names[id(parameter)]] = parameter
         for part, members in enumerate(together.values()):
             label = f"{index}.{part}" if len(together) > 1 else str(index)
-            params = {member: parameter.detach() for member, parameter in members.items()}
             held = {member: optimizer.state.get(parameter, {}) for member, parameter in members.items()}
-            rules[label], states[label] = rule, _take(name, rule.init(params), held)
+            rules[label], states[label] = rule, _take(name, rule.init(members), held)
             labels.update(dict.fromkeys(members, label))
     if len(rules) == 1:
         return next(iter(rules.values())), next(iter(states.values()))

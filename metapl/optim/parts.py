@@ -12,8 +12,9 @@ from metapl.types import Params, PyTree
 
 
 def counter(params: Params) -> Tensor:
-    """No updates taken yet: an int64 scalar beside the parameters."""
-    return torch.zeros((), dtype=torch.int64, device=next(iter(params.values())).device)
+    """No updates taken yet: an int64 scalar beside the parameters, of which there may be none."""
+    device = next((param.device for param in params.values()), None)
+    return torch.zeros((), dtype=torch.int64, device=device)
 
 
 def at_work(value: float | Tensor) -> bool:

@@ -39,23 +39,18 @@ def sgd(
     Raises:
         ValueError: Nesterov without momentum, or with dampening, as torch does.
     """
-    with_momentum = isinstance(momentum, Tensor) or momentum != 0.0
-    dampened = isinstance(dampening, Tensor) or dampening != 0.0
-    decayed = isinstance(weight_decay, Tensor) or weight_decay != 0.0
+    with_momentum, dampened = parts.at_work(momentum), parts.at_work(dampening)
     if nesterov and (not with_momentum or dampened):
         raise ValueError("sgd(nesterov=True) needs momentum and zero dampening")
 
     def init(params: Params) -> SgdState:
-        device = next(iter(params.values())).device
-        buffer = tree.zeros_like(params) if with_momentum else ()
-        return SgdState(torch.zeros((), dtype=torch.int64, device=device), buffer)
+        return SgdState(parts.counter(params), tree.zeros_like(params) if with_momentum else ())
 
     def update(grads: Params, state: SgdState, params: Params) -> tuple[Params, SgdState]:
         rate = schedule.at(lr, state.step)
 
         def one(grad: Tensor, param: Tensor, buffer: Tensor | None = None) -> tuple[Tensor, ...]:
-            grad = -grad if maximize else grad
-            grad = grad + weight_decay * param if decayed else grad
+            grad = parts.descent(grad, param, weight_decay, maximize=maximize)
             if buffer is None:
                 return (-rate * grad,)
             fresh = torch.where(state.step == 0, grad, (1.0 - dampening) * grad) if dampened else grad
