@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metapl import dropout, rng, tree, weight_norm
+from metapl import dropout, gradients, rng, tree, weight_norm
 from metapl.admission import require_pure
+from metapl.errors import InputError
 from metapl.skeleton import Skeleton
 from metapl.types import Buffers, Key, Model, Params
 
@@ -47,9 +48,9 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
             module that it returns is left as it is, also if it is the same one every time.
 
     Returns:
-        A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own, and if
-        forward cannot be a pure function of them: it writes on a parameter in place, changes a number or a tensor that
-        the module has as a plain attribute, or draws without a key.
+        A `Model`. `apply` raises `RuntimeError` if `params` and `buffers` are not exactly the module's own, and
+        `InputError` if forward cannot be a pure function of them: it writes on a parameter, changes a number or a
+        tensor that the module has as a plain attribute, or draws without a key.
 
     Raises:
         InputError: `build` is a module or makes none, or one that cannot be a pure function: see `metapl.admission`.
@@ -83,7 +84,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         kept = {**params, **{name: carried[name] for name in frozen if name in carried}}
         state = {**params, **carried}
         if clipped and train:
-            raise RuntimeError(
+            raise InputError(
                 f"{clipped[0]} is changed by every pass (max_norm), which a pure function cannot train: {_CLIP}"
             )
         state |= {name: state[name].clone() for name in clipped if name in state}
@@ -96,9 +97,12 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
             logits = parts[0](*positional, **named)
         if noise is not None:
             noise.over = True
+        replaced = next((name for name in kept if skeleton.tensor(parts, name) is not state[name]), None)
+        if replaced:
+            raise InputError(_WRITES.format(name=replaced))
         changed = skeleton.changed(parts)
         if changed:
-            raise RuntimeError(
+            raise InputError(
                 f"forward changes the attribute {changed} of the module, which a pure function forgets: "
                 "make it a buffer (self.register_buffer)"
             )
@@ -142,27 +146,29 @@ def _drawn(key: Key | None, rows: Tensor | None) -> Iterator[None]:
     before = None if torch.compiler.is_compiling() else torch.default_generator.get_state()
     yield
     if before is not None and not torch.equal(before, torch.default_generator.get_state()):
-        raise RuntimeError("forward draws from torch's generator, which needs a key: call apply(…, key=key)")
+        raise InputError("forward draws from torch's generator, which needs a key: call apply(…, key=key)")
 
 
 @contextmanager
 def _written(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Refuse a pass that writes on these in place."""
-    before = None if torch.compiler.is_compiling() else {name: _version(value) for name, value in tensors.items()}
+    """Refuse a pass that writes on these, in place or through `.data`."""
+    before = {} if torch.compiler.is_compiling() else {name: _content(value) for name, value in tensors.items()}
     yield
-    for name, version in (before or {}).items():
-        if _version(tensors[name]) != version:
-            raise RuntimeError(
-                f"forward writes on the parameter {name} in place, which a pure function cannot: "
-                "compute a new tensor, or make it a buffer"
-            )
+    for name, content in before.items():
+        if _content(tensors[name]) != content:
+            raise InputError(_WRITES.format(name=name))
 
 
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was written on, under the wrappers of any transform."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return 0 if tensor.is_inference() else tensor._version
+_WRITES = (
+    "forward writes on the parameter {name}, in place or by replacing it, which a pure function cannot: "
+    "compute a new tensor, or make it a buffer"
+)
+
+
+def _content(tensor: Tensor) -> tuple[int, int]:
+    """Which memory a tensor has, and how often it was written on, under the wrappers of any transform."""
+    bare = gradients.bare(tensor)
+    return bare.untyped_storage().data_ptr(), 0 if bare.is_inference() else bare._version
 
 
 Spread = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]

@@ -49,13 +49,13 @@ def across_vmap(tensors: Sequence[Any]) -> bool:
     innermost = len(kinds) - 1 - kinds[::-1].index(_KIND.Vmap)
     if any(kind in (_KIND.Grad, _KIND.Jvp) for kind in kinds[:innermost]):
         return True
-    return torch.is_grad_enabled() and any(_bare(tensor).requires_grad for tensor in tensors)
+    return torch.is_grad_enabled() and any(bare(tensor).requires_grad for tensor in tensors)
 
 
 _KIND = torch._C._functorch.TransformType
 
 
-def _bare(tensor: Tensor) -> Tensor:
+def bare(tensor: Tensor) -> Tensor:
     """A tensor without the wrappers of any transform."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
@@ -171,9 +171,9 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     different functions; `detach` stops both. Here what is computed under `no_grad` is a constant to both.
 
     Raises:
-        NotImplementedError: `fn` hooks a gradient, writes to `.data`, has an `autograd.Function`, whose backward may be
-            another function's, or an operation without forward mode. Reverse mode takes it. A hook that is set on a
-            condition, such as `if x.requires_grad`, is not seen here.
+        InputError: `fn` hooks a gradient, writes to `.data`, has an `autograd.Function`, whose backward may be another
+            function's, or an operation without forward mode. Reverse mode takes it. A hook that is set on a condition,
+            such as `if x.requires_grad`, is not seen here.
     """
 
     def stopped(*values: PyTree) -> PyTree:
@@ -183,25 +183,57 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
 
     _load_formulas()
     primals, tangents = tuple(at), tuple(along)
-    found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
+    try:
+        found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"forward mode cannot take this function ({reason}): take exact(), or method='replay'"
+        ) from error
     return found
+
+
+_LACKING = re.compile(r"(?:the )?derivative for '?([\w:]+)'? is not implemented")
+_REMEDIES = {
+    "saved tensor hooks": "torch.utils.checkpoint does not work inside of torch.func: take exact() or unroll()",
+    "must override the setup_context": "an autograd function without setup_context does not work inside of torch.func: "
+    "take exact() or unroll()",
+    "use_reentrant=True": "torch.utils.checkpoint(use_reentrant=True) works with .backward() alone: use_reentrant=False",
+}
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Say what to do where torch lacks a derivative of an operation, as the second one of flash attention on a CPU."""
+    """Say in one line what to do where torch cannot take a derivative, such as the second one of flash attention."""
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:
-        found = re.match(r"(?:derivative for|Trying to use forward AD with) (\S+)", str(error))
-        if not found:
+        text = str(error)
+        lacking = _LACKING.search(text)
+        remedy = next((remedy for mark, remedy in _REMEDIES.items() if mark in text), None)
+        if lacking:
+            attention = "scaled_dot_product" in lacking[1]
+            kernel = "; or attention within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)" if attention else ""
+            remedy = (
+                f"torch lacks the second derivative of {lacking[1]}: take an estimator that needs none, difference() "
+                f"or first_order(){kernel}"
+            )
+        if remedy is None:
             raise
-        attention = "scaled_dot_product" in found[1]
-        kernel = "; or attention within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)" if attention else ""
+        raise InputError(remedy) from error
+
+
+def require_twice(grads: Iterable[Tensor]) -> None:
+    """Refuse gradients that are cut off from what they depend on by an `autograd.Function` of one derivative.
+
+    `once_differentiable` leaves an error for who differentiates again, on a branch that the way back to other
+    arguments never meets: their derivative would be wrong without it.
+    """
+    if any(type(node).__name__ == "DelayedError" for node in nodes(grads)):
         raise InputError(
-            f"torch lacks the derivative of {found[1]} that this needs: take an estimator without second derivatives, "
-            f"difference() or first_order(){kernel}"
-        ) from error
+            "the network has an autograd function that is once_differentiable: take an estimator that needs no second "
+            "derivative, difference() or first_order()"
+        )
 
 
 @functools.cache
@@ -226,10 +258,7 @@ class _Stopped(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in _REVERSE_ONLY or (func is custom_function_call and torch.is_grad_enabled()):
-            raise NotImplementedError(
-                "forward mode does not see hooks, writing to .data and autograd functions, whose backward may be "
-                "another function's: take exact(), or method='replay'"
-            )
+            raise NotImplementedError("it does not see hooks, writing to .data and autograd functions")
         if func == _DATA:  # made anew at every access, so that `is` would not do
             return args[0].detach()
         if torch.is_grad_enabled():

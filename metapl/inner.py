@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from metapl import closures, gradients, tree
 from metapl.types import PyTree
@@ -148,6 +149,8 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
         value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
             found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
+            if again and any(isinstance(node, BackwardCFunction) for node in gradients.nodes([value])):
+                gradients.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
             found = tuple(torch.zeros_like(p) for p in leaves)
     return value if again else value.detach(), tree.unflatten(list(found), structure), tree.detach(aux)

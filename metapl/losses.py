@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metapl.errors import InputError
+
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:
     """−Σ_c q_c log softmax(logits)_c, one value per example.
@@ -16,7 +18,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float | Tensor = 0
 
     Returns:
         `[batch]`, differentiable in the logits and in soft targets.
+
+    Raises:
+        InputError: logits that are no tensor.
     """
+    if not isinstance(logits, Tensor):
+        raise InputError(f"logits are a {type(logits).__name__}: wrap the network so that it returns one tensor")
     log_p = torch.log_softmax(logits, dim=-1)
     if targets.is_floating_point():
         chosen = (targets * log_p).sum(dim=-1)

@@ -147,7 +147,12 @@ def _part(
 ) -> _Part:
     attributes = {key: value for key, value in vars(module).items() if key not in _STRUCTURE}
     own = {key: value for key, value in attributes.items() if _is_own(key, value, {*names, *places})}
-    shared = {key: value for key, value in attributes.items() if key not in own}
+    # A plain tensor is a constant, whatever it says of itself.
+    shared = {
+        key: value.detach() if isinstance(value, Tensor) and value.is_leaf else value
+        for key, value in attributes.items()
+        if key not in own
+    }
     registered = {*module._parameters, *module._buffers}
     watched = {
         key: value

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from metapl import closures, inner, tree
-from metapl.errors import unknown
+from metapl.errors import InputError, unknown
 from metapl.gradients import across_vmap, alive, nodes, transforming
 from metapl.types import PyTree
 
@@ -77,10 +77,9 @@ def unroll(
         last: differentiate the last so many steps only; all that comes before them counts as a constant.
 
     Raises:
-        InputError: an unknown method.
+        InputError: an unknown method; on the way back, a tensor that requires a gradient and that was not found.
         ValueError: `last` below 1, checkpoints of "reverse", which keeps everything, inputs that are no list, or leaves
             that are not tensors.
-        RuntimeError: on the way back, if `step` uses a tensor that requires a gradient and that was not found.
     """
     if isinstance(inputs, Tensor):
         raise ValueError("unroll(): inputs is a list with one entry a step: of a stacked tensor, list(inputs)")
@@ -298,7 +297,7 @@ def _require_all_found(outputs: Sequence[Tensor], again: Callable[[], object], k
         fresh: Any = again()
     for leaf in _leaves(fresh):
         if leaf.untyped_storage().data_ptr() not in places and not any(leaf is one for one in made.tensors):
-            raise RuntimeError(
+            raise InputError(
                 f"unroll(): step uses a tensor of shape {list(leaf.shape)} that requires a gradient and that unroll "
                 "cannot find in it, such as a parameter of an nn.Module: put it into the carry or the inputs"
             )

@@ -9,6 +9,7 @@ from asserts import assert_close_tree
 from torch import nn
 
 from metapl import closures, inner, optim, tree
+from metapl.errors import InputError
 from metapl.unroll import METHODS, unroll
 
 RATE = torch.tensor(0.1, dtype=torch.float64)
@@ -170,7 +171,7 @@ def test_a_parameter_of_a_module_is_refused_on_the_way_back():
         return w - 0.1 * inner.gradient(lambda w: ((x @ w - net(x)[:, 0]) ** 2).mean(), w)[0]
 
     last = unroll(step, START.clone().requires_grad_(), [torch.ones(4, 3, dtype=torch.float64)] * 2)
-    with pytest.raises(RuntimeError, match=r"shape .*requires a gradient.*into the carry"):
+    with pytest.raises(InputError, match=r"shape .*requires a gradient.*into the carry"):
         last.sum().backward()
 
 

@@ -21,7 +21,7 @@ class Attention(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "estimator", [estimators.exact(), estimators.exact(route="forward"), estimators.unroll(), estimators.implicit()]
+    "estimator", [estimators.exact(), estimators.exact(route="reverse"), estimators.unroll(), estimators.implicit()]
 )
 def test_attention_without_a_second_derivative(estimator):
     with pytest.raises(InputError, match=r"difference\(\) or first_order\(\); or attention within .*MATH") as found:

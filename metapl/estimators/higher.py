@@ -81,8 +81,9 @@ def _steps(
     grads: list[Params] = []
     losses: list[Tensor] = []
     keys = student.label_keys(key, len(lessons))
+    now = student.watched_once(problem) if len(lessons) > 1 else lambda: problem
     for index, (lesson, batch, one) in enumerate(zip(lessons, batches, keys, strict=True)):
-        values, buffers = problem.inner(params, buffers, problem.labels.teach(lesson, one), batch)
+        values, buffers = now().inner(params, buffers, problem.labels.teach(lesson, one), batch)
 
         def callback(found: Sequence[Tensor | None], at: Params = params) -> list[Tensor]:
             # A parameter without a part in the loss has the gradient zero, and still moves by its momentum.
@@ -90,6 +91,7 @@ def _steps(
                 torch.zeros_like(p, requires_grad=True) if g is None else g
                 for g, p in zip(found, at.values(), strict=True)
             ]
+            gradients.require_twice(filled)
             grads.append(dict(zip(at, filled, strict=True)))
             clipped = grads[-1]
             for link in links:

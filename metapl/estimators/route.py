@@ -15,16 +15,16 @@ convolutional networks (docs/results/cost.md).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
-from torch.overrides import TorchFunctionMode
 
 from metapl import functional, gradients, rng, tree
 from metapl.errors import InputError, unknown
 from metapl.estimators import student
+from metapl.estimators.watch import Watch
 from metapl.types import Key, Learner, Params, Problem, PyTree
 
 ROUTES = ("auto", "forward", "reverse")
@@ -55,22 +55,34 @@ def step(at: Lesson, route: str = "auto") -> tuple[student.Step, Callable[[Param
         InputError: `route` is "forward", and forward mode is not for this network.
     """
     if not _forward_first(route, at.learner.params):
-        return student.recorded_step(*at)
+        taken, recorded = student.recorded_step(*at)
+        return taken, recorded if route == "reverse" else _or(recorded, lambda u: _watched_forward(at, u))
     taken, watch = watched_step(at)
+    if route == "forward":
+        watch.require_forward("exact(route=forward)")
+        return taken, lambda u: _forward(at, u)
+    if watch.reverse_only:
+        return taken, lambda u: credit(at, u)
+    return taken, _or(lambda u: _forward(at, u), lambda u: credit(at, u))
+
+
+def _or(one: Callable[[Params], PyTree], other: Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:
+    """One route, and the other where torch lacks a derivative that it needs; if it lacks both, the first one's word."""
 
     def back(u: Params) -> PyTree:
-        if route == "forward":
-            watch.require_forward("exact(route=forward)")
-            return _forward(at, u)
         try:
-            return credit(at, u) if watch.reverse_only else _forward(at, u)
-        except (
-            RuntimeError,
-            NotImplementedError,
-        ):  # an operation without forward mode; reverse mode says if it is more
-            return credit(at, u)
+            return one(u)
+        except (RuntimeError, InputError) as error:
+            with suppress(RuntimeError, InputError):
+                return other(u)
+            raise error
 
-    return taken, back
+    return back
+
+
+def _watched_forward(at: Lesson, u: Params) -> PyTree:
+    watched_step(at)[1].require_forward("this")
+    return _forward(at, u)
 
 
 def credit(at: Lesson, u: Params) -> PyTree:
@@ -78,53 +90,11 @@ def credit(at: Lesson, u: Params) -> PyTree:
     return student.recorded_gradient(*at)[1](u)
 
 
-class Watch(TorchFunctionMode):
-    """Finds out, while a network is passed, whether only reverse mode sees what it does to its gradients.
-
-    That is a hook on a tensor or a module, and an `autograd.Function`, whose backward may be another function's.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reverse_only = False
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        self.reverse_only = self.reverse_only or func is Tensor.register_hook
-        return func(*args, **(kwargs or {}))
-
-    def watching(self, inner: Callable[..., tuple[Tensor, PyTree]]) -> Callable[..., tuple[Tensor, PyTree]]:
-        """The same inner loss, watched."""
-
-        def watched(*given: PyTree) -> tuple[Tensor, PyTree]:
-            with self:
-                losses, buffers = inner(*given)
-            functions = (isinstance(node, BackwardCFunction) for node in gradients.nodes([losses]))
-            self.reverse_only = self.reverse_only or any(functions)
-            return losses, buffers
-
-        return watched
-
-    def require_forward(self, what: str) -> None:
-        """Refuse a network that only reverse mode is right for."""
-        if self.reverse_only:
-            raise InputError(
-                f"{what} goes by forward mode, which does not see this network's hooks or autograd functions: "
-                "use exact()"
-            )
-
-
 def watched_step(at: Lesson) -> tuple[student.Step, Watch]:
     """The step of `step`, and what has been found out about the network by taking it."""
     watch = Watch()
     targets = tree.detach(at.problem.labels.teach(at.lesson, at.key))
-    problem = at.problem._replace(inner=watch.watching(at.problem.inner))
-    return student.step(problem, at.learner, targets, at.batch), watch
+    return student.step(watch.watching(at.problem), at.learner, targets, at.batch), watch
 
 
 def _forward_first(route: str, params: Params) -> bool:

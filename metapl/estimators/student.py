@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from metapl import gradients, inner, rng, tree
 from metapl.errors import InputError
+from metapl.estimators.watch import Watch
 from metapl.types import Feedback, Key, Learner, Params, Problem, PyTree
 from metapl.unroll import unroll
 
@@ -96,8 +98,10 @@ def _moved(problem: Problem, learner: Learner, grads: Params, losses: Tensor, bu
     return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, losses, pull)
 
 
+@gradients.explained()
 def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
     """Take one step on the mean of the inner losses. Cost: 1 F + 1 B, and the graph of the (elementwise) update."""
+    zero(learner)
     loss = _mean_loss(problem, learner, batch)
     _, (losses, buffers), grads = gradients.value_and_grad(lambda params: loss(params, targets), learner.params)
     return _moved(problem, learner, grads, losses, buffers)
@@ -111,6 +115,7 @@ def recorded_gradient(
     Reverse mode over reverse mode. The lesson enters at the loss alone, so that the way back, u ↦ d⟨u, g⟩ / d lesson,
     passes each layer twice and no Hessian. Cost: 1 F + 1 B and the graph of a gradient; the way back 2 F.
     """
+    zero(learner)
     loss = _mean_loss(problem, learner, batch)
 
     def gradient(lesson: PyTree) -> tuple[Params, PyTree]:
@@ -128,11 +133,18 @@ def recorded_step(
     return _moved(problem, learner, *found), back
 
 
+@gradients.explained()
 def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:
     """The exam loss of a learner, and v, its gradient with respect to the learner's parameters. Cost: 1 F + 1 B."""
-    value, _, grads = gradients.value_and_grad(
-        lambda params: (problem.outer(params, learner.buffers, exam), ()), learner.params
-    )
+    watch = Watch()
+
+    def loss(params: Params) -> tuple[Tensor, tuple[()]]:
+        with watch:
+            return problem.outer(params, learner.buffers, exam), ()
+
+    value, _, grads = gradients.value_and_grad(loss, learner.params)
+    if watch.hooked:
+        raise InputError("the exam's network has hooks on its gradients, which are no derivatives then: remove them")
     return value, grads
 
 
@@ -208,6 +220,17 @@ def displaced(
     return tree.unflatten(list(found), tree.flatten(lesson)[1])
 
 
+def watched_once(problem: Problem) -> Callable[[], Problem]:
+    """The problem for every step: in the first it is watched, and refused if its network has hooks."""
+    watch, steps = Watch(), itertools.count()
+
+    def now() -> Problem:
+        watch.require_unhooked()
+        return problem if next(steps) else watch.watching(problem)
+
+    return now
+
+
 def course(
     problem: Problem,
     lessons: Sequence[PyTree],
@@ -235,8 +258,11 @@ def course(
     meters = () if meter is None else ([meter] * len(lessons),)
     given = list(zip(lessons, batches, label_keys(key, len(lessons)), *meters, strict=True))
 
+    watched = watched_once(problem) if len(lessons) > 1 else lambda: problem
+
     def step(carry: tuple[Learner, Tensor], given: tuple[Any, ...]) -> tuple[Learner, Tensor]:
         (params, buffers, opt_state), total = carry
+        problem = watched()
         lesson, batch, key, *meter = given
 
         def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
@@ -253,6 +279,7 @@ def course(
     return after._replace(buffers=tree.detach(after.buffers)), loss  # data, whatever the way back makes of a carry
 
 
+@gradients.explained()
 def examined(
     problem: Problem,
     lessons: Sequence[PyTree],

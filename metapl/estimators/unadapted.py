@@ -34,7 +34,6 @@ def unadapted(*, route: str = "auto") -> Estimator:
     Raises:
         ValueError: an unknown route; from the estimate, more than one lesson.
     """
-
     require(route)
 
     def estimate(

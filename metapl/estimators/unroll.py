@@ -37,12 +37,14 @@ def unroll() -> Estimator:
             params = tree.map(lambda leaf: leaf.detach().requires_grad_(), learner.params)
             buffers, opt_state = learner.buffers, learner.opt_state
             steps, inner = [], []
+            now = student.watched_once(problem) if len(lessons) > 1 else lambda: problem
             for index, (lesson, batch) in enumerate(zip(lessons, batches, strict=True)):
                 targets = problem.labels.teach(lesson, key if len(lessons) == 1 else rng.fold_in(key, index))
-                losses, buffers = problem.inner(params, buffers, targets, batch)
+                losses, buffers = now().inner(params, buffers, targets, batch)
                 found = torch.autograd.grad(
                     losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
+                gradients.require_twice(found)
                 grads = dict(zip(params, found, strict=True))
                 updates, opt_state = problem.optimizer.update(grads, opt_state, params)
                 params = tree.add(params, updates)

@@ -13,7 +13,7 @@ from metapl.types import Params, PyTree
 
 def counter(params: Params) -> Tensor:
     """No updates taken yet: an int64 scalar beside the parameters, of which there may be none."""
-    device = next((param.device for param in params.values()), None)
+    device = next((param.device for param in tree.leaves(params)), None)
     return torch.zeros((), dtype=torch.int64, device=device)
 
 

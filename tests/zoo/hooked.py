@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.utils.checkpoint import checkpoint
 
-from zoo.entry import NO_FORWARD, NO_TRANSFORM, Entry, Fn, after, between, linear, numbers
+from zoo.entry import NO_FORWARD, NO_TRANSFORM, SECOND, Entry, Fn, after, between, linear, numbers
 
 # ---------------------------------------------------------------- derivatives of one's own
 
@@ -107,15 +107,17 @@ def straight(h):
 
 
 FUNCTIONS = {
-    "function": Entry(after(Cube.apply), numbers(4), either=NO_FORWARD),
-    "function with jvp": Entry(after(CubeForward.apply), numbers(4)),
-    "function of the old form": Entry(after(Old.apply), numbers(4), either=NO_TRANSFORM),
+    "function": Entry(after(Cube.apply), numbers(4), either=(*NO_FORWARD, "fraction")),
+    "function with jvp": Entry(after(CubeForward.apply), numbers(4), either=(*NO_FORWARD, "fraction")),
+    "function of the old form": Entry(after(Old.apply), numbers(4), either=(*NO_TRANSFORM, "fraction")),
     "function, once differentiable": Entry(
-        after(Once.apply), numbers(4), refused="once|twice|second", either=("first-order",)
+        after(Once.apply), numbers(4), refused="once|second|autograd function", either=("first-order",)
     ),
     "straight-through by detach": Entry(after(straight), numbers(4)),
-    "fake quantised": Entry(after(fake_quantised), numbers(4), twin=after(quantised), either=NO_FORWARD),
-    "straight-through function": Entry(after(Straight.apply), numbers(4), twin=after(straight), either=NO_FORWARD),
+    "fake quantised": Entry(after(fake_quantised), numbers(4), twin=after(quantised), either=(*NO_FORWARD, "fraction")),
+    "straight-through function": Entry(
+        after(Straight.apply), numbers(4), twin=after(straight), either=(*NO_FORWARD, "fraction")
+    ),
 }
 
 # ---------------------------------------------------------------- hooks
@@ -171,10 +173,13 @@ def parameter_hook():
     return module
 
 
+ANY = (*SECOND, "first-order")
+"""A hook may be served for one step, and must be refused where something goes back through it twice."""
+
 HOOKS = {
-    "gradient scaled": Entry(in_training(lambda g: 0.5 * g), numbers(4), evaluated=True, refused="hook"),
-    "gradient reversed": Entry(in_training(lambda g: -0.3 * g), numbers(4), evaluated=True, refused="hook"),
-    "gradient bent": Entry(in_training(torch.tanh), numbers(4), evaluated=True, refused="hook"),
+    "gradient scaled": Entry(in_training(lambda g: 0.5 * g), numbers(4), evaluated=True, either=ANY),
+    "gradient reversed": Entry(in_training(lambda g: -0.3 * g), numbers(4), evaluated=True, either=ANY),
+    "gradient bent": Entry(in_training(torch.tanh), numbers(4), evaluated=True, either=ANY),
     "forward hook": Entry(forward_hook, numbers(4)),
     "forward pre-hook": Entry(pre_hook, numbers(4)),
     "hook that closes over the module": Entry(closing_hook, numbers(4)),
@@ -205,21 +210,23 @@ def recomputed(layer=nn.Identity, **options):
 
 
 CHECKPOINTS = {
-    "checkpoint": Entry(**recomputed(use_reentrant=False), x=numbers(4)),
+    "checkpoint": Entry(**recomputed(use_reentrant=False), x=numbers(4), either=NO_FORWARD),
     "checkpoint, reentrant": Entry(**recomputed(use_reentrant=True), x=numbers(4), refused="reentrant"),
     "checkpoint with dropout": Entry(
-        **recomputed(lambda: nn.Dropout(0.4), use_reentrant=False), x=numbers(4), random=True
+        **recomputed(lambda: nn.Dropout(0.4), use_reentrant=False), x=numbers(4), random=True, either=NO_FORWARD
     ),
     "checkpoint with F.dropout": Entry(
         **recomputed(lambda: Fn(lambda m, x: F.dropout(x, 0.4, m.training)), use_reentrant=False),
         x=numbers(4),
         random=True,
+        either=NO_FORWARD,
     ),
     "checkpoint with batch norm": Entry(
         # The statistics are updated once for the pass and once more for the recomputation, in torch as well.
         **(recomputed(lambda: nn.BatchNorm1d(4, track_running_stats=False), use_reentrant=False)),
         x=numbers(4),
         coupled=True,
+        either=NO_FORWARD,
     ),
 }
 

@@ -168,7 +168,7 @@ ENTRIES = {
     "traced": Entry(traced, numbers(4), refused="[Ss]cript|[Tt]rac|jit"),
     "compiled": Entry(compiled, numbers(4), twin=uncompiled, either=(*SECOND, "first-order")),
     "one module, lent": Entry(Lent(), numbers(4), twin=plain),
-    "layer in a plain list": Entry(twisted, numbers(4), refused="hidden|list"),
+    "layer in a plain list": Entry(twisted, numbers(4), refused="hides a layer"),
     "constant as an attribute": Entry(plain_tensor, numbers(4)),
     "weight as an attribute": Entry(hidden_weight, numbers(4)),
     "parameter list": Entry(

@@ -168,11 +168,11 @@ LINEAR = {
     "embedding": Entry(embedding(), words(3, 7)),
     "embedding, padded": Entry(embedding(padding_idx=0), words(3, 7)),
     "embedding, scaled by frequency": Entry(
-        embedding(scale_grad_by_freq=True), words(3, 7), refused="scale_grad_by_freq"
+        embedding(scale_grad_by_freq=True), words(3, 7), refused="scaled by frequency"
     ),
     "embedding, sparse": Entry(embedding(sparse=True), words(3, 7), refused="sparse"),
     "embedding, max_norm": Entry(embedding(max_norm=1.0), words(3, 7), refused="max_norm|writes"),
-    "embedding bag": Entry(bag(mode="mean"), words(3, 7), refused="embedding_bag", either=("first-order",)),
+    "embedding bag": Entry(bag(mode="mean"), words(3, 7), either=SECOND),
     "embedding bag, max_norm": Entry(bag(mode="mean", max_norm=1.0), words(3, 7), refused="max_norm|writes"),
     "cosine head": Entry(lambda: Fn(cosine, first=nn.Linear(4, 4), prototypes=weight(CLASSES, 4)), numbers(4)),
     "adaptive softmax": Entry(

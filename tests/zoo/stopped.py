@@ -171,5 +171,5 @@ ENTRIES = {
     "batch renorm": Entry(between(Renorm), numbers(4), evaluated=True, coupled=True),
     "momentum encoder": Entry(Momentum, numbers(4)),
     "weights of trust": Entry(Trusting, numbers(4), evaluated=True, coupled=True),
-    "codebook": Entry(Codebook, numbers(4), either=NO_FORWARD),
+    "codebook": Entry(Codebook, numbers(4), either=(*NO_FORWARD, "fraction")),
 }
