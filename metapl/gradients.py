@@ -198,7 +198,7 @@ _REMEDIES = {
     "saved tensor hooks": "torch.utils.checkpoint does not work inside of torch.func: take exact() or unroll()",
     "must override the setup_context": "an autograd function without setup_context does not work inside of torch.func: "
     "take exact() or unroll()",
-    "use_reentrant=True": "torch.utils.checkpoint(use_reentrant=True) works with .backward() alone: use_reentrant=False",
+    "use_reentrant=True": "torch.utils.checkpoint(use_reentrant=True) is for .backward() alone: use_reentrant=False",
 }
 
 
@@ -229,7 +229,7 @@ def require_twice(grads: Iterable[Tensor]) -> None:
     `once_differentiable` leaves an error for who differentiates again, on a branch that the way back to other
     arguments never meets: their derivative would be wrong without it.
     """
-    if any(type(node).__name__ == "DelayedError" for node in nodes(grads)):
+    if any(type(node).__name__ == "Error" for node in nodes(grads)):  # torch has no public name for it
         raise InputError(
             "the network has an autograd function that is once_differentiable: take an estimator that needs no second "
             "derivative, difference() or first_order()"

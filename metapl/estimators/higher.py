@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from metapl import gradients, tree
 from metapl.errors import InputError
 from metapl.estimators import student
+from metapl.estimators.watch import Watch
 from metapl.optim import OPTIMIZERS, schedule, to_torch
 from metapl.types import Estimator, Feedback, Key, Learner, Optimizer, Params, Problem, PyTree, Rule
 
@@ -45,10 +46,11 @@ def higher() -> Estimator:
         key: Key,
     ) -> tuple[Feedback, PyTree]:
         student.require_steps(lessons, batches)
+        student.zero(learner)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own about RMSprop, and of Python about its syntax
             given = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
-            told = _steps(problem, given, learner, batches, key)
+            told = _steps(Watch().watching(problem), given, learner, batches, key)
             outer = problem.outer(told.learner.params, told.learner.buffers, exam)
             leaves, structure = tree.flatten((given, told.grads))
             cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
@@ -81,9 +83,8 @@ def _steps(
     grads: list[Params] = []
     losses: list[Tensor] = []
     keys = student.label_keys(key, len(lessons))
-    now = student.watched_once(problem) if len(lessons) > 1 else lambda: problem
     for index, (lesson, batch, one) in enumerate(zip(lessons, batches, keys, strict=True)):
-        values, buffers = now().inner(params, buffers, problem.labels.teach(lesson, one), batch)
+        values, buffers = problem.inner(params, buffers, problem.labels.teach(lesson, one), batch)
 
         def callback(found: Sequence[Tensor | None], at: Params = params) -> list[Tensor]:
             # A parameter without a part in the loss has the gradient zero, and still moves by its momentum.

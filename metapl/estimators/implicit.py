@@ -10,7 +10,6 @@ from torch import Tensor
 from metapl import gradients, inner, tree
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, credit
-from metapl.estimators.watch import Watch
 from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 
 Linear = Callable[[Params], Params]
@@ -71,14 +70,10 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
         _, v = student.exam_gradient(problem, learner, exam)
         taught = student.targets(problem, lessons, key)
 
-        watch = Watch()
-        watched = watch.watching(problem)
-
         def gradient(params: Params) -> tuple[Params, PyTree]:
-            return inner.gradient(lambda params: _mean_loss(watched, params, learner, taught, batches), params)
+            return inner.gradient(lambda params: _mean_loss(problem, params, learner, taught, batches), params)
 
         grads, _, hessian = gradients.pullback(gradient, learner.params, keep=True)
-        watch.require_unhooked()
         if solver == "fixed-point":
             u = _fixed_point(problem, learner, grads, hessian, v, iterations)
         else:

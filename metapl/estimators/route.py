@@ -61,7 +61,7 @@ def step(at: Lesson, route: str = "auto") -> tuple[student.Step, Callable[[Param
     if route == "forward":
         watch.require_forward("exact(route=forward)")
         return taken, lambda u: _forward(at, u)
-    if watch.reverse_only:
+    if watch.functions:
         return taken, lambda u: credit(at, u)
     return taken, _or(lambda u: _forward(at, u), lambda u: credit(at, u))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -85,7 +84,8 @@ class Step(NamedTuple):
 
 def _mean_loss(problem: Problem, learner: Learner, batch: PyTree) -> inner.Fn:
     def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
-        losses, buffers = problem.inner(params, learner.buffers, targets, batch)
+        with Watch():
+            losses, buffers = problem.inner(params, learner.buffers, targets, batch)
         return losses.mean(), (losses, buffers)
 
     return loss
@@ -136,15 +136,12 @@ def recorded_step(
 @gradients.explained()
 def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:
     """The exam loss of a learner, and v, its gradient with respect to the learner's parameters. Cost: 1 F + 1 B."""
-    watch = Watch()
 
     def loss(params: Params) -> tuple[Tensor, tuple[()]]:
-        with watch:
+        with Watch():
             return problem.outer(params, learner.buffers, exam), ()
 
     value, _, grads = gradients.value_and_grad(loss, learner.params)
-    if watch.hooked:
-        raise InputError("the exam's network has hooks on its gradients, which are no derivatives then: remove them")
     return value, grads
 
 
@@ -220,17 +217,6 @@ def displaced(
     return tree.unflatten(list(found), tree.flatten(lesson)[1])
 
 
-def watched_once(problem: Problem) -> Callable[[], Problem]:
-    """The problem for every step: in the first it is watched, and refused if its network has hooks."""
-    watch, steps = Watch(), itertools.count()
-
-    def now() -> Problem:
-        watch.require_unhooked()
-        return problem if next(steps) else watch.watching(problem)
-
-    return now
-
-
 def course(
     problem: Problem,
     lessons: Sequence[PyTree],
@@ -258,15 +244,13 @@ def course(
     meters = () if meter is None else ([meter] * len(lessons),)
     given = list(zip(lessons, batches, label_keys(key, len(lessons)), *meters, strict=True))
 
-    watched = watched_once(problem) if len(lessons) > 1 else lambda: problem
-
     def step(carry: tuple[Learner, Tensor], given: tuple[Any, ...]) -> tuple[Learner, Tensor]:
         (params, buffers, opt_state), total = carry
-        problem = watched()
         lesson, batch, key, *meter = given
 
         def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
-            losses, after = problem.inner(params, tree.detach(buffers), targets, batch)
+            with Watch():
+                losses, after = problem.inner(params, tree.detach(buffers), targets, batch)
             return losses.mean(), (losses.detach().mean(), after)
 
         grads, (value, after) = inner.gradient(loss, params, problem.labels.teach(lesson, key))

@@ -8,6 +8,7 @@ import torch
 
 from metapl import gradients, rng, tree
 from metapl.estimators import student
+from metapl.estimators.watch import Watch
 from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
@@ -32,15 +33,15 @@ def unroll() -> Estimator:
         key: Key,
     ) -> tuple[Feedback, PyTree]:
         student.require_steps(lessons, batches)
+        student.zero(learner)
         with torch.enable_grad():
             lessons = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
             params = tree.map(lambda leaf: leaf.detach().requires_grad_(), learner.params)
             buffers, opt_state = learner.buffers, learner.opt_state
-            steps, inner = [], []
-            now = student.watched_once(problem) if len(lessons) > 1 else lambda: problem
+            steps, inner, watched = [], [], Watch().watching(problem)
             for index, (lesson, batch) in enumerate(zip(lessons, batches, strict=True)):
                 targets = problem.labels.teach(lesson, key if len(lessons) == 1 else rng.fold_in(key, index))
-                losses, buffers = now().inner(params, buffers, targets, batch)
+                losses, buffers = watched.inner(params, buffers, targets, batch)
                 found = torch.autograd.grad(
                     losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )

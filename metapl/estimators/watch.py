@@ -16,19 +16,14 @@ from metapl.types import Buffers, Params, Problem, PyTree
 class Watch(TorchFunctionMode):
     """Finds out, while a network is passed and autograd records, about its hooks and its autograd functions.
 
-    A hook, on a tensor or of a module, and the backward of an `autograd.Function` may be another function's derivative,
-    which forward mode does not see. A hook runs again whenever something goes back through where it is, so that second
-    derivatives in the parameters are wrong.
+    A hook on a tensor is refused: the gradient is no derivative then, and the hook runs again whenever something goes
+    back through where it is. The backward of an `autograd.Function` may be another function's derivative too, which
+    forward mode does not see.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.hooked = self.functions = False
-
-    @property
-    def reverse_only(self) -> bool:
-        """Whether only reverse mode sees what the network does."""
-        return self.hooked or self.functions
+        self.functions = False
 
     def __torch_function__(
         self,
@@ -37,7 +32,8 @@ class Watch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        self.hooked = self.hooked or func is Tensor.register_hook
+        if func is Tensor.register_hook:
+            raise InputError("the network hooks a gradient, which is no derivative then: remove the hook")
         return func(*args, **(kwargs or {}))
 
     def watching(self, problem: Problem) -> Problem:
@@ -46,26 +42,16 @@ class Watch(TorchFunctionMode):
         def inner(params: Params, buffers: Buffers, targets: PyTree, batch: PyTree) -> tuple[Tensor, Buffers]:
             with self:
                 losses, buffers = problem.inner(params, buffers, targets, batch)
-            kinds = {type(node) for node in gradients.nodes([losses]) if isinstance(node, BackwardCFunction)}
-            self.functions = self.functions or bool(kinds)
-            # A full hook of a module is made of one.
-            self.hooked = self.hooked or any(kind.__name__ == "BackwardHookFunctionBackward" for kind in kinds)
+            found = any(isinstance(node, BackwardCFunction) for node in gradients.nodes([losses]))
+            self.functions = self.functions or found
             return losses, buffers
 
         return problem._replace(inner=inner)
 
     def require_forward(self, what: str) -> None:
         """Refuse a network that only reverse mode is right for."""
-        if self.reverse_only:
+        if self.functions:
             raise InputError(
-                f"{what} goes by forward mode, which does not see this network's hooks or autograd functions: "
-                "use exact()"
-            )
-
-    def require_unhooked(self) -> None:
-        """Refuse a network with hooks, where second derivatives in its parameters are wanted."""
-        if self.hooked:
-            raise InputError(
-                "the network has hooks on its gradients, which run again on the way back through its steps: "
-                "take one step, or an estimator without second derivatives, difference() or first_order()"
+                f"{what} goes by forward mode, which does not see what this network's autograd functions have for a "
+                "backward: use exact()"
             )

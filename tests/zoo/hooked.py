@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.utils.checkpoint import checkpoint
 
-from zoo.entry import NO_FORWARD, NO_TRANSFORM, SECOND, Entry, Fn, after, between, linear, numbers
+from zoo.entry import NO_FORWARD, NO_TRANSFORM, Entry, Fn, after, between, linear, numbers
 
 # ---------------------------------------------------------------- derivatives of one's own
 
@@ -173,13 +173,10 @@ def parameter_hook():
     return module
 
 
-ANY = (*SECOND, "first-order")
-"""A hook may be served for one step, and must be refused where something goes back through it twice."""
-
 HOOKS = {
-    "gradient scaled": Entry(in_training(lambda g: 0.5 * g), numbers(4), evaluated=True, either=ANY),
-    "gradient reversed": Entry(in_training(lambda g: -0.3 * g), numbers(4), evaluated=True, either=ANY),
-    "gradient bent": Entry(in_training(torch.tanh), numbers(4), evaluated=True, either=ANY),
+    "gradient scaled": Entry(in_training(lambda g: 0.5 * g), numbers(4), evaluated=True, refused="hook"),
+    "gradient reversed": Entry(in_training(lambda g: -0.3 * g), numbers(4), evaluated=True, refused="hook"),
+    "gradient bent": Entry(in_training(torch.tanh), numbers(4), evaluated=True, refused="hook"),
     "forward hook": Entry(forward_hook, numbers(4)),
     "forward pre-hook": Entry(pre_hook, numbers(4)),
     "hook that closes over the module": Entry(closing_hook, numbers(4)),
