@@ -20,7 +20,8 @@ SWAPPED: dict[type, type] = {ast.Pow: ast.Mult, ast.MatMult: ast.Mult, ast.Floor
 SWAPPED |= {one: other for a, b in SWAPS for one, other in ((a, b), (b, a))}
 TWINS = (("max", "min"), ("maximum", "minimum"), ("all", "any"), ("ones_like", "zeros_like"), ("mean", "sum"))
 TWIN = {one: other for a, b in TWINS for one, other in ((a, b), (b, a))}
-SYMMETRIC = {"max", "min", "maximum", "minimum", "dot", "add", "promote_types"}
+# torch takes the arguments of `unflatten` in either order.
+SYMMETRIC = {"max", "min", "maximum", "minimum", "dot", "add", "promote_types", "unflatten"}
 LEFT_OUT = {"detach", "clone", "abs", "contiguous", "reversed"}
 
 Change = Callable[[Any], ast.AST | None]

@@ -56,6 +56,8 @@ def test_every_pass_of_a_step_has_a_key_of_its_own(grad, unroll):
         exams = {key for count, key in taught if count == LABELLED}
         assert {count for count, _ in taught} == {UNLABELLED // unroll, LABELLED}
         assert (len(lessons), len(exams), len(lectured)) == (unroll, 1, 1)
+        own = rng.split(rng.key(7 + step), 5)[2]  # as it is in every run on record
+        assert lessons == {int(one) for one in ([own] if unroll == 1 else rng.split(own, unroll))}
         keys += [*lessons, *exams, lectured[0][1]]
     assert None not in keys
     assert len(set(keys)) == len(keys)
@@ -146,3 +148,13 @@ def test_what_is_logged_is_data(names):
     assert not any(value.requires_grad for value in parts.values())
     expected = F.cross_entropy(logits["labelled"], torch.tensor([0, 1, 2]))
     assert_close_tree(parts["supervised"], expected, rtol=1e-14)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_an_error():
+    """Four examples in chunks of two are two lessons, not three."""
+    player = mpl.Player(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    method = mpl.meta_pseudo_labels(player, player, estimators.exact(), SOFT, VIEWS, RECIPE._replace(unroll=3))
+    state = method.init(rng.key(1))
+    assert (state.step.dtype, int(state.step)) == (torch.int64, 0)
+    with pytest.raises(ValueError, match=r"argument 2 is longer"):
+        method.step(state, make_batch(), rng.key(7))
