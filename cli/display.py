@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metapl import experiment, loggers, plots, train, tree
 from metapl.config import PAIRED
+from metapl.errors import InputError
 from metapl.experiment import Result, Rows
 from metapl.setting import Setting
 from metapl.types import Model
@@ -105,7 +106,10 @@ class Bars:
         """Leave them as they stand."""
         self._bars.stop()
         for log in itertools.chain(*self._logs):
-            log.close()
+            try:
+                log.close()
+            except InputError as missing:  # the run is worth more than its log
+                console.print(f"log        {missing}")
 
     def tick(self, phase: str, step: int, steps: int) -> None:
         """Move the bar; the time left is what the steps so far, with their evaluations, took on average."""
