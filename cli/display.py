@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from metapl import experiment, loggers, plots, train, tree
+from metapl.cli.streams import OUTPUT
 from metapl.config import PAIRED
 from metapl.errors import InputError
 from metapl.experiment import Result, Rows
@@ -40,7 +40,13 @@ SHORT = {"supervised": "sup", "student": "stu", "feedback": "fb"}
 WIDTH = 130
 """Columns where the output is not a terminal, such as a log file."""
 
-console = Console(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+console = Console(
+    file=OUTPUT,  # type: ignore[arg-type] - it has what rich uses of a file
+    soft_wrap=True,
+    markup=False,
+    highlight=False,
+    width=None if OUTPUT.isatty() else WIDTH,
+)
 
 
 def header(setting: Setting, folder: Path, seeds: Sequence[int] = ()) -> None:

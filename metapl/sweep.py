@@ -156,6 +156,8 @@ def _require_run(found: Any) -> None:
     for part in ("validation", "test"):
         if not _are_rows(found[part]):
             raise ValueError(f"{part} is no table of metrics by network")
+    if not found["test"]:
+        raise ValueError("test is empty")
     if not all(_is_look(line) for line in found["log"]):
         raise ValueError("a line of the log is none")
 
