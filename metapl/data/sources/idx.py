@@ -7,11 +7,12 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from metapl.data import fetch
+from metapl.data import fetch, limits
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Part, dataset, labels
 from metapl.errors import InputError
@@ -88,21 +89,30 @@ def _path(place: Path, name: str) -> Path:
 
 def _read(path: Path, dimensions: int) -> np.ndarray:
     """Bytes with a header: two zeros, the type (8 is uint8), the number of dimensions, and each of them in 4 bytes."""
+    start = 4 + 4 * dimensions
     try:
         with fetch.open_plain(path) as file:
-            raw = file.read()
+            head = file.read(start)
+            if head[:4] != bytes([0, 0, 8, dimensions]) or len(head) < start:
+                raise InputError(f"{path} is no idx file of unsigned bytes in {dimensions} dimensions: {AGAIN}")
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            if not isinstance(file, gzip.GzipFile):
+                _require_size(path, f"{path.stat().st_size - start:,}", shape)
+            size = math.prod(shape)
+            limits.require(size, str(path))
+            raw = file.read(size + 1)  # one more than there should be, and not all that a small gzip file could hold
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise InputError(f"{path} is an incomplete gzip file: {AGAIN}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from None
-    start = 4 + 4 * dimensions
-    if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) < start:
-        raise InputError(f"{path} is no idx file of unsigned bytes in {dimensions} dimensions: {AGAIN}")
-    shape = struct.unpack(f">{dimensions}I", raw[4:start])
-    if len(raw) - start != math.prod(shape):
-        sizes = "×".join(map(str, shape))
-        raise InputError(f"{path} has {len(raw) - start:,} bytes for {sizes}, which is {math.prod(shape):,}: {AGAIN}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    _require_size(path, "more" if len(raw) > size else f"{len(raw):,}", shape)
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _require_size(path: Path, found: str, shape: Sequence[int]) -> None:
+    wanted = f"{math.prod(shape):,}"
+    if found != wanted:
+        raise InputError(f"{path} has {found} bytes for {'×'.join(map(str, shape))}, which is {wanted}: {AGAIN}")
 
 
 def _is_idx(place: Path) -> bool:
