@@ -158,7 +158,7 @@ def _fetch(archive: Archive, to: Path, folder: str, mirror: str) -> None:
     packed = file.endswith(fetch.ARCHIVES)
     target = to / file if packed else to / folder / file
     with _bar(file) as progress:
-        fetch.download(url, target, archive.digest, progress)
+        fetch.download(url, target, archive.digest, progress, archive.size)
     if packed:
         fetch.extract(target, to)
 

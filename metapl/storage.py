@@ -28,8 +28,7 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(temporary)
-        _flush(temporary)
-        temporary.replace(path)
+        settle(temporary, path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}): name a file that you may write"
@@ -37,6 +36,16 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Give a file that has been written its own name, once it is on the disk.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    _flush(temporary)
+    temporary.replace(path)
     with suppress(OSError):  # not every file system can do it for a folder, and the file is whole without
         _flush(path.parent)
 

@@ -137,10 +137,10 @@ FASHION_MNIST = Stored(
     ("fashion-mnist", "FashionMNIST", "FashionMNIST/raw", "fashion_mnist"),
     CLOTHES_FILES,
     (
-        Archive(f"{CLOTHES_URL}train-images-idx3-ubyte.gz", "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        Archive(f"{CLOTHES_URL}train-labels-idx1-ubyte.gz", "md5:25c81989df183df01b3e8a0aad5dffbe"),
-        Archive(f"{CLOTHES_URL}t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79"),
-        Archive(f"{CLOTHES_URL}t10k-labels-idx1-ubyte.gz", "md5:bb300cfdad3c16e7a12a480ee83cd310"),
+        Archive(f"{CLOTHES_URL}train-images-idx3-ubyte.gz", "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+        Archive(f"{CLOTHES_URL}train-labels-idx1-ubyte.gz", "md5:25c81989df183df01b3e8a0aad5dffbe", 29_515),
+        Archive(f"{CLOTHES_URL}t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+        Archive(f"{CLOTHES_URL}t10k-labels-idx1-ubyte.gz", "md5:bb300cfdad3c16e7a12a480ee83cd310", 5_148),
     ),
 )
 
@@ -150,10 +150,10 @@ MNIST = Stored(
     ("mnist", "MNIST", "MNIST/raw"),
     MNIST_FILES,
     (
-        Archive(f"{MNIST_URL}train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        Archive(f"{MNIST_URL}train-labels-idx1-ubyte.gz", "md5:d53e105ee54ea40749a09fcbcd1e9432"),
-        Archive(f"{MNIST_URL}t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
-        Archive(f"{MNIST_URL}t10k-labels-idx1-ubyte.gz", "md5:ec29112dd5afa0611ce80d1b7f02629c"),
+        Archive(f"{MNIST_URL}train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
+        Archive(f"{MNIST_URL}train-labels-idx1-ubyte.gz", "md5:d53e105ee54ea40749a09fcbcd1e9432", 28_881),
+        Archive(f"{MNIST_URL}t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3", 1_648_877),
+        Archive(f"{MNIST_URL}t10k-labels-idx1-ubyte.gz", "md5:ec29112dd5afa0611ce80d1b7f02629c", 4_542),
     ),
 )
 
