@@ -60,7 +60,7 @@ from metapl import models
 from metapl.data import inputs
 from metapl.data.form import Form
 
-config = json.loads(Path("config.json").read_text())
+config = json.loads(Path("config.json").read_text(encoding="utf-8"))
 network = models.build(config["model"], tuple(config["shape"]), len(config["classes"]))
 network.load_state_dict(load_file("model.safetensors"))
 network.eval()
@@ -96,7 +96,7 @@ def facts(run: Path) -> Facts:
     """
     try:
         summary, split, confusion = (
-            json.loads((run / f"{name}.json").read_text()) for name in ("summary", "split", "confusion")
+            json.loads((run / f"{name}.json").read_text(encoding="utf-8")) for name in ("summary", "split", "confusion")
         )
         unlabelled = sum(last - first + 1 for first, last in split["unlabelled"])
         tested = sum(map(sum, next(iter(confusion.values()))))

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from metapl import spec
+from metapl import spec, storage
 from metapl.errors import InputError, unknown
 
 
@@ -92,6 +92,10 @@ class TrainConfig:
 
 
 def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InputError(f"{flag(name)} {value!a} is not UTF-8, which no file of a run can hold: rename it")
+    if limits and isinstance(value, int) and value > spec.LARGEST:
+        raise InputError(f"{flag(name)} {value} must be at most {spec.LARGEST}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{flag(name)} {value} must be a finite number")
     if "least" in limits and value < limits["least"]:
@@ -160,11 +164,11 @@ def read_toml(file: Path, called: str) -> dict[str, Any]:
         InputError: it cannot be read; `called` says what the file is.
     """
     try:
-        return tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
+        return storage.read_toml(file)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{called}: not valid TOML ({error})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
 
 
 def checked(key: str, value: Any, where: str) -> Any:
@@ -197,7 +201,8 @@ def read_flag(key: str, text: str, where: str) -> Any:
 
 
 def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)  # for booleans, numbers and strings TOML and JSON agree
+    # For booleans, numbers and strings TOML and JSON agree, but for DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def dump(config: TrainConfig) -> str:

@@ -53,7 +53,7 @@ def curves(log: Path, path: Path) -> None:
         log: a run's `metrics.jsonl`.
         path: the PNG to write.
     """
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     phases = list(dict.fromkeys(line["phase"] for line in lines if line["phase"] != "finetune"))
     figure, ((left, right),) = _figure(1, 2, (11, 4))
     main = [line for line in lines if line["phase"] == phases[-1]]

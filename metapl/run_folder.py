@@ -137,7 +137,7 @@ def serve(path: Path, name: str = "", device: str = "auto") -> Serving:
     """
     found, place = config(path, device), pick_device(device)
     try:
-        form = Form(**json.loads((path / "data.json").read_text()))
+        form = Form(**json.loads((path / "data.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path / 'data.json'} cannot be read ({error!r}): is the run complete?") from None
     form = form._replace(shape=tuple(form.shape), classes=tuple(form.classes))

@@ -169,7 +169,7 @@ def read_split(path: Path, examples: int) -> Split:
         InputError: it cannot be read, or belongs to other data.
     """
     try:
-        return from_json(path.read_text(), examples)
+        return from_json(path.read_text(encoding="utf-8"), examples)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error!r}): name the split.json of a run on the same data") from None
 

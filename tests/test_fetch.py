@@ -40,10 +40,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, asked))
         if kind == "moved":
             self.answer(302, b"", Location="/ranges/file")
-        elif kind == "absent":
-            self.answer(404, b"nothing")
-        elif kind == "page":
-            self.answer(200, b"<html>please log in</html>")
+        elif kind in ("absent", "page"):
+            self.answer(*{"absent": (404, b"nothing"), "page": (200, b"<html>please log in</html>")}[kind])
         elif kind == "endless":  # without a length, so that the end of the connection is the end of the file
             self.send_response(200)
             self.end_headers()

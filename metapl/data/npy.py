@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import reprlib
+import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def _whole(file: Path) -> np.ndarray:
         content.seek(0)
         limits.require(_declared(content, os.fstat(content.fileno()).st_size), shown(file))
         content.seek(0)
-        return np.lib.format.read_array(content, allow_pickle=False)
+        return _read(content)
 
 
 def _size(file: Path) -> int:
@@ -102,6 +103,20 @@ HEADERS: dict[tuple[int, int], Any] = {
 """What reads each version of a header; the third has names of fields, which no numbers have."""
 
 
+def _read(content: IO[bytes]) -> np.ndarray:
+    """An array whose header has been checked.
+
+    Raises:
+        ValueError: it is cut short, or its texts are none.
+    """
+    read = np.lib.format.read_array(content, allow_pickle=False)
+    if read.dtype.kind == "U" and read.size and read.dtype.itemsize:
+        letters = np.ascontiguousarray(read.astype(read.dtype.newbyteorder("="))).reshape(-1).view(np.uint32)
+        if (letters > sys.maxunicode).any() or ((letters >= 0xD800) & (letters < 0xE000)).any():
+            raise ValueError("texts with letters that no encoding has")
+    return read
+
+
 def _declared_in(archive: zipfile.ZipFile, name: str, place: Path) -> int:
     try:
         with archive.open(name) as content:
@@ -113,7 +128,7 @@ def _declared_in(archive: zipfile.ZipFile, name: str, place: Path) -> int:
 def _member(archive: zipfile.ZipFile, name: str, place: Path) -> np.ndarray:
     try:
         with archive.open(name) as content:
-            return np.lib.format.read_array(content, allow_pickle=False)
+            return _read(content)
     except Exception as error:  # as in _opened
         raise _unreadable(f"{shown(place)}: {name.removesuffix('.npy')}", error) from None
 
