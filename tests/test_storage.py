@@ -155,6 +155,13 @@ def test_what_is_no_toml(tmp_path, text):
         storage.read_toml(tmp_path / "x.toml")
 
 
+def test_a_message_of_one_line_is_no_longer_than_anybody_reads():
+    told = str(InputError(f"t.csv, line 3: {'9' * 10_000} is no number: correct it"))
+    assert len(told) < 1100
+    assert told.startswith("t.csv, line 3: 999")
+    assert told.endswith("is no number: correct it")
+
+
 def test_the_mark_of_utf8_and_ends_of_lines_of_other_systems(tmp_path):
     (tmp_path / "x.toml").write_bytes(b'\xef\xbb\xbfa = "b"\r\nc = 1\r\n')
     assert storage.read_toml(tmp_path / "x.toml") == {"a": "b", "c": 1}
