@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 MOST = 1000
 """Letters of a message; what is longer holds something long out of a file, whose middle nobody misses."""
 

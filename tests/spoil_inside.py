@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from spoil import HUGE, SPOILS, Spoil, json_changed, replace
+from spoil import HUGE, SPOILS, Spoil, flipped, json_changed, replace
 
 NAMES = (
     "../x.png",
@@ -183,6 +183,9 @@ def spoil(folder: Path, others: list[Path], draw: random.Random) -> str:
     ways = [draw.choice(choices) for _ in range(draw.choice((1, 1, 1, 2)))]
     data = path.read_bytes()
     for way in ways:
-        data = way(data, draw)
+        try:
+            data = way(data, draw)
+        except Exception:  # what the way before has left of it is of the format no more
+            data = flipped(data, draw)
     path.write_bytes(data)
     return f"{name}: {', '.join(way.__name__ for way in ways)}"
