@@ -41,7 +41,7 @@ WIDTH = 130
 """Columns where the output is not a terminal, such as a log file."""
 
 console = Console(
-    file=OUTPUT,  # type: ignore[arg-type] - it has what rich uses of a file
+    file=OUTPUT,  # type: ignore[arg-type]  # it has what rich uses of a file
     soft_wrap=True,
     markup=False,
     highlight=False,

@@ -176,7 +176,7 @@ def _require_modest(data: bytes) -> None:
     """
     nested = 0
     for code, argument, _ in pickletools.genops(data):
-        if "PUT" in code.name and argument > len(data):
+        if "PUT" in code.name and (argument or 0) > len(data):
             raise ValueError(f"a memo of {argument:,} values in {len(data):,} bytes")
         nested += code.name.startswith(("TUPLE", "FROZENSET"))
         if nested > NESTED:
