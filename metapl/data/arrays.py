@@ -140,7 +140,7 @@ def scale(x: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(x.max(axes) == x.min(axes), 1.0, std)
 
 
-def standardised(x: np.ndarray, mean: Any, std: Any, where: str) -> Tensor:
+def standardised(x: np.ndarray, mean: Any, std: Any, where: str = "the array") -> Tensor:
     """(x − mean) / std in float32.
 
     Raises:
