@@ -27,7 +27,7 @@ COMMAND = re.compile(r"metapl ablate docs/results/(?P<name>\S+)\.toml(?P<options
 
 def commands() -> dict[str, list[str]]:
     """Of every study that a page gives the command of: the options beside the file and the folder."""
-    texts = [path.read_text() for path in sorted(PAGES.glob("*.md"))]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*.md"))]
     return {found["name"]: shlex.split(found["options"]) for text in texts for found in COMMAND.finditer(text)}
 
 
@@ -54,7 +54,7 @@ def told(name: str, out: Path) -> str:
     path = PAGES / f"{name}.jsonl"
     if not path.exists():
         return "no published runs, it served a choice"
-    made, published = (set(one.read_text().splitlines()) for one in (out / name / "runs.jsonl", path))
+    made, published = (set(one.read_text(encoding="utf-8").splitlines()) for one in (out / name / "runs.jsonl", path))
     return f"{len(made & published)} of {len(published)} published runs the same"
 
 

@@ -79,7 +79,7 @@ def main() -> None:
         for run in pool.map(one, [job for job in jobs if job not in known]):
             runs.append(run)
             if args.out:
-                with args.out.open("a") as file:
+                with args.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(run) + "\n")
     table(sorted(runs, key=lambda run: run["seed"]), [name for name, _ in arms], args.part)
 
@@ -88,7 +88,7 @@ def read_runs(path: Path | None) -> list[dict[str, Any]]:
     """The runs that a file holds already; none where there is no file."""
     if path is None or not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def table(runs: list[dict[str, Any]], arms: list[str], part: str) -> None:

@@ -64,7 +64,7 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     if path:
         trust.require(study.load(path), f"study {path}", trust_code)
     wanted = read(path, vary or [], over or [], common, {"seeds": seeds, "first_seed": first_seed, "against": against})
-    from metapl import ablation, checkpoint, study_plot, sweep  # noqa: PLC0415 - imports torch
+    from metapl import ablation, storage, study_plot, sweep  # noqa: PLC0415 - imports torch
     from metapl.cli import ablate_table  # noqa: PLC0415 - imports torch
     from metapl.report import study as reporting  # noqa: PLC0415 - imports torch
 
@@ -77,7 +77,7 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     if len(runs) < len(jobs):
         return  # another process of torchrun is still at it, and will print the table
     ablation.finish(out, wanted, runs)
-    checkpoint.write_text(out / "index.html", reporting.page(wanted, runs, environment))
+    storage.write_text(out / "index.html", reporting.page(wanted, runs, environment))
     study_plot.study(ablation.rows(wanted, runs), out / "plots" / "arms.png")
     ablate_table.show(wanted, runs, out, time.perf_counter() - started)
 

@@ -75,8 +75,8 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         _require_alone(run, given, {"--steps": steps, "--config": config})
     else:
         wanted = resolve(given, config, trust_code=trust_code)  # simple errors come before torch does
-    from metapl import checkpoint, plots  # noqa: PLC0415 - imports torch
     from metapl import compare as comparing  # noqa: PLC0415 - imports torch
+    from metapl import plots, storage  # noqa: PLC0415 - imports torch
     from metapl.cli import compare_table, display  # noqa: PLC0415 - imports torch
 
     _require_place("--json", json)
@@ -92,7 +92,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     report.left_out.update(unloaded)
     compare_table.show(stage, report, plan)
     if json is not None:
-        checkpoint.write_json(json, _record(stage, report, plan, run))
+        storage.write_json(json, _record(stage, report, plan, run))
     if plot is not None:
         plots.accuracy_against_cost(comparing.as_json(report)["rows"], cosine, _title(stage), plot)
 
@@ -117,7 +117,7 @@ def _require_alone(run: Path, flags: dict[str, Any], others: dict[str, Any]) -> 
 
 def _require_place(name: str, path: Path | None, suffix: str = "") -> None:
     """Fail before the work, not after it."""
-    from metapl import checkpoint  # noqa: PLC0415 - imports torch
+    from metapl import storage  # noqa: PLC0415 - quick help
 
     if path is None:
         return
@@ -125,7 +125,7 @@ def _require_place(name: str, path: Path | None, suffix: str = "") -> None:
         raise InputError(f"{name} {path} must be a file{suffix and f' that ends in {suffix}'}: name one")
     trial = path.with_name(f".{path.name}.trial")
     try:
-        checkpoint.write_text(trial, "")
+        storage.write_text(trial, "")
     except InputError:
         raise InputError(f"{name} {path} cannot be written: name a file that you may write") from None
     trial.unlink()

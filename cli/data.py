@@ -158,7 +158,7 @@ def _fetch(archive: Archive, to: Path, folder: str, mirror: str) -> None:
     packed = file.endswith(fetch.ARCHIVES)
     target = to / file if packed else to / folder / file
     with _bar(file) as progress:
-        fetch.download(url, target, archive.digest, progress)
+        fetch.download(url, target, archive.digest, progress, archive.size)
     if packed:
         fetch.extract(target, to)
 
@@ -187,7 +187,7 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
         raise InputError(f"--out {out} must be a file that ends in .npz: name one")
     import numpy as np  # noqa: PLC0415 - quick help
 
-    from metapl import checkpoint  # noqa: PLC0415 - imports torch
+    from metapl import storage  # noqa: PLC0415 - with numpy
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.data.sources import find  # noqa: PLC0415 - imports torch
 
@@ -199,7 +199,7 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
         "y_test": data.y_test.numpy(),
         "classes": np.array(data.form.classes),
     }
-    checkpoint.write(out, lambda temporary: np.savez(temporary, **arrays))
+    storage.write(out, lambda temporary: np.savez(temporary, **arrays))
     console.print(f"{out} has {len(data.x):,} examples to train on and {len(data.x_test):,} to test")
 
 

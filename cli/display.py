@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from rich.text import Text
 from torch import Tensor
 
 from metapl import experiment, loggers, plots, train, tree
+from metapl.cli.streams import OUTPUT
 from metapl.config import PAIRED
+from metapl.errors import InputError
 from metapl.escape import visible
 from metapl.experiment import Result, Rows
 from metapl.setting import Setting
@@ -56,7 +57,13 @@ class Careful(Console):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
-console = Careful(soft_wrap=True, markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+console = Careful(
+    file=OUTPUT,  # type: ignore[arg-type]  # it has what rich uses of a file
+    soft_wrap=True,
+    markup=False,
+    highlight=False,
+    width=None if OUTPUT.isatty() else WIDTH,
+)
 
 
 def header(setting: Setting, folder: Path, seeds: Sequence[int] = ()) -> None:
@@ -125,7 +132,10 @@ class Bars:
         """Leave them as they stand."""
         self._bars.stop()
         for log in itertools.chain(*self._logs):
-            log.close()
+            try:
+                log.close()
+            except InputError as missing:  # the run is worth more than its log
+                console.print(f"log        {missing}")
 
     def tick(self, phase: str, step: int, steps: int) -> None:
         """Move the bar; the time left is what the steps so far, with their evaluations, took on average."""

@@ -31,7 +31,7 @@ def grads(
     """See HELP."""
     from rich.table import Column, Table  # noqa: PLC0415
 
-    from metapl import checkpoint  # noqa: PLC0415 - imports torch
+    from metapl import storage  # noqa: PLC0415 - quick help
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.errors import InputError  # noqa: PLC0415 - quick help
     from metapl.estimators import AVAILABLE  # noqa: PLC0415 - imports torch
@@ -51,4 +51,4 @@ def grads(
     for line in broken:
         console.print(f"not listed: {line}")
     if json is not None:
-        checkpoint.write_json(json, rows)
+        storage.write_json(json, rows)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any
 
 import typer
 
-from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, train, tune
+from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, streams, train, tune
+from metapl.cli.streams import OUTPUT
 from metapl.cli.tell import listen, tell
 from metapl.errors import InputError
 
@@ -50,19 +52,51 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; the exit code is 2 for bad input, 130 when interrupted."""
+    """Run the command line; the exit code is 2 for bad input or output, 130 when interrupted."""
+    streams.prepare()
     listen()
+    code = _run()
+    OUTPUT.flush()
+    if OUTPUT.lost is not None and code == 0:
+        code = _output(OUTPUT.lost)
+    streams.finish()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the verb."""
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        _stop(str(error))
+        return _failed(str(error))
     except CommandLineError as error:
-        _stop(_one_line(error))
+        return _failed(_one_line(error))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except OSError as error:
+        # What is written to has no name here; a file that no verb expected to fail has one.
+        return _output(error) if error.filename is None else _failed(f"{error.filename}: {error.strerror}: see to it")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        return _failed("there is not enough memory for this: lower --batch, the size of the model or of the data")
+    except SystemExit:  # so Click and rich end where the reader has gone
+        return streams.PIPE_CLOSED
     if code == INTERRUPTED:
-        typer.echo("metapl: interrupted", err=True)
-    sys.exit(code if isinstance(code, int) else 0)
+        _say("metapl: interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy or torch could not allocate something: of torch's two errors one has no type of its own."""
+    name = type(error).__name__
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _output(error: OSError) -> int:
+    if streams.is_gone(error):
+        return streams.PIPE_CLOSED
+    return _failed(f"standard output cannot be written ({error.strerror}): make room, or send it elsewhere")
 
 
 def _one_line(error: Any) -> str:
@@ -71,6 +105,11 @@ def _one_line(error: Any) -> str:
     return f"{message}: see {context.command_path} --help" if context else message
 
 
-def _stop(message: str) -> NoReturn:
-    tell(f"metapl: {' '.join(message.split())}")
-    sys.exit(2)
+def _failed(message: str) -> int:
+    _say(f"metapl: {' '.join(message.split())}")
+    return 2
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # then there is nobody to be told
+        tell(line)

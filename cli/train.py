@@ -44,11 +44,12 @@ def train(
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
-    from metapl import loggers, sweep  # noqa: PLC0415 - imports torch
+    from metapl import loggers, study, sweep  # noqa: PLC0415 - imports torch
     from metapl.setting import prepare  # noqa: PLC0415 - imports torch
 
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
+    study.require_few("--seeds", seeds)
     if out is None and sweep.processes() > 1:
         raise InputError("several processes need one folder: give --out")
     setting = prepare(resolved)

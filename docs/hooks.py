@@ -49,7 +49,7 @@ def on_shutdown() -> None:
 
 def lay_out(target: Path) -> None:
     """Copy every package to the place that `[tool.setuptools.package-dir]` gives it."""
-    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
     for package, folder in sorted(folders.items()):
         place = target / package.replace(".", "/")
         shutil.copytree(ROOT / folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -116,7 +116,11 @@ def preset_table() -> str:
     rows = []
     for name in presets():
         config = resolve({}, None, name)
-        comment = [line[2:] for line in (PRESETS / f"{name}.toml").read_text().splitlines() if line.startswith("# ")]
+        comment = [
+            line[2:]
+            for line in (PRESETS / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+            if line.startswith("# ")
+        ]
         size = f"{config.steps:,} steps, {config.labelled_batch:,} + {config.batch:,}"
         rows.append([f"`{name}`", f"`{config.model}`", size, " ".join(comment)])
     return table(["`--preset`", "student", "labelled + unlabelled examples a step", "source"], rows)

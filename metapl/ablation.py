@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metapl import checkpoint, paired, study
+from metapl import paired, storage, study
 from metapl.errors import InputError
 from metapl.escape import in_table
 from metapl.paired import Difference
@@ -40,22 +40,25 @@ def start(out: Path, about: Study) -> dict[str, Any]:
             raise InputError(f"--out {out} holds another study: name another folder, or remove this one")
     elif out.exists() and (not out.is_dir() or any(not one.name.startswith(".") for one in out.iterdir())):
         raise InputError(f"--out {out} exists and holds no study: name a new folder")
-    checkpoint.write_text(path, study.dump(about))
+    storage.write_text(path, study.dump(about))
     record = out / "environment.json"
     if not record.exists():
-        checkpoint.write_json(record, environment())
+        storage.write_json(record, environment())
     try:
-        return json.loads(record.read_text())
+        found = storage.read_json(record)
+        if not isinstance(found, dict):
+            raise ValueError("no table")
     except (OSError, ValueError) as error:
         raise InputError(f"{record} cannot be read ({error}): remove it, and it is made again") from None
+    return found
 
 
 def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:
     """Write what is made of the runs: `runs.jsonl`, `table.md`, and `validation.md` if all have that part."""
-    checkpoint.write_text(out / "runs.jsonl", lines(runs))
-    checkpoint.write_text(out / "table.md", markdown(about, runs))
+    storage.write_text(out / "runs.jsonl", lines(runs))
+    storage.write_text(out / "table.md", markdown(about, runs))
     if all(run["validation"] for run in runs):
-        checkpoint.write_text(out / "validation.md", markdown(about, runs, "validation"))
+        storage.write_text(out / "validation.md", markdown(about, runs, "validation"))
 
 
 class Row(NamedTuple):
@@ -122,7 +125,10 @@ def rows(
 
 
 def _judged(run: Run, network: str) -> str:
-    return network if network in run["test"] else next(name for name in BEST if name in run["test"])
+    found = [name for name in (network, *BEST) if name in run["test"]]
+    if not found:
+        raise InputError(f"the run of {run['arm']}, seed {run['seed']}, has none of {', '.join(BEST)}: remove its file")
+    return found[0]
 
 
 def _scores(runs: Sequence[Run], part: str, network: str, metric: str) -> dict[int, float]:

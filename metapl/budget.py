@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ class Budget(NamedTuple):
     """What every arm of a study may use."""
 
     trials: int
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     space: Mapping[str, Choices | Range]
 
     def of(self, given: Given) -> dict[str, Choices | Range]:
@@ -99,8 +99,12 @@ def read(about: Study, path: str) -> Budget:
     where = f"[tune] of {path}"
     numbers = {key: _number(where, key, about.tune.get(key, default)) for key, default in NUMBERS.items()}
     space = {key: _values(where, key, value) for key, value in about.tune.items() if key not in NUMBERS}
+    for name in ("trials", "seeds"):
+        study.require_few(f"{where}: {name}", numbers[name])
     first = numbers["first_seed"]
-    found = Budget(numbers["trials"], tuple(range(first, first + numbers["seeds"])), space)
+    found = Budget(numbers["trials"], range(first, first + numbers["seeds"]), space)
+    counts = (*about.over.values(), about.arms, found.seeds)
+    study.require_few(f"{where}: runs (settings × arms × seeds × trials)", *map(len, counts), found.trials)
     _require_apart(where, found, about)
     _require_something(where, found, about)
     for arm, given in about.arms.items():

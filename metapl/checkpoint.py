@@ -1,60 +1,62 @@
-"""Files: written whole or not at all, and read without unpickling anything."""
+"""Networks in safetensors files: written whole or not at all, and read without unpickling anything."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from metapl import storage
 from metapl.errors import InputError
 from metapl.mpl import Network
+from metapl.storage import write, write_json, write_text
 
-
-def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Have `save` write a temporary file beside `path`, then move it there in one step.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}): name a file that you may write"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write(path, lambda temporary: temporary.write_text(text))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+__all__ = ["load_networks", "save_networks", "write", "write_json", "write_text"]
 
 
 def save_networks(path: Path, networks: dict[str, Network]) -> None:
-    """Write networks as safetensors; tensors are named NETWORK/params/NAME and NETWORK/buffers/NAME."""
+    """Write networks as safetensors; tensors are named NETWORK/params/NAME and NETWORK/buffers/NAME.
+
+    Raises:
+        InputError: the place cannot be written. It says where the networks are instead: training them may have taken
+            days, so that the folder for temporary files and the current one are tried too.
+    """
     tensors = {
         f"{name}/{kind}/{key}": value.detach().cpu().contiguous().clone()
         for name, network in networks.items()
         for kind, values in network._asdict().items()
         for key, value in values.items()
     }
-    write(path, lambda temporary: save_file(tensors, temporary))
+    # By safetensors' own `save_file` the file would have another mode than the umask gives, and errors of its own.
+    data = save(tensors)
+    try:
+        write(path, lambda temporary: temporary.write_bytes(data))
+    except InputError as error:
+        reason = str(error).rpartition(": ")[0]
+        place = _rescue(path, data)
+        if place is None:
+            raise InputError(
+                f"{reason}, nor anywhere else: the trained networks are lost; make room and train again"
+            ) from None
+        raise InputError(f"{reason}: the trained networks are in {place}; make room and move them there") from None
+
+
+def _rescue(path: Path, data: bytes) -> Path | None:
+    """Write what cannot be written where it should be to a place that can, and say which."""
+    for folder in (tempfile.gettempdir(), Path.cwd(), os.path.expanduser("~")):
+        try:
+            place = Path(tempfile.mkdtemp(prefix="metapl-", dir=folder)) / path.name
+        except OSError:
+            continue
+        try:
+            write(place, lambda temporary: temporary.write_bytes(data))
+        except InputError:
+            place.parent.rmdir()
+        else:
+            return place
+    return None
 
 
 def load_networks(path: Path) -> dict[str, Network]:
@@ -64,8 +66,9 @@ def load_networks(path: Path) -> dict[str, Network]:
         InputError: no such file, or one that is damaged.
     """
     try:
+        storage.require_regular(path)
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # a damaged file can fail in ways of its own beside SafetensorError
         raise InputError(f"{path} cannot be read ({error}): is the run complete?") from None
     networks: dict[str, Network] = {}
     for name, value in tensors.items():

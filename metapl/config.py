@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from metapl import spec, trust
+from metapl import spec, storage, trust
 from metapl.errors import InputError, unknown
 from metapl.escape import visible
 
@@ -95,6 +95,8 @@ class TrainConfig:
 def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
     if isinstance(value, str) and ("\0" in value or not _encodable(value)):
         raise InputError(f"{flag(name)} {visible(value)} cannot be written as UTF-8: give it a name of plain letters")
+    if limits and isinstance(value, int) and value > spec.LARGEST:
+        raise InputError(f"{flag(name)} {value} must be at most {spec.LARGEST}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{flag(name)} {value} must be a finite number")
     if "least" in limits and value < limits["least"]:
@@ -169,10 +171,6 @@ def _load(file: Path) -> dict[str, Any]:
     return {key: checked(key, value, str(file)) for key, value in read_toml(file, f"--config {file}").items()}
 
 
-LONGEST = 2**24
-"""Bytes up to which a TOML file is read."""
-
-
 def read_toml(file: Path, called: str) -> dict[str, Any]:
     """What a TOML file holds.
 
@@ -180,19 +178,11 @@ def read_toml(file: Path, called: str) -> dict[str, Any]:
         InputError: it cannot be read; `called` says what the file is.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(LONGEST + 1)
-        text = content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
-    if len(content) > LONGEST:
-        raise InputError(f"{called}: is longer than {LONGEST:,} bytes: give a TOML file of flags")
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise InputError(f"{called}: is nested beyond reason: give a TOML file of flags") from None
-    except ValueError as error:  # numbers of too many digits are no TOMLDecodeError
+        return storage.read_toml(file)
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{called}: not valid TOML ({error})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
 
 
 def checked(key: str, value: Any, where: str) -> Any:

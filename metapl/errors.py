@@ -5,9 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST = 1000
+"""Letters of a message; what is longer holds something long out of a file, whose middle nobody misses."""
+
 
 class InputError(ValueError):
     """Bad input. The message is one line that says what is wrong, where, and what to do; the CLI exits with code 2."""
+
+    def __init__(self, message: str) -> None:
+        half = MOST // 2
+        super().__init__(message if len(message) <= MOST else f"{message[:half]} … {message[-half:]}")
 
 
 def unknown(what: str, name: str, choices: Iterable[str]) -> InputError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,21 +26,51 @@ class Log(NamedTuple):
 
 
 def jsonl(config: TrainConfig, folder: Path) -> Log:
-    """One JSON object a line in `metrics.jsonl`; NaN, which JSON has not, is null."""
+    """One JSON object a line in `metrics.jsonl`; what is not finite, which JSON has not, is null."""
     del config
-    file = (folder / "metrics.jsonl").open("a")
+    return _appending(folder / "metrics.jsonl")
+
+
+def _appending(path: Path) -> Log:
+    """A log whose lines, where the disk is full, are kept and tried again with the next one.
+
+    A run need not end for its log's sake. At its end it may: what is still missing then is told.
+    """
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): name a folder that you may write") from None
+    rest = b""
+
+    def flush() -> None:
+        nonlocal rest
+        while rest:
+            rest = rest[file.write(rest) :]
 
     def write(line: Line) -> None:
-        file.write(json.dumps(_jsonable(line), allow_nan=False) + "\n")
-        file.flush()
+        nonlocal rest
+        rest += (json.dumps(_jsonable(line), allow_nan=False) + "\n").encode()
+        with suppress(OSError):
+            flush()
 
-    return Log(write, file.close)
+    def close() -> None:
+        with file:
+            try:
+                flush()
+            except OSError as error:
+                kept = path.read_bytes()
+                file.truncate(kept.rfind(b"\n") + 1)  # no half line
+                raise InputError(
+                    f"{path} lacks its last lines ({error.strerror}): make room for the next run"
+                ) from None
+
+    return Log(write, close)
 
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _jsonable(part) for key, part in value.items()}
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def tensorboard(config: TrainConfig, folder: Path) -> Log:

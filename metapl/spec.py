@@ -20,6 +20,9 @@ from typing import Any, NoReturn
 
 from metapl.errors import InputError, unknown
 
+LARGEST = 2**53
+"""Of whole numbers: beyond it a float64 tells no two apart, and no size or count is meant."""
+
 
 def options(constructor: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only parameters of a constructor and their defaults."""
@@ -34,7 +37,8 @@ def _read(text: str, default: Any) -> Any:
         parts = tuple(_read(part, default[0]) for part in text.split("/"))
         return parts if len(parts) == len(default) else _refuse(text)
     value = type(default)(text)
-    return _refuse(text) if isinstance(value, float) and not math.isfinite(value) else value
+    wrong = abs(value) > LARGEST if isinstance(value, int) else isinstance(value, float) and not math.isfinite(value)
+    return _refuse(text) if wrong else value
 
 
 def _refuse(text: str) -> NoReturn:
@@ -46,7 +50,12 @@ def convert(text: str, default: Any, where: str) -> Any:
     try:
         return _read(text, default)
     except (KeyError, ValueError):
-        kind = {bool: "true or false", int: "a whole number", float: "a number", tuple: "as many numbers, split by '/'"}
+        kind = {
+            bool: "true or false",
+            int: "a whole number up to 2⁵³",
+            float: "a number",
+            tuple: "as many numbers, split by '/'",
+        }
         raise InputError(f"{where}={text}: expected {kind[type(default)]}, as in {where}={_write(default)}") from None
 
 

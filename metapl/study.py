@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,8 @@ class Study(NamedTuple):
     common: Given
     over: Mapping[str, Sequence[Any]]
     arms: Mapping[str, Given]
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
+    """A range, or any others in a list."""
     against: str
     reach: float
     """A top-1 accuracy whose reaching is counted; 0 for none."""
@@ -110,14 +112,20 @@ def build(found: Mapping[str, Any], where: str) -> Study:
     over = {key: _listed(where, key, values) for key, values in tables["over"].items()}
     arms = {str(name): _given(where, values) for name, values in tables["arms"].items()}
     numbers = {**NUMBERS, **{key: found[key] for key in NUMBERS if key in found}}
-    seeds = tuple(range(numbers["first_seed"], numbers["first_seed"] + numbers["seeds"]))
+    require_few(f"{where}: seeds", int(numbers["seeds"]))
+    seeds = range(numbers["first_seed"], numbers["first_seed"] + numbers["seeds"])
     against, reach = found.get("against", ""), float(numbers["reach"])
     common, pairs = _given(where, tables["common"]), _pairs(where, found.get("pairs", []), arms)
     return _complete(Study(common, over, arms, seeds, against, reach, tables["tune"], pairs), where)
 
 
 def combinations(vary: Mapping[str, Sequence[Any]]) -> dict[str, Given]:
-    """An arm for every combination of values, by its name."""
+    """An arm for every combination of values, by its name.
+
+    Raises:
+        InputError: more of them than anybody can train.
+    """
+    require_few("combinations of values", *map(len, vary.values()))
     found = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
     return {label(given): given for given in found}
 
@@ -185,6 +193,7 @@ def _complete(study: Study, where: str) -> Study:
         raise InputError(f"{where}: nothing to compare: give each arm a table, such as [arms.none]")
     if not study.seeds:
         raise InputError(f"{where}: seeds must be at least 1")
+    require_few(f"{where}: runs (settings × arms × seeds)", *map(len, (*study.over.values(), study.arms, study.seeds)))
     if not 0 <= study.reach <= 1:
         raise InputError(f"{where}: reach must be a share from 0 to 1, as in reach = 0.99")
     if study.against and study.against not in study.arms:
@@ -199,6 +208,20 @@ def _complete(study: Study, where: str) -> Study:
         except InputError as error:
             raise InputError(f"{where}: arm {arm!r}: {error}") from None
     return complete
+
+
+MOST = 1_000_000
+"""Runs beyond which a number is taken for a mistake: each is a configuration in memory, and a file."""
+
+
+def require_few(what: str, *counts: int) -> None:
+    """Check that the product of some counts is no more than `MOST`, before anything is built of so many.
+
+    Raises:
+        InputError: it is more.
+    """
+    if math.prod(counts) > MOST:
+        raise InputError(f"{what}: {' × '.join(f'{count:,}' for count in counts)} are more than {MOST:,}: lower them")
 
 
 def settings(study: Study) -> list[Given]:
@@ -238,7 +261,7 @@ def dump(study: Study, comment: str = "") -> str:
         ValueError: seeds that are not in a row.
     """
     first, count = study.seeds[0], len(study.seeds)
-    if study.seeds != tuple(range(first, first + count)):
+    if any(seed != first + number for number, seed in enumerate(study.seeds)):
         raise ValueError(f"seeds {study.seeds} are not in a row")
     lines = [*(f"# {line}" for line in comment.splitlines()), f"seeds = {count}", f"first_seed = {first}"]
     lines += [f"against = {_toml(study.against)}", f"reach = {study.reach}", f"pairs = {_toml(study.pairs)}"]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from metapl.ablation import Row
-from metapl.checkpoint import write
 from metapl.escape import visible
 from metapl.plots import COLOURS
+from metapl.storage import write
 from metapl.study import label
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 import torch
 
-from metapl import checkpoint, experiment, population, train, tree
+from metapl import experiment, population, storage, train, tree
 from metapl.errors import InputError
 from metapl.experiment import Result
+from metapl.metrics import METRICS
 from metapl.population import Say
 from metapl.setting import prepare
 from metapl.study import Job
@@ -71,7 +72,7 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
             continue
         # A population is made whole again, so that what was killed in the middle ends as it would have.
         for job, found in _train(group, done, say, lambda *at: tick(Progress(len(done), *at))):
-            checkpoint.write_text(_path(folder, job), json.dumps(found) + "\n")
+            storage.write_text(_path(folder, job), json.dumps(found) + "\n")
             done.add(job.name)
 
 
@@ -128,16 +129,56 @@ def _path(folder: Path, job: Job) -> Path:
 
 def _done(folder: Path, job: Job) -> Run | None:
     path = _path(folder, job)
-    if not path.exists():
-        return None
     try:
-        found = json.loads(path.read_text())
-        same = found["config"] == asdict(job.config)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error!r}): remove it, and the run is made again") from None
-    if not same:
+        text = storage.read_text(path) if path.exists() else ""
+        if not text.strip("\0 \n"):  # what a crash of the machine can leave of a file that was being written
+            return None
+        found = storage.parse_json(text)
+        _require_run(found)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): remove it, and the run is made again") from None
+    own = {"setting": dict(job.setting), "arm": job.arm, "seed": job.config.seed, "config": asdict(job.config)}
+    if any(found[name] != value for name, value in own.items()):
         raise InputError(f"{path} is of another study: name another folder, or remove this one")
     return found
+
+
+def _require_run(found: Any) -> None:
+    """Check that a file holds what `_as_json` wrote, so that whatever is made of it can rely on that.
+
+    Raises:
+        ValueError: it does not.
+    """
+    kinds = {"setting": dict, "arm": str, "seed": int, "config": dict, "finite": bool}
+    kinds |= {"validation": dict, "test": dict, "log": list}
+    if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in kinds.items()):
+        raise ValueError(f"no run with {', '.join(kinds)}")
+    for part in ("validation", "test"):
+        if not _are_rows(found[part]):
+            raise ValueError(f"{part} is no table of metrics by network")
+    if not found["test"]:
+        raise ValueError("test is empty")
+    if not all(_is_look(line) for line in found["log"]):
+        raise ValueError("a line of the log is none")
+
+
+def _are_rows(rows: Any) -> bool:
+    return isinstance(rows, dict) and all(_are_numbers(row) and set(METRICS) <= set(row) for row in rows.values())
+
+
+def _are_numbers(row: Any) -> bool:
+    return isinstance(row, dict) and all(value is None or type(value) in (int, float) for value in row.values())
+
+
+def _is_look(line: Any) -> bool:
+    return (
+        isinstance(line, dict)
+        and type(line.get("phase")) is str
+        and type(line.get("step")) is int
+        and _are_numbers(line.get("metrics"))
+        and _are_rows(line.get("validation"))
+        and _are_numbers(line.get("pseudo_labels", {}))
+    )
 
 
 def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[..., None]) -> Iterator[tuple[Job, Run]]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metapl import __version__, checkpoint, study
+from metapl import __version__, storage, study
 from metapl.budget import Budget
 from metapl.study import Given, Study
 from metapl.tune import Search, Trial
@@ -15,12 +15,12 @@ from metapl.tune import Search, Trial
 
 def write(about: Study, budget: Budget, searches: Sequence[Search], out: Path) -> list[Path]:
     """Write `trials.jsonl`, and for every setting the study with the values found; these are returned."""
-    checkpoint.write_text(out / "trials.jsonl", "".join(_line(one, trial) for one in searches for trial in one.trials))
+    storage.write_text(out / "trials.jsonl", "".join(_line(one, trial) for one in searches for trial in one.trials))
     paths = []
     for setting in study.settings(about):
         here = [search for search in searches if search.setting == setting]
         paths.append(out / f"{_file('-'.join(filter(None, ['tuned', study.label(setting)])))}.toml")
-        checkpoint.write_text(paths[-1], study.dump(tuned(about, setting, here), comment(budget, here)))
+        storage.write_text(paths[-1], study.dump(tuned(about, setting, here), comment(budget, here)))
     return paths
 
 

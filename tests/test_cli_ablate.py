@@ -50,7 +50,7 @@ def test_the_command(finished):
         {"grad=none": {"grad": "none"}, "grad=exact": {"grad": "exact"}},
         "grad=none",
     )
-    assert (about.common["steps"], about.common["model"], about.seeds) == (3, "mlp:width=4,depth=1", (0, 1))
+    assert (about.common["steps"], about.common["model"], tuple(about.seeds)) == (3, "mlp:width=4,depth=1", (0, 1))
     assert len((out / "runs.jsonl").read_text().splitlines()) == 4
     assert "4 runs of 2 arms" in outcome.out
 
@@ -105,7 +105,7 @@ def test_every_combination_over_every_setting(tmp_path):
     assert outcome.code == 0
     about = study.read(tmp_path / "out" / "study.toml")
     assert list(about.arms) == [f"lr={lr}, ema={ema}" for lr in (0.1, 0.2) for ema in (0.5, 0.9)]
-    assert (about.over, about.seeds, about.against) == ({"labels": [10, 20]}, (7,), "lr=0.2, ema=0.5")
+    assert (about.over, tuple(about.seeds), about.against) == ({"labels": [10, 20]}, (7,), "lr=0.2, ema=0.5")
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 8
     assert outcome.out.index("labels=10") < outcome.out.index("labels=20")
     assert [row[3] == "" for row in table(outcome.out) if row[0] != "arm"] == [False, False, True, False] * 2
@@ -119,7 +119,12 @@ def test_a_file_and_flags_over_it(tmp_path):
     given = ("--steps", "2", "--method", "supervised", "--seeds", "1", *SMALL)
     assert invoke(file, *given, "--out", tmp_path / "out").code == 0
     about = study.read(tmp_path / "out" / "study.toml")
-    assert (about.seeds, about.against, list(about.arms), about.over) == ((0,), "b", ["a", "b"], {"labels": [10]})
+    assert (tuple(about.seeds), about.against, list(about.arms), about.over) == (
+        (0,),
+        "b",
+        ["a", "b"],
+        {"labels": [10]},
+    )
     assert (about.common["steps"], about.common["lr"], about.common["method"]) == (2, 0.3, "supervised")
     read = ablate.read(file, ["grad=none exact"], ["labels=20 30"], {}, {"against": "grad=exact", "seeds": None})
     assert (list(read.arms), read.over) == (["grad=none", "grad=exact"], {"labels": [20, 30]})

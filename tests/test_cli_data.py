@@ -56,6 +56,10 @@ def digest_of(path):
     return f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
 
 
+def archive_of(url, path):
+    return Archive(f"{url}/{path.name}", digest_of(path), path.stat().st_size)
+
+
 def row_of(output, name):
     return next(line for line in output.splitlines() if line.split("│")[1:2] and line.split("│")[1].strip() == name)
 
@@ -184,7 +188,7 @@ def cifar10(served, tmp_path, monkeypatch):
     with tarfile.open(folder / "cifar.tar.gz", "w:gz") as archive:
         archive.add(source, source.name)
     files = [Known(path.name, digest_of(path)) for path in sorted(source.iterdir())]
-    publish(monkeypatch, "cifar10", files, [Archive(f"{url}/cifar.tar.gz", digest_of(folder / "cifar.tar.gz"))])
+    publish(monkeypatch, "cifar10", files, [archive_of(url, folder / "cifar.tar.gz")])
     return served
 
 
@@ -223,7 +227,7 @@ def test_get_files_that_are_no_archive(served, monkeypatch):
     folder, url = served
     part = np.zeros((4, 3, 3), np.uint8), np.array([0, 1, 0, 1], np.uint8)
     write_mnist(folder, part, part)
-    archives = [Archive(f"{url}/{path.name}", digest_of(path)) for path in sorted(folder.iterdir())]
+    archives = [archive_of(url, path) for path in sorted(folder.iterdir())]
     publish(monkeypatch, "mnist", [], archives)
     invoke("get", "mnist")
     assert len(find.load("mnist", "data").x) == 4
@@ -235,8 +239,8 @@ def test_get_leaves_out_what_is_optional(served, monkeypatch, everything):
     folder, url = served
     write_cifar100(folder)
     (folder / "more").write_bytes(b"more")
-    archives = [Archive(f"{url}/{name}", digest_of(folder / name)) for name in ("train", "test", "meta")]
-    archives.append(Archive(f"{url}/more", digest_of(folder / "more"), optional=True))
+    archives = [archive_of(url, folder / name) for name in ("train", "test", "meta")]
+    archives.append(archive_of(url, folder / "more")._replace(optional=True))
     publish(monkeypatch, "cifar100", [], archives)
     invoke("get", "cifar100", *(["--all"] if everything else []))
     assert (Path("data") / STORED["cifar100"].folders[0] / "more").exists() == everything

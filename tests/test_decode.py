@@ -239,7 +239,7 @@ def test_levels_without_a_white_are_refused(tmp_path, levels):
 def test_a_decompression_bomb_is_refused(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(pixels_of_nothing(20_000, 10_000))
-    assert "more than 178,956,970 pixels" in refusal(file)
+    assert "more than 67,108,864 pixels" in refusal(file)
 
 
 def test_a_name_of_two_lines_makes_a_message_of_one(tmp_path):

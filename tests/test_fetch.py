@@ -1,5 +1,6 @@
 """Downloads from a server of this process, which can be told to fail; checksums; archives."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -39,14 +40,14 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, asked))
         if kind == "moved":
             self.answer(302, b"", Location="/ranges/file")
-        elif kind == "absent":
-            self.answer(404, b"nothing")
-        elif kind == "page":
-            self.answer(200, b"<html>please log in</html>")
+        elif kind in ("absent", "page"):
+            self.answer(*{"absent": (404, b"nothing"), "page": (200, b"<html>please log in</html>")}[kind])
         elif kind == "endless":  # without a length, so that the end of the connection is the end of the file
             self.send_response(200)
             self.end_headers()
             self.wfile.write(CONTENT)
+        elif kind in ("unending", "nonsense", "odd"):
+            self.without_end(kind)
         elif kind == "pieces":  # each with its length before it
             raw = CONTENT[int(asked[6:-1]) if asked else 0 :]
             self.send_response(206 if asked else 200)
@@ -69,6 +70,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(206, CONTENT[start:], **{"Content-Range": span})
         else:
             self.answer(200, CONTENT)
+
+    def without_end(self, kind):
+        """The file itself under a length that is none, or more of it for as long as anybody listens."""
+        self.send_response(200)
+        if kind != "unending":
+            self.send_header("Content-Length", self.path.rpartition("/")[2])
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(CONTENT)
+            while kind != "odd":
+                self.wfile.write(CONTENT)
 
     def answer(self, code, body, **headers):
         self.send_response(code)
@@ -101,6 +113,31 @@ def assert_refused(function, *words):
 def assert_whole(folder, name="file"):
     assert (folder / name).read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("kind", ["unending", "nonsense"])
+@pytest.mark.parametrize("there", [b"", CONTENT[:1000], CONTENT * 5])
+def test_an_answer_that_never_ends(server, tmp_path, kind, there):
+    if there:
+        (tmp_path / "file.part").write_bytes(there)
+    most = len(CONTENT) + 1000
+    assert_refused(
+        lambda: fetch.download(f"{server.url}/{kind}/file", tmp_path / "file", MD5, most=most), f"{most:,} bytes"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_says_that_it_is_too_long(server, tmp_path):
+    assert_refused(
+        lambda: fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5, most=len(CONTENT) - 1), "sends more"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3", "", "9" * 30])
+def test_a_length_that_is_none_is_not_believed(server, tmp_path, length):
+    fetch.download(f"{server.url}/odd/{length}", tmp_path / "file", MD5, most=len(CONTENT))
+    assert_whole(tmp_path)
 
 
 # ---------------------------------------------------------------- checksums

@@ -1,5 +1,6 @@
 """What is installed, and under which names."""
 
+import ast
 import importlib
 import importlib.metadata
 import subprocess
@@ -79,3 +80,30 @@ def test_one_version():
 def test_the_command_is_installed():
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="metapl")
     assert command.load() is importlib.import_module("metapl.cli.main").main
+
+
+READERS = ("read_text", "write_text", "open")
+OTHERS = ("os", "tarfile", "zipfile", "gzip", "Image", "archive", "storage", "checkpoint", "urllib.request", "fetch")
+"""Whose functions of these names take no encoding, or see to it."""
+
+
+def _without_encoding(file):
+    """The lines on which text is read or written in whatever encoding the locale has."""
+    for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(call, ast.Call):
+            continue
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        modes = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        binary = name == "open" and any("b" in mode for mode in modes)
+        given = any(one.arg == "encoding" for one in call.keywords)
+        if name in READERS and owner not in OTHERS and not given and not binary:
+            yield call.lineno
+
+
+def test_every_text_is_utf8_whatever_the_locale():
+    folders = [*TREES, "benchmarks", "docs"]
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    found = [f"{file.relative_to(ROOT)}:{line}" for file in files for line in _without_encoding(file)]
+    assert [one for one in found if not one.startswith(("metapl/storage.py", "metapl/data/fetch.py"))] == []

@@ -66,7 +66,7 @@ def test_what_can_be_typed(text, given):
             r"gadget 'thing' 'cuont': did you mean 'count'\? choose from count, kind, nested, pair, rate$",
         ),
         ("thing:count", r"'count' of 'thing' has no value: write thing:count=VALUE$"),
-        ("thing:count=3.5", r"^thing:count=3.5: expected a whole number, as in thing:count=3$"),
+        ("thing:count=3.5", r"^thing:count=3.5: expected a whole number up to 2⁵³, as in thing:count=3$"),
         ("thing:count=", r"^thing:count=: expected a whole number"),
         ("thing:rate=fast", r"^thing:rate=fast: expected a number, as in thing:rate=0.5$"),
         ("thing:nested=yes", r"^thing:nested=yes: expected true or false, as in thing:nested=false$"),

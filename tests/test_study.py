@@ -46,12 +46,12 @@ def test_a_file_becomes_a_study(tmp_path):
     assert found.over == {"labels": [10, 40], "batch": [8, 16]}
     assert found.arms == {"one": {"grad": "none"}, "other": {"lr": 1.0}}
     assert type(found.arms["other"]["lr"]) is float
-    assert (found.seeds, found.against, found.reach, found.tune) == ((5, 6, 7), "other", 0.9, {})
+    assert (tuple(found.seeds), found.against, found.reach, found.tune) == ((5, 6, 7), "other", 0.9, {})
 
 
 def test_what_is_not_given(tmp_path):
     found = study.read(write(tmp_path, "[arms.b]\n[arms.a]\nlr = 0.2"))
-    assert (found.seeds, found.against) == (tuple(range(8)), "b")
+    assert (tuple(found.seeds), found.against) == (tuple(range(8)), "b")
     assert (found.common, found.over, found.tune, found.reach) == ({}, {}, {}, 0.0)
 
 

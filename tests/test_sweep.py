@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 from asserts import assert_close_tree
 
-from metapl import checkpoint, experiment, population, study, sweep
+from metapl import ablation, experiment, population, storage, study, sweep
 from metapl.errors import InputError
 from metapl.setting import prepare
 
@@ -26,6 +26,7 @@ TINY = {
     "device": "cpu",
 }
 ARMS = {"exact": {}, "none": {"grad": "none"}, "slow": {"lr": 0.02}}
+STUDY = {"common": TINY, "arms": ARMS, "seeds": 2}
 
 
 def jobs_of(arms=ARMS, seeds=2, **common):
@@ -133,7 +134,7 @@ def test_interrupted_at_a_step(whole, tmp_path, step):
 def test_interrupted_between_the_files_of_a_population(whole, tmp_path, monkeypatch, written):
     jobs, folder = whole
     with monkeypatch.context() as patched:
-        names, write = [], checkpoint.write_text
+        names, write = [], storage.write_text
 
         def stopping(path, text):
             if len(names) == written:
@@ -141,7 +142,7 @@ def test_interrupted_between_the_files_of_a_population(whole, tmp_path, monkeypa
             names.append(path)
             write(path, text)
 
-        patched.setattr(checkpoint, "write_text", stopping)
+        patched.setattr(storage, "write_text", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(jobs, tmp_path)
     assert len(contents(tmp_path)) == written
@@ -181,12 +182,50 @@ def test_files_of_another_study_are_left_alone(whole, tmp_path):
     assert contents(tmp_path) == contents(folder)
 
 
-@pytest.mark.parametrize("text", ["", '{"setting": {}, "arm": "exa', "[]", "3", "{}", '{"config": 3}'])
+@pytest.mark.parametrize(
+    "text", ['{"setting": {}, "arm": "exa', "[]", "3", "{}", '{"config": 3}', "[" * 100_000, "\xff"]
+)
 def test_a_damaged_file(whole, tmp_path, text):
-    (tmp_path / "exact-seed=0.json").write_text(text)
+    (tmp_path / "exact-seed=0.json").write_text(text, encoding="latin1")
     with pytest.raises(InputError, match=r"exact-seed=0\.json (cannot be read .*: remove it|is of another study)"):
         run(whole[0], tmp_path)
-    assert (tmp_path / "exact-seed=0.json").read_text() == text
+    assert (tmp_path / "exact-seed=0.json").read_text(encoding="latin1") == text
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 5000, b"\n"])
+def test_a_file_that_a_crash_left_empty_is_made_again(whole, tmp_path, left):
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    (tmp_path / "exact-seed=0.json").write_bytes(left)
+    assert len(sweep.read(jobs, tmp_path)) == len(jobs) - 1
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("test", {}),
+        ("test", {"ema": {"top1": 0.5}}),
+        ("test", {"ema": [1, 2]}),
+        ("validation", []),
+        ("finite", 1),
+        ("seed", 7),
+        ("arm", "none"),
+        ("setting", {"labels": 10}),
+        ("log", [3]),
+        ("log", [{"phase": "mpl", "step": "1", "metrics": {}, "validation": {}}]),
+    ],
+)
+def test_a_file_whose_fields_are_not_those_of_a_run(whole, tmp_path, field, value):
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    path = tmp_path / "exact-seed=0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(
+        InputError, match=r"exact-seed=0\.json (cannot be read|is of another study)|has none of finetuned"
+    ):
+        ablation.rows(study.build(STUDY, "here"), sweep.read(jobs, tmp_path))
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 5, 100])

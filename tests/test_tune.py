@@ -156,7 +156,7 @@ def test_no_run_has_a_seed_of_the_study(tmp_path, monkeypatch):
     about = build()
     search(monkeypatch, tmp_path / "out", about)
     assert {run["seed"] for run in runs_of(tmp_path / "out")} == {1000, 1001, 1002, 1003}
-    assert about.seeds == (0, 1, 2, 3)
+    assert tuple(about.seeds) == (0, 1, 2, 3)
 
 
 def test_arms_that_tune_the_same_start_the_same(tmp_path, monkeypatch):
@@ -417,7 +417,7 @@ def test_what_varies_already():
 
 def test_the_budget_unless_it_is_given():
     found = budget.read(build({"lr": RATES}), "study.toml")
-    assert (found.trials, found.seeds) == (16, (1000, 1001, 1002, 1003))
+    assert (found.trials, tuple(found.seeds)) == (16, (1000, 1001, 1002, 1003))
 
 
 def test_an_arm_without_validation_examples(tmp_path):

@@ -70,7 +70,7 @@ def main() -> None:
     if len(records) < len(scripts()):
         print(f"not written: {RECORDS.name} is for all scripts, and peers are missing", file=sys.stderr)
         raise SystemExit(2)
-    RECORDS.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    RECORDS.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metapl.data import limits, npy
 from metapl.data.examples import Inputs
 from metapl.data.files import shown
 from metapl.data.form import Form
+from metapl.data.npy import Arrays
 from metapl.errors import InputError
 
 ENDINGS = (".npy", ".npz")
+
+_ROWS = 4096
 
 NAMES: dict[str, tuple[str, ...]] = {
     "x": ("x", "X", "x_train", "X_train", "images", "train_images", "data"),
@@ -28,8 +32,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """What each array may be called."""
 
-Arrays: TypeAlias = dict[str, np.ndarray]
-
 
 def load(place: Path) -> Arrays:
     """The arrays of an `.npz` file, or the `.npy` files of a folder, or one `.npy` file as `x`, by their first `NAMES`.
@@ -37,15 +39,10 @@ def load(place: Path) -> Arrays:
     Arrays of other names are left alone.
 
     Raises:
-        InputError: a file that cannot be read or holds Python objects, or an array under two names.
+        InputError: a file that cannot be read or holds Python objects or more than memory is allowed for, or an array
+            under two names.
     """
-    if place.is_dir():
-        files = {file.stem: file for file in place.glob("*.npy")}
-        return {name: _array(files[given]) for name, given in _named(files, place).items()}
-    with _opened(place) as found:
-        if isinstance(found, np.ndarray):
-            return {"x": found}
-        return {name: _member(found, given, place) for name, given in _named(found, place).items()}
+    return npy.load(place, lambda given: _named(given, place))
 
 
 def _named(given: Any, place: Path) -> dict[str, str]:
@@ -58,39 +55,6 @@ def _named(given: Any, place: Path) -> dict[str, str]:
         if present:
             found[name] = present[0]
     return found
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """An array, or an archive of arrays; whatever goes wrong with it is bad input."""
-    try:
-        with file.open("rb") as content:  # by its name numpy would open it, and leave it open where it fails
-            yield np.load(content, allow_pickle=False)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file can make numpy and zipfile fail in many ways
-        raise _unreadable(shown(file), error) from None
-
-
-def _array(file: Path) -> np.ndarray:
-    with _opened(file) as found:
-        if isinstance(found, np.ndarray):
-            return found
-        raise InputError(f"{shown(file)}: an archive of arrays by the name of one: rename it to .npz and give that")
-
-
-def _member(archive: Any, given: str, place: Path) -> np.ndarray:
-    try:
-        return archive[given]
-    except Exception as error:  # as in _opened
-        raise _unreadable(f"{shown(place)}: {given}", error) from None
-
-
-def _unreadable(where: str, error: Exception) -> InputError:
-    if "pickle" in str(error):  # numpy's word for what it does not know, too
-        return InputError(f"{where}: no plain array, but Python objects or another file: save numbers, or texts as str")
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{where}: cannot be read ({reason}): write it again with numpy.savez")
 
 
 def channels_first(x: np.ndarray) -> np.ndarray:
@@ -113,6 +77,7 @@ def levels(x: np.ndarray, where: str) -> Tensor:
     Raises:
         InputError: channels that are not 1 or 3, see `channels_first`.
     """
+    _require_whole(x, where)
     x = x[:, None] if x.ndim == 3 else channels_first(x)
     if x.shape[1] not in (1, 3):
         raise InputError(
@@ -146,26 +111,49 @@ def numbers(x: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"{where}: {x.dtype} are no numbers: give float32, float64, integers or uint8")
     if x.ndim < 2:
         raise InputError(f"{where}: shape {x.shape} is no [examples, features]: reshape it to {(*x.shape, 1)}")
+    _require_whole(x, where)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise InputError(f"{where}: holds NaN or infinity: fill the gaps or leave these examples out")
     return channels_first(x)
 
 
-def scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _require_whole(x: np.ndarray, where: str) -> None:
+    if not math.prod(x.shape[1:]):
+        raise InputError(f"{where}: shape {x.shape} has no numbers in an example: give one feature or pixel at least")
+
+
+def scale(x: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (of the population), float64, by which `standardised` scales.
 
     Of each feature of `[examples, features]`; of all numbers together where examples have more dimensions, whose
     positions are alike. The deviation of what never changes is 1.
+
+    Raises:
+        InputError: numbers so large that float64 has no squares of them.
     """
     axes = 0 if x.ndim == 2 else None
-    mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    if not np.isfinite(std).all():
+        raise InputError(f"{where}: holds numbers of up to {float(np.abs(x).max()):.3g}: give them in another unit")
     # Not std == 0: rounding leaves a constant 0.1 with a deviation of 1e-17.
     return mean, np.where(x.max(axes) == x.min(axes), 1.0, std)
 
 
-def standardised(x: np.ndarray, mean: Any, std: Any) -> Tensor:
-    """(x − mean) / std in float32."""
-    return torch.from_numpy(((x - np.asarray(mean)) / np.asarray(std)).astype(np.float32))
+def standardised(x: np.ndarray, mean: Any, std: Any, where: str = "the array") -> Tensor:
+    """(x − mean) / std in float32.
+
+    Raises:
+        InputError: numbers so far from the mean that float32 has none of their size.
+    """
+    made = np.empty(x.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(x), _ROWS):  # in float64, which takes much memory for all at once
+            rows = slice(start, start + _ROWS)
+            made[rows] = (x[rows] - np.asarray(mean)) / np.asarray(std)
+    if not np.isfinite(made).all():
+        raise InputError(f"{where}: holds numbers beyond reason, far from the mean of the training: correct them")
+    return torch.from_numpy(made)
 
 
 def read(form: Form, places: Sequence[Path]) -> Inputs:
@@ -185,7 +173,8 @@ def read(form: Form, places: Sequence[Path]) -> Inputs:
                 "give arrays of that shape"
             )
         names += [f"{place}[{number}]" for number in range(len(x))]
-        parts.append(standardised(x, form.details["mean"], form.details["std"]))
+        parts.append(standardised(x, form.details["mean"], form.details["std"], shown(place)))
+        limits.require(sum(part.nbytes for part in parts), shown(place))
     return Inputs(names, torch.cat(parts))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from metapl import storage
 from metapl.errors import InputError
 
 DELIMITERS = ",;\t|"
@@ -61,9 +63,9 @@ def load(place: Path) -> Table:
 
 def _text(place: Path) -> str:
     try:
-        text = place.read_bytes().decode("utf-8-sig")
+        text = storage.read_text(place)
     except OSError as error:
-        raise InputError(f"{place} cannot be read ({error.strerror}): give a CSV file") from None
+        raise InputError(f"{place} cannot be read ({error.strerror}): give a CSV file, or much data as .npz") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{place}, line {line} is not text in UTF-8: save the table as CSV in UTF-8") from None
@@ -95,9 +97,9 @@ def _width(text: str, delimiter: str) -> int:
 def _check_header(names: Sequence[str], where: str) -> None:
     if "" in names:
         raise InputError(f"{where}: column {names.index('') + 1} has no name: name it, or delete it from the file")
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise InputError(f"{where}: two columns are named {name!r}: write a line with a name for each column")
+    if len(set(names)) < len(names):
+        name = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"{where}: two columns are named {name!r}: write a line with a name for each column")
     # Years, wavelengths and pixels are names; what goes up and down is a row of values.
     values = [value for value in map(_number, names) if value is not None]
     if any(one >= other for one, other in itertools.pairwise(values)):

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from metapl import storage
+from metapl.data import limits
 from metapl.data.files import Readable, shown
 from metapl.errors import InputError
 
@@ -79,17 +82,22 @@ def _reason(error: Exception) -> str:
 def _opened(file: Readable) -> Iterator[Image.Image]:
     """The image in a file, upright; whatever goes wrong with it is bad input."""
     try:
-        data = file.read_bytes()
+        data = storage.read_bytes(file, limits.most()) if isinstance(file, Path) else file.read_bytes()
     except OSError as error:
         raise InputError(f"{shown(file)}: cannot be read ({error.strerror}): allow it or remove it") from None
     try:
         with _quiet():
             image = Image.open(io.BytesIO(data))
         with image:
-            yield _upright(image)
+            pixels = image.width * image.height
+            if pixels > limits.PIXELS:  # by its header: nothing is decoded yet
+                raise Image.DecompressionBombError
+            with limits.decoding.of(pixels):
+                yield _upright(image)
     except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise InputError(f"{shown(file)}: has more than {limit:,} pixels: make it smaller or remove it") from None
+        raise InputError(
+            f"{shown(file)}: has more than {limits.PIXELS:,} pixels: make it smaller or remove it"
+        ) from None
     except Exception as error:  # a damaged file can make Pillow's many readers fail in any way
         raise InputError(f"{shown(file)}: no image that can be read ({_reason(error)}): remove it") from None
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
 from urllib.error import HTTPError
 
+from metapl import storage
 from metapl.errors import InputError
 
 Progress: TypeAlias = Callable[[int, int | None], object]
@@ -28,6 +29,10 @@ TIMEOUT = 30
 """Seconds without a byte after which a connection counts as broken."""
 
 TRIES = 5
+
+LARGEST = 2**33
+"""Bytes of a file of unknown size: more than any data set that is known here has."""
+
 GZIP = b"\x1f\x8b"
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -69,7 +74,7 @@ class _BrokenError(Exception):
     """A connection ended before the file did."""
 
 
-def download(url: str, target: Path, digest: str, progress: Progress | None = None) -> None:
+def download(url: str, target: Path, digest: str, progress: Progress | None = None, most: int = LARGEST) -> None:
     """Get the file behind an address, unless it is there already.
 
     What arrives is kept in `TARGET.part`, from which the next call goes on if the server can; the file gets its own
@@ -81,6 +86,7 @@ def download(url: str, target: Path, digest: str, progress: Progress | None = No
         target: the file to write; its folder is made.
         digest: its checksum, `md5:…` or `sha256:…`.
         progress: is told how far it is.
+        most: the bytes of the file, if they are known: an answer with more of them is not the file.
 
     Raises:
         InputError: no connection, an answer that is not the file, a file with another checksum, no place to write.
@@ -91,15 +97,17 @@ def download(url: str, target: Path, digest: str, progress: Progress | None = No
         return
     part = target.with_name(f"{target.name}.part")
     try:
-        resumed = _size(part) > 0
-        _complete(url, part, progress)
+        resumed = 0 < _size(part) <= most
+        if not resumed:
+            part.unlink(missing_ok=True)
+        _complete(url, part, progress, most)
         if resumed and not verify(part, digest):  # what was there may be of another file
             part.unlink()
-            _complete(url, part, progress)
+            _complete(url, part, progress, most)
         if not verify(part, digest):
             part.unlink()
             raise InputError(f"{url} is not the published file, which has {digest}: get it from another address")
-        part.replace(target)
+        storage.settle(part, target)
     except OSError as error:  # of the file system: those of the network have become others
         reason = error.strerror or error
         raise InputError(f"{target} cannot be written ({reason}): name a folder that you may write") from None
@@ -109,19 +117,19 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _complete(url: str, part: Path, progress: Progress | None) -> None:
+def _complete(url: str, part: Path, progress: Progress | None, most: int) -> None:
     """Fetch until nothing is missing."""
     for attempt in range(1, TRIES + 1):
         before = _size(part)
         try:
-            _fetch(url, part, progress)
+            _fetch(url, part, progress, most)
             break
         except _BrokenError as error:
             if attempt == TRIES or _size(part) <= before:
                 raise InputError(f"{url}: {error} after {_size(part):,} bytes: run it again") from None
 
 
-def _fetch(url: str, part: Path, progress: Progress | None) -> None:
+def _fetch(url: str, part: Path, progress: Progress | None, most: int) -> None:
     """One request for what is missing of `part`."""
     start = _size(part)
     answer = _request(url, start)
@@ -130,17 +138,28 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
     with closing(answer):
         goes_on = answer.status == PARTIAL_CONTENT
         done = start if goes_on else 0
-        length = answer.headers.get("Content-Length")
-        total = done + int(length) if length else None
+        length = answer.headers.get("Content-Length", "").strip()
+        total = done + int(length) if length.isdecimal() and len(length) < 20 else None
+        if total is not None and total > most:
+            raise InputError(_other(url, most))
         part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab" if goes_on else "wb") as file:
             while piece := _receive(answer):
                 file.write(piece)
                 done += len(piece)
+                if done > most:  # a server need not say how much it sends, nor ever end
+                    break
                 if progress:
                     progress(done, total)
+    if done > most:
+        part.unlink()
+        raise InputError(_other(url, most))
     if total is not None and done < total:
         raise _BrokenError("the connection ended")
+
+
+def _other(url: str, most: int) -> str:
+    return f"{url} sends more than the {most:,} bytes of the published file: get it from another address"
 
 
 def _request(url: str, start: int) -> HTTPResponse | None:

@@ -2,8 +2,8 @@
 
 A pickle is a program, and its instructions call whatever they name. Here the few names that arrays need stand for
 functions of this file, and no other name exists. None of numpy's own functions is within reach: a hostile state makes
-`numpy.dtype` treat bytes as pointers. A hostile file can still ask for much memory, or be nested so deeply that the
-process dies; it cannot make it do anything.
+`numpy.dtype` treat bytes as pointers. Nor can a small file ask for much memory or be nested so deeply that the process
+dies: its instructions are looked through before the first is followed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import copyreg
 import io
 import math
 import pickle
+import pickletools
 import re
 import reprlib
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from metapl import storage
+from metapl.data import limits
 from metapl.errors import InputError
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -161,6 +164,25 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
     return done[id(value)]
 
 
+NESTED = 1000
+"""Tuples and frozensets, in all. They are hashed by a function that calls itself, and of C, which has no limit."""
+
+
+def _require_modest(data: bytes) -> None:
+    """Check that a pickle does not ask for a memo larger than itself, nor for values nested too deeply to be hashed.
+
+    Raises:
+        ValueError: it does, or it is no pickle.
+    """
+    nested = 0
+    for code, argument, _ in pickletools.genops(data):
+        if "PUT" in code.name and (argument or 0) > len(data):
+            raise ValueError(f"a memo of {argument:,} values in {len(data):,} bytes")
+        nested += code.name.startswith(("TUPLE", "FROZENSET"))
+        if nested > NESTED:
+            raise ValueError(f"more than {NESTED:,} tuples")
+
+
 def load(path: Path) -> Any:
     """The value of a pickle, of Python 2 or 3, that is made of numpy arrays and plain values alone.
 
@@ -179,7 +201,9 @@ def load(path: Path) -> Any:
     # A pickle may name by number what a program registered; a cached one would not come through `find_class`.
     copyreg.clear_extension_cache()
     try:
-        return _plain(_Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load(), {})
+        data = storage.read_bytes(path, limits.most())
+        _require_modest(data)
+        return _plain(_Reader(io.BytesIO(data), encoding="latin1").load(), {})
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from None
     except _ForbiddenError as error:
@@ -188,5 +212,5 @@ def load(path: Path) -> Any:
             "do not use it; get the file from its publisher"
         ) from None
     except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path} is no complete pickle of arrays ({reason}): download it again") from None

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from metapl import storage
 from metapl.data import files
 from metapl.data.decode import ENDINGS
 from metapl.data.files import shown
@@ -100,21 +101,27 @@ def _key(name: str) -> tuple[str, str]:
 
 def _headers(shard: Path) -> list[tarfile.TarInfo]:
     try:
+        storage.require_regular(shard)
         with shard.open("rb") as file:
             if file.read(8).startswith(_MAGIC):
                 raise InputError(f"{shown(shard)}: a compressed archive cannot be read at random: unpack it to a .tar")
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 found = [header for header in archive if header.isreg()]
+                if any(header.issparse() for header in found):  # whose bytes are not in one piece
+                    raise tarfile.ReadError("it has sparse files")
             # tarfile takes a damaged header, or the end of the file, for the end of the archive, which is zeros.
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it has no end")
             return found
-    except tarfile.TarError as error:
-        raise InputError(f"{shown(shard)}: damaged or cut short ({error}): fetch or write it again") from None
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{shown(shard)}: cannot be read ({error.strerror}): allow it or remove it") from None
+    except Exception as error:  # beside its own errors, tarfile has many of numbers and texts in damaged headers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{shown(shard)}: damaged or cut short ({reason}): fetch or write it again") from None
 
 
 def _label(member: Member) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metapl.data import limits
 from metapl.data.csv_file import Table, load
 from metapl.data.examples import Inputs
 from metapl.data.form import Form
@@ -145,8 +146,9 @@ def encode(columns: Columns, table: Table) -> Tensor:
     for column in columns:
         if column["name"] not in table.columns:
             raise InputError(f"{table.place} has no column {column['name']!r}, which the training table had: add it")
+    limits.require(4 * len(table.lines) * len(layout(columns).columns), f"{table.place}: the features")
     parts = [(_numbers if column["kind"] == "number" else _categories)(column, table) for column in columns]
-    return torch.as_tensor(np.concatenate(parts, axis=1), dtype=torch.float32)
+    return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
 def _refused(table: Table, name: str, row: int, known: str) -> InputError:
@@ -172,7 +174,7 @@ def _numbers(column: dict[str, Any], table: Table) -> np.ndarray:
         features.append(np.nan_to_num((values - mean) / std, nan=0.0))
     if column["missing"]:
         features.append(np.isnan(values).astype(np.float64))
-    return np.stack(features, axis=1)
+    return np.stack(features, axis=1).astype(np.float32)
 
 
 def _categories(column: dict[str, Any], table: Table) -> np.ndarray:
@@ -182,7 +184,7 @@ def _categories(column: dict[str, Any], table: Table) -> np.ndarray:
         some = [category for category in known if category]
         listed = ", ".join(some[:5]) + (", …" if len(some) > 5 else "")
         raise _refused(table, column["name"], found.index(-1), f"had {listed}: correct it, or train again with it")
-    return np.eye(len(known))[found]
+    return np.eye(len(known), dtype=np.float32)[found]
 
 
 def read(form: Form, places: Sequence[Path]) -> Inputs:

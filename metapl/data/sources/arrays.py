@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metapl import rng
 from metapl.data import arrays as saved
-from metapl.data import views
+from metapl.data import limits, views
 from metapl.data.files import shown
 from metapl.data.form import Form
 from metapl.data.sources import pools
@@ -69,14 +69,16 @@ def arrays(place: Path, *, test: float = 0.2) -> Dataset:
         return pools.of_images(
             pools.Part(saved.levels(x, where), y), pools.Part(saved.levels(x_test, where), y_test), names
         )
-    return _of_numbers((saved.numbers(x, where), y), (saved.numbers(x_test, where), y_test), names)
+    return _of_numbers((saved.numbers(x, where), y), (saved.numbers(x_test, where), y_test), names, where)
 
 
-def _of_numbers(pool: tuple[np.ndarray, Tensor], test: tuple[np.ndarray, Tensor], classes: Sequence[str]) -> Dataset:
+def _of_numbers(
+    pool: tuple[np.ndarray, Tensor], test: tuple[np.ndarray, Tensor], classes: Sequence[str], where: str
+) -> Dataset:
     (x, y), (x_test, y_test) = pool, test
-    mean, std = saved.scale(x)
+    mean, std = saved.scale(x, where)
     form = Form("arrays", x.shape[1:], tuple(classes), {"mean": mean.tolist(), "std": std.tolist()})
-    scaled, scaled_test = (saved.standardised(part, mean, std) for part in (x, x_test))
+    scaled, scaled_test = (saved.standardised(part, mean, std, where) for part in (x, x_test))
     return Dataset(scaled, y, scaled_test, y_test, views.default(form), form)
 
 
@@ -111,6 +113,8 @@ def _classes(found: saved.Arrays, where: str) -> tuple[list[str], list[int] | li
     else:
         values = [value for value in np.unique(y).tolist() if value != "" and not (y.dtype.kind == "i" and value < 0)]
         names = [str(value) for value in values]
+    if len(names) > limits.CLASSES:
+        raise InputError(f"{where}: {len(names):,} different labels are no classes: give at most {limits.CLASSES:,}")
     if len(set(names)) < max(len(names), 2):
         raise InputError(f"{where}: the classes are {names[:5]}: give two at least, each with a name of its own")
     return names, values
@@ -135,6 +139,8 @@ def _plain(y: np.ndarray, where: str) -> np.ndarray:
             raise InputError(f"{where}: {wrong[0]} is no class: give integers or texts")
     elif y.dtype.kind not in "biuU":
         raise InputError(f"{where}: {y.dtype} are no labels: give integers or texts")
+    if y.dtype.kind in "fu" and len(y) and not -(2**53) <= float(y.min()) <= float(y.max()) <= 2**53:
+        raise InputError(f"{where}: {y[np.abs(y.astype(float)).argmax()]} is no class: give integers or texts")
     return y if y.dtype.kind == "U" else y.astype(np.int64)
 
 

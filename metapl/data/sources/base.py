@@ -46,6 +46,8 @@ class Archive(NamedTuple):
     url: str
     digest: str
     """`md5:…` or `sha256:…` of the file behind the address, in hexadecimal."""
+    size: int
+    """Bytes of it."""
     optional: bool = False
     """Whether the data set can do without it."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from metapl.data import safe_pickle
+from metapl import storage
+from metapl.data import limits, safe_pickle
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Moments, Part, dataset, labels
 from metapl.errors import InputError
@@ -83,7 +84,7 @@ def cifar100(place: Path, *, coarse: bool = False) -> Dataset:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
+        return storage.read_bytes(path, limits.most())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {AGAIN.format(name)}") from None
 
@@ -107,10 +108,11 @@ def _pickled(path: Path, key: str, classes: int, name: str) -> Part:
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PIXELS:
         shape = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data).__name__
         raise InputError(f"{path} has images as {shape}, not as uint8 [images, {PIXELS}]: {remedy}")
-    try:
-        y = np.asarray(entries[key])
-    except ValueError:  # a list of lists
-        y = np.empty(0)
+    y = entries[key]
+    if isinstance(y, list):  # of whole numbers; lists in lists, the same one over and over, could be any number of them
+        y = np.asarray(y) if all(type(one) is int and abs(one) < 2**31 for one in y) else None
+    if not isinstance(y, np.ndarray):
+        raise InputError(f"{path} has labels that are no list of whole numbers: {remedy}")
     return Part(data.reshape(-1, 3, 32, 32), labels(y, range(classes), len(data), path, remedy))
 
 
@@ -160,7 +162,13 @@ CIFAR10 = Stored(
         Known("data_batch_5.bin", "md5:53f37980c15c3d472c316c40844f3f0d"),
         Known("test_batch.bin", "md5:803d5f7f4d78ea53de84dbe85f74fb6d"),
     ),
-    (Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "md5:c58f30108f718f92721af3b95e74349a"),),
+    (
+        Archive(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+            "md5:c58f30108f718f92721af3b95e74349a",
+            170_498_071,
+        ),
+    ),
 )
 
 CIFAR100 = Stored(
@@ -172,5 +180,11 @@ CIFAR100 = Stored(
         Known("test", "md5:f0ef6b0ae62326f3e7ffdfab6717acfc"),
         Known("meta", "md5:7973b15100ade9c7d40fb424638fde48"),
     ),
-    (Archive("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "md5:eb9058c3a382ffc7106e4002c42a8d85"),),
+    (
+        Archive(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+            "md5:eb9058c3a382ffc7106e4002c42a8d85",
+            169_001_437,
+        ),
+    ),
 )

@@ -7,11 +7,12 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from metapl.data import fetch
+from metapl.data import fetch, limits
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Part, dataset, labels
 from metapl.errors import InputError
@@ -88,21 +89,30 @@ def _path(place: Path, name: str) -> Path:
 
 def _read(path: Path, dimensions: int) -> np.ndarray:
     """Bytes with a header: two zeros, the type (8 is uint8), the number of dimensions, and each of them in 4 bytes."""
+    start = 4 + 4 * dimensions
     try:
         with fetch.open_plain(path) as file:
-            raw = file.read()
+            head = file.read(start)
+            if head[:4] != bytes([0, 0, 8, dimensions]) or len(head) < start:
+                raise InputError(f"{path} is no idx file of unsigned bytes in {dimensions} dimensions: {AGAIN}")
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            if not isinstance(file, gzip.GzipFile):
+                _require_size(path, f"{path.stat().st_size - start:,}", shape)
+            size = math.prod(shape)
+            limits.require(size, str(path))
+            raw = file.read(size + 1)  # one more than there should be, and not all that a small gzip file could hold
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise InputError(f"{path} is an incomplete gzip file: {AGAIN}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from None
-    start = 4 + 4 * dimensions
-    if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) < start:
-        raise InputError(f"{path} is no idx file of unsigned bytes in {dimensions} dimensions: {AGAIN}")
-    shape = struct.unpack(f">{dimensions}I", raw[4:start])
-    if len(raw) - start != math.prod(shape):
-        sizes = "×".join(map(str, shape))
-        raise InputError(f"{path} has {len(raw) - start:,} bytes for {sizes}, which is {math.prod(shape):,}: {AGAIN}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    _require_size(path, "more" if len(raw) > size else f"{len(raw):,}", shape)
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _require_size(path: Path, found: str, shape: Sequence[int]) -> None:
+    wanted = f"{math.prod(shape):,}"
+    if found != wanted:
+        raise InputError(f"{path} has {found} bytes for {'×'.join(map(str, shape))}, which is {wanted}: {AGAIN}")
 
 
 def _is_idx(place: Path) -> bool:
@@ -127,10 +137,10 @@ FASHION_MNIST = Stored(
     ("fashion-mnist", "FashionMNIST", "FashionMNIST/raw", "fashion_mnist"),
     CLOTHES_FILES,
     (
-        Archive(f"{CLOTHES_URL}train-images-idx3-ubyte.gz", "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        Archive(f"{CLOTHES_URL}train-labels-idx1-ubyte.gz", "md5:25c81989df183df01b3e8a0aad5dffbe"),
-        Archive(f"{CLOTHES_URL}t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79"),
-        Archive(f"{CLOTHES_URL}t10k-labels-idx1-ubyte.gz", "md5:bb300cfdad3c16e7a12a480ee83cd310"),
+        Archive(f"{CLOTHES_URL}train-images-idx3-ubyte.gz", "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+        Archive(f"{CLOTHES_URL}train-labels-idx1-ubyte.gz", "md5:25c81989df183df01b3e8a0aad5dffbe", 29_515),
+        Archive(f"{CLOTHES_URL}t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+        Archive(f"{CLOTHES_URL}t10k-labels-idx1-ubyte.gz", "md5:bb300cfdad3c16e7a12a480ee83cd310", 5_148),
     ),
 )
 
@@ -140,10 +150,10 @@ MNIST = Stored(
     ("mnist", "MNIST", "MNIST/raw"),
     MNIST_FILES,
     (
-        Archive(f"{MNIST_URL}train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        Archive(f"{MNIST_URL}train-labels-idx1-ubyte.gz", "md5:d53e105ee54ea40749a09fcbcd1e9432"),
-        Archive(f"{MNIST_URL}t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
-        Archive(f"{MNIST_URL}t10k-labels-idx1-ubyte.gz", "md5:ec29112dd5afa0611ce80d1b7f02629c"),
+        Archive(f"{MNIST_URL}train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
+        Archive(f"{MNIST_URL}train-labels-idx1-ubyte.gz", "md5:d53e105ee54ea40749a09fcbcd1e9432", 28_881),
+        Archive(f"{MNIST_URL}t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3", 1_648_877),
+        Archive(f"{MNIST_URL}t10k-labels-idx1-ubyte.gz", "md5:ec29112dd5afa0611ce80d1b7f02629c", 4_542),
     ),
 )
 

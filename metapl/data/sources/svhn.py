@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
+from metapl import storage
+from metapl.data import limits
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Part, dataset, labels
 from metapl.errors import InputError
+
+NUMBERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "single", "double")
+"""MATLAB's names for arrays of them; others, such as cells, may hold anything."""
 
 AGAIN = "download it again, as metapl data get svhn does"
 
@@ -35,12 +41,22 @@ def svhn(place: Path, *, extra: bool = True) -> Dataset:
 
 def _matrices(path: Path) -> Part:
     """Images `[32, 32, 3, examples]` and labels `[examples, 1]` from 1 to 10."""
-    from scipy.io import loadmat  # noqa: PLC0415 - slow to import, and only this source needs it
+    from scipy.io import loadmat, whosmat  # noqa: PLC0415 - slow to import, and only this source needs them
 
     if not path.is_file():
         raise InputError(f"{path} is missing: {AGAIN}")
     try:
+        storage.require_regular(path)
+        # By the headers, which come first: what the two take, and that they are plain numbers.
+        said = {name: (shape, kind) for name, shape, kind in whosmat(path) if name in ("X", "y")}
+        if any(kind not in NUMBERS for _, kind in said.values()):
+            raise ValueError("X or y is no array of numbers")
+        limits.require(
+            sum(math.prod(shape) * (1 if kind == "uint8" else 8) for shape, kind in said.values()), str(path)
+        )
         held = loadmat(path, variable_names=["X", "y"])
+    except InputError:
+        raise
     except Exception as error:  # a damaged file can raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} is no complete MATLAB file ({reason}): {AGAIN}") from None
@@ -69,8 +85,8 @@ SVHN = Stored(
         Known("extra_32x32.mat", "md5:a93ce644f1a588dc4d68dda5feec44a7"),
     ),
     (
-        Archive(f"{URL}train_32x32.mat", "md5:e26dedcc434d2e4c54c9b2d4a06d8373"),
-        Archive(f"{URL}test_32x32.mat", "md5:eb5a983be6a315427106f1b164d9cef3"),
-        Archive(f"{URL}extra_32x32.mat", "md5:a93ce644f1a588dc4d68dda5feec44a7", optional=True),
+        Archive(f"{URL}train_32x32.mat", "md5:e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
+        Archive(f"{URL}test_32x32.mat", "md5:eb5a983be6a315427106f1b164d9cef3", 64_275_384),
+        Archive(f"{URL}extra_32x32.mat", "md5:a93ce644f1a588dc4d68dda5feec44a7", 1_329_278_602, optional=True),
     ),
 )
