@@ -124,7 +124,7 @@ def changes(node: ast.AST) -> list[Change]:
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """All of a file."""
-    for place, (node, around, *_) in enumerate(nodes(ast.parse(path.read_text("utf-8")))):
+    for place, (node, around, *_) in enumerate(nodes(ast.parse(path.read_text(encoding="utf-8")))):
         first = getattr(node, "lineno", around.start)
         last = first if hasattr(node, "body") else getattr(node, "end_lineno", first)
         for change, _ in enumerate(changes(node)):
@@ -133,7 +133,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 def made(mutant: Mutant) -> tuple[Any, str]:
     """The code that stands for the file, and what is different."""
-    tree = ast.parse(mutant.path.read_text("utf-8"))
+    tree = ast.parse(mutant.path.read_text(encoding="utf-8"))
     node, _, parent, field, index = list(nodes(tree))[mutant.place]
     before = " ".join(ast.unparse(node).split())
     after = changes(node)[mutant.change](node) or node

@@ -171,9 +171,8 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     different functions; `detach` stops both. Here what is computed under `no_grad` is a constant to both.
 
     Raises:
-        InputError: `fn` hooks a gradient, writes to `.data`, has an `autograd.Function`, whose backward may be another
-            function's, or an operation without forward mode. Reverse mode takes it. A hook that is set on a condition,
-            such as `if x.requires_grad`, is not seen here.
+        InputError: `fn` writes to `.data`, has an `autograd.Function`, whose backward may be another function's, or an
+            operation without forward mode. Reverse mode takes it. Hooks on gradients are not seen here.
     """
 
     def stopped(*values: PyTree) -> PyTree:
@@ -244,6 +243,19 @@ def _load_formulas() -> None:
         importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
+def observing(hook: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor], None]:
+    """A hook on a gradient that may look at it, and raises an `InputError` if it changes it.
+
+    What it makes of a gradient is no derivative, and it would run again whenever something goes back through its place.
+    """
+
+    def checked(grad: Tensor) -> None:
+        if hook(grad) is not None:
+            raise InputError("a hook of the network changes a gradient, which is no derivative then: remove the hook")
+
+    return checked
+
+
 class _Stopped(TorchFunctionMode):
     """Detaches what goes into an operation under `torch.no_grad`, and so what comes out of it.
 
@@ -257,8 +269,10 @@ class _Stopped(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func is Tensor.register_hook:
+            args = (args[0], observing(args[1]))
         if func in _REVERSE_ONLY or (func is custom_function_call and torch.is_grad_enabled()):
-            raise NotImplementedError("it does not see hooks, writing to .data and autograd functions")
+            raise NotImplementedError("it does not see writing to .data and autograd functions")
         if func == _DATA:  # made anew at every access, so that `is` would not do
             return args[0].detach()
         if torch.is_grad_enabled():
@@ -272,7 +286,7 @@ class _Stopped(TorchFunctionMode):
 
 
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
-_REVERSE_ONLY = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook, Tensor.data.__set__)  # type: ignore[attr-defined]
+_REVERSE_ONLY = (Tensor.register_post_accumulate_grad_hook, Tensor.data.__set__)  # type: ignore[attr-defined]
 
 
 def nodes(outputs: Iterable[Tensor]) -> list[Any]:

@@ -16,7 +16,7 @@ from scipy.io import savemat
 
 from metapl import budget, card, checkpoint, experiment, run_folder, setting, study, sweep
 from metapl.config import TrainConfig, resolve
-from metapl.data import arrays, images, inputs, tables
+from metapl.data import arrays, images, inputs, split, tables
 from metapl.data.form import Form
 from metapl.data.sources import find
 from metapl.mpl import Network
@@ -172,7 +172,7 @@ def _read_run(folder):
     serving = run_folder.serve(folder, "", "cpu")
     inputs.prepare(serving.form)(torch.zeros(1, *serving.form.shape))
     facts.gather(folder, "cpu")
-    card.facts(folder)
+    card.facts(folder, serving)
 
 
 JOBS = study.jobs(study.build({"common": {"data": "moons", "steps": 4}, "arms": {"none": {}}, "seeds": 1}, "here"))
@@ -251,7 +251,7 @@ KINDS = {
         _study, _read_study, lambda folder: ["ablate", str(folder / "study.toml"), "--out", str(folder / "study.toml")]
     ),
     "run of a study": Kind(_sweep, lambda folder: sweep.read(JOBS, folder)),
-    "split.json": Kind(_split, lambda folder: setting.read_split(folder / "split.json", 40)),
+    "split.json": Kind(_split, lambda folder: split.read(folder / "split.json", torch.zeros(40, dtype=torch.int64))),
     "run folder": Kind(_whole_run, _read_run, lambda folder: ["eval", str(folder), "--device", "cpu"]),
 }
 """By name."""

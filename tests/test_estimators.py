@@ -141,7 +141,7 @@ def test_one_step_estimators_refuse_two(text):
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_lesson_without_a_batch_is_refused(text):
     case = case_for(text, "mlp", "sgd", 2)
-    with pytest.raises(ValueError, match=r"shorter|one inner step|length"):
+    with pytest.raises(ValueError, match="2 lessons and 1 batches"):
         estimate(case._replace(batches=case.batches[:1]), text)
 
 

@@ -291,8 +291,23 @@ ALL += [estimators.difference(), estimators.truncated(), estimators.exact(fracti
 @pytest.mark.parametrize("estimator", ALL)
 def test_a_hooked_gradient_is_refused(estimator):
     """Whoever goes back through it twice would run the hook twice, and forward mode would pass it by."""
-    with pytest.raises(InputError, match="hooks a gradient, which is no derivative then"):
+    with pytest.raises(InputError, match="changes a gradient, which is no derivative then"):
         feedback(estimator, given(lambda: Odd(hooked)))
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_a_hook_that_looks_on_is_none_of_our_business(estimator):
+    seen = []
+
+    def watched(x):
+        y = x.tanh()
+        if y.requires_grad:
+            y.register_hook(lambda grad: seen.append(grad.shape))
+        return y
+
+    found = feedback(estimator, given(lambda: Odd(watched)))
+    assert_close_tree(found, feedback(estimator, given(lambda: Odd(torch.tanh))), rtol=1e-12)
+    assert seen
 
 
 def test_a_hook_of_a_module_or_a_parameter_is_refused_when_it_is_made():

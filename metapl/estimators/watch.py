@@ -16,9 +16,8 @@ from metapl.types import Buffers, Params, Problem, PyTree
 class Watch(TorchFunctionMode):
     """Finds out, while a network is passed and autograd records, about its hooks and its autograd functions.
 
-    A hook on a tensor is refused: the gradient is no derivative then, and the hook runs again whenever something goes
-    back through where it is. The backward of an `autograd.Function` may be another function's derivative too, which
-    forward mode does not see.
+    A hook on a tensor may look at a gradient, and is refused if it changes it. The backward of an `autograd.Function`
+    may be another function's derivative too, which forward mode does not see.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is Tensor.register_hook:
-            raise InputError("the network hooks a gradient, which is no derivative then: remove the hook")
+            args = (args[0], gradients.observing(args[1]))
         return func(*args, **(kwargs or {}))
 
     def watching(self, problem: Problem) -> Problem:
