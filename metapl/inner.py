@@ -257,10 +257,13 @@ class _Point(NamedTuple):
         if product:
             return product(self.gradient, self.leaves[: self.count], along)
 
-        def grads(*values: Tensor) -> tuple[Tensor, ...]:
-            return self._along(_with(self.leaves, self.wanted, values), range(self.count))
+        def slope(*values: Tensor) -> Tensor:
+            grads = self._along(_with(self.leaves, self.wanted, values), range(self.count))
+            return tree.dot(list(grads), list(along))
 
-        found: Sequence[Tensor] = torch.func.vjp(grads, *(self.leaves[index] for index in self.wanted))[1](tuple(along))
+        # Not by torch.func.vjp: its way back comes after its transform, where torch 2.14 refuses BatchNorm under vmap.
+        at = [self.leaves[index] for index in self.wanted]
+        found: Sequence[Tensor] = torch.func.grad(slope, argnums=tuple(range(len(at))))(*at)
         return found
 
 

@@ -32,7 +32,7 @@ def require(values: Mapping[str, Any], where: str, trust_code: bool) -> None:
     Raises:
         InputError: there is some, and it may not.
     """
-    for key, text in _texts("", values):
+    for key, text in _texts(values):
         imported = _imported(key, text)
         if imported and not trust_code:
             raise InputError(
@@ -43,16 +43,17 @@ def require(values: Mapping[str, Any], where: str, trust_code: bool) -> None:
             LOG.warning("%s: %s = %r %s", where, key, text, imported)
 
 
-def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every text with the keys that lead to it."""
-    if isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from _texts(f"{key}.{name}" if key else str(name), one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(key, one)
-    elif isinstance(value, str):
-        yield key, value
+def _texts(values: Any) -> Iterator[tuple[str, str]]:
+    """Every text with the keys that lead to it, however deep it stands."""
+    waiting = [("", values)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{key}.{name}" if key else str(name), one) for name, one in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(key, one) for one in value]
+        elif isinstance(value, str):
+            yield key, value
 
 
 def _imported(key: str, text: str) -> str:

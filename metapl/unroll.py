@@ -262,7 +262,11 @@ def _pull(
 def _transformed(
     fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotangents: list[Any], _known: list[Tensor]
 ) -> Sequence[Any]:
-    return torch.func.vjp(fn, *at)[1](tuple(cotangents))
+    # Not by `torch.func.vjp`: its way back comes after its transform, where torch 2.14 refuses BatchNorm under vmap.
+    found: Sequence[Any] = torch.func.grad(
+        lambda *leaves: tree.dot(list(fn(*leaves)), cotangents), argnums=tuple(range(len(at)))
+    )(*at)
+    return found
 
 
 def _recorded(
