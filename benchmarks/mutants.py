@@ -32,8 +32,10 @@ from mutations import Mutant, made, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 STEP = ("sizes", "labels", "mpl_draws", "mpl", "unrolled_mpl")
-LOOP = ("unroll", "unroll_memory", "inner", "gradients", "functional", "dropout", "microbatch")
+LOOP = ("unroll", "unroll_memory", "inner", "inner_value", "gradients", "functional", "dropout", "microbatch")
+LOOP += ("closures", "admission", "instances", "recomputation", "complex", "route", "part", "norms_under_vmap")
 ESTIMATORS = ("first_order", "implicit", "placebo", "estimators", "approximate", "higher", "stochastic", "exact")
+ESTIMATORS += ("route", "part", "estimate_errors", "complex", "testing")
 TESTS = {
     "metapl/optim": ("optim", "groups", "bridge", "optim_derivatives"),
     "metapl/mpl.py": STEP,
