@@ -23,14 +23,14 @@ HEAD = """# Modules
 
 For each kind of module the relative error of the whole gradient, |found − differences| / |differences|, against central
 differences of plain torch training (`torch.optim.SGD` with momentum, float64), after one step and after two. Where
-metapl refuses a module, the number of the refusal, which is given in full below. An empty cell was not measured: rows that
-differ from another one in a smooth formula only are held to a few of the columns, and a part of a batch whose examples see
-each other has another feedback. metapl 0.1.0, torch 2.13.0 (CPU), Python 3.11.7, one thread, about a minute.
+metapl refuses a module, the number of the refusal, which is given in full below. An empty cell was not measured: rows
+that differ from another one in a smooth formula only are held to a few of the columns, and a part of a batch whose
+examples see each other has another feedback. metapl 0.1.0, torch 2.13.0 (CPU), Python 3.11.7, one thread, a minute.
 
-What is computed under `torch.no_grad` or detached is a constant, at every order, as `stop_gradient` of JAX has it; after two
-steps the differences hold these values, and BatchNorm's statistics, at what they were. Plain differences move them: on a
-network that divides by a stopped norm they are 0.4 % away. The table does not show `difference` and `sama`, which take
-differences of values and go through all of that.
+What is computed under `torch.no_grad` or detached is a constant, at every order, as `stop_gradient` of JAX has it;
+after two steps the differences hold these values, and BatchNorm's statistics, at what they were. Plain differences move
+them: on a network that divides by a stopped norm they are 0.4 % away. The table does not show `difference` and `sama`,
+which take differences of values and go through all of that.
 
 ```bash
 python benchmarks/modules.py > docs/results/modules.md
