@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,8 @@ def _objections(part: nn.Module) -> Iterator[str]:
         yield "is compiled by torch.jit and cannot be made anew: give the module that it was compiled from"
     if isinstance(part, WRAPPERS):
         yield "spreads its batch over devices by itself: give the module inside of it, .module"
-    lazy = [name for name, value in (*part._parameters.items(), *part._buffers.items()) if is_lazy(value)]
+    tensors: list[tuple[str, Any]] = [*part._parameters.items(), *part._buffers.items()]
+    lazy = [name for name, value in tensors if is_lazy(value)]
     if lazy:
         yield f"has no shape for {lazy[0]} before its first batch: use a layer that is not lazy"
     if getattr(part, "sparse", False) and isinstance(part, nn.Embedding | nn.EmbeddingBag):

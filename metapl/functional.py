@@ -91,7 +91,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         parts = skeleton.instance(state, train=train)
         noise = None if key is None else dropout.Noise(key, rows)
         for place in noisy:
-            parts[place].noise = noise
+            parts[place].__dict__["noise"] = noise
         positional, named = spread(x)
         with _written(kept), _drawn(key, rows):
             logits = parts[0](*positional, **named)
@@ -177,7 +177,7 @@ Spread = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
 def _spread(module: nn.Module) -> Spread:
     """How the input of `apply` becomes the arguments of forward."""
     try:
-        parameters = inspect.signature(module.forward).parameters.values()
+        parameters = tuple(inspect.signature(module.forward).parameters.values())
     except ValueError:  # a forward that is not written in Python
         parameters = ()
     places = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]

@@ -32,7 +32,7 @@ from torch.autograd.function import BackwardCFunction
 from metapl import closures, gradients, tree
 from metapl.types import PyTree
 
-Fn = Callable[..., tuple[Tensor, PyTree]]
+Fn = Callable[..., Tensor | tuple[Tensor, PyTree]]
 """`fn(params, *rest)`: a scalar, and a tree of tensors (aux) that come back as data; or the scalar alone."""
 
 Leaves: TypeAlias = Sequence[Tensor]
@@ -236,13 +236,13 @@ class _Point(NamedTuple):
 
     loss: Callable[..., Tensor]
     leaves: Leaves
-    count: int
+    size: int
     """How many of them are parameters: the first ones."""
     wanted: Sequence[int]
 
     def gradient(self, *params: Tensor) -> tuple[Tensor, ...]:
         """At other parameters: the gradient with respect to what is wanted."""
-        return self._along([*params, *self.leaves[self.count :]], self.wanted)
+        return self._along([*params, *self.leaves[self.size :]], self.wanted)
 
     def _along(self, leaves: Leaves, moving: Sequence[int]) -> tuple[Tensor, ...]:
         def moved(*values: Tensor) -> Tensor:
@@ -255,10 +255,10 @@ class _Point(NamedTuple):
     def second(self, along: Leaves, product: Product | None) -> Sequence[Tensor | None]:
         """The derivative of the gradient along `along`, a direction of the parameters."""
         if product:
-            return product(self.gradient, self.leaves[: self.count], along)
+            return product(self.gradient, self.leaves[: self.size], along)
 
         def slope(*values: Tensor) -> Tensor:
-            grads = self._along(_with(self.leaves, self.wanted, values), range(self.count))
+            grads = self._along(_with(self.leaves, self.wanted, values), range(self.size))
             return tree.dot(list(grads), list(along))
 
         # Not by torch.func.vjp: its way back comes after its transform, where torch 2.14 refuses BatchNorm under vmap.

@@ -75,7 +75,9 @@ class Skeleton:
         # Of the old modules and tensors only those that an attribute refers to are held, as it holds them anyway: an
         # identity is one as long as its object lives, and the others give their memory back.
         referred = closures.reached([part.own for part in self._parts], {*names, *places})
-        self._referred = [(old, place) for place, (_, old) in enumerate(found) if id(old) in referred]
+        self._referred: list[tuple[Any, int | str]] = [
+            (old, place) for place, (_, old) in enumerate(found) if id(old) in referred
+        ]
         self._referred += [(value, name) for name, value in tensors if id(value) in referred]
 
     def instance(self, state: Mapping[str, Tensor], *, train: bool) -> list[nn.Module]:

@@ -82,7 +82,7 @@ class Step(NamedTuple):
         return self.losses.mean()
 
 
-def _mean_loss(problem: Problem, learner: Learner, batch: PyTree) -> inner.Fn:
+def _mean_loss(problem: Problem, learner: Learner, batch: PyTree) -> Callable[..., tuple[Tensor, PyTree]]:
     def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
         with Watch():
             losses, buffers = problem.inner(params, learner.buffers, targets, batch)
