@@ -134,7 +134,8 @@ def main() -> None:
     )
     arms = {
         "first-order": (estimators.first_order(), labels.SAMPLED),
-        "exact": (estimators.exact(), labels.SOFT),
+        "exact, forward": (estimators.exact(route="forward"), labels.SOFT),
+        "exact, reverse": (estimators.exact(route="reverse"), labels.SOFT),
         "unroll": (estimators.unroll(), labels.SOFT),
         "none": (estimators.none(), labels.SOFT),
     }

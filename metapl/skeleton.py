@@ -31,8 +31,10 @@ class _Part(NamedTuple):
     name: str
     shared: dict[str, Any]
     """Attributes that every instance has."""
-    own: dict[str, Any]
-    """Attributes of which each instance has a version: containers, and what refers to parts or tensors of the tree."""
+    copied: dict[str, Any]
+    """Containers, of which each instance has a copy."""
+    referring: dict[str, Any]
+    """What refers to parts or tensors of the tree, of which each instance has a version."""
     watched: dict[str, Any]
     """Attributes that a pass must not change: numbers, texts and tensors."""
     parameters: dict[str, str | None]
@@ -74,7 +76,7 @@ class Skeleton:
         self.kinds = tuple(part.kind for part in self._parts)
         # Of the old modules and tensors only those that an attribute refers to are held, as it holds them anyway: an
         # identity is one as long as its object lives, and the others give their memory back.
-        referred = closures.reached([part.own for part in self._parts], {*names, *places})
+        referred = closures.reached([part.referring for part in self._parts], {*names, *places})
         self._referred: list[tuple[Any, int | str]] = [
             (old, place) for place, (_, old) in enumerate(found) if id(old) in referred
         ]
@@ -90,11 +92,12 @@ class Skeleton:
         made: list[Any] = [object.__new__(part.kind) for part in self._parts]
         for module, part in zip(made, self._parts, strict=True):
             attributes = {**part.shared, "training": part.training[train]}
+            attributes.update({name: copy.copy(value) for name, value in part.copied.items()})
             attributes["_parameters"] = {name: state[at] if at else None for name, at in part.parameters.items()}
             attributes["_buffers"] = {name: state[at] if at else None for name, at in part.buffers.items()}
             attributes["_modules"] = {name: None if at is None else made[at] for name, at in part.children.items()}
             object.__setattr__(module, "__dict__", attributes)
-        if any(part.own for part in self._parts):
+        if self._referred:
             self._refer(made, state)
         return made
 
@@ -107,9 +110,8 @@ class Skeleton:
         """What refers to modules and tensors of the tree refers to those of the instance."""
         swap: dict[int, Any] = {id(old): made[at] if isinstance(at, int) else state[at] for old, at in self._referred}
         for module, part in zip(made, self._parts, strict=True):
-            for name, value in part.own.items():
-                fresh = closures.swapped(value, swap)
-                module.__dict__[name] = copy.copy(value) if fresh is value else fresh
+            for name, value in part.referring.items():
+                module.__dict__[name] = closures.swapped(value, swap)
 
     def changed(self, made: Sequence[nn.Module]) -> str | None:
         """The first attribute, by name, that a pass has changed and that the next pass would have seen."""
@@ -148,12 +150,18 @@ def _part(
     name: str, module: nn.Module, names: Mapping[int, str], places: Mapping[int, int], training: tuple[bool, bool]
 ) -> _Part:
     attributes = {key: value for key, value in vars(module).items() if key not in _STRUCTURE}
-    own = {key: value for key, value in attributes.items() if _is_own(key, value, {*names, *places})}
+    tree = {*names, *places}
+    referring = {key: value for key, value in attributes.items() if closures.reached(value, tree)}
+    copied = {
+        key: value
+        for key, value in attributes.items()
+        if key not in referring and key not in _BASE and isinstance(value, list | dict | set)
+    }
     # A plain tensor is a constant, whatever it says of itself.
     shared = {
         key: value.detach() if isinstance(value, Tensor) and value.is_leaf else value
         for key, value in attributes.items()
-        if key not in own
+        if key not in referring and key not in copied
     }
     registered = {*module._parameters, *module._buffers}
     watched = {
@@ -165,7 +173,8 @@ def _part(
         type(module),
         name,
         shared,
-        own,
+        copied,
+        referring,
         watched,
         {key: None if value is None else names[id(value)] for key, value in module._parameters.items()},
         {key: None if value is None else names[id(value)] for key, value in module._buffers.items()},
@@ -175,12 +184,6 @@ def _part(
 
 
 _STRUCTURE = frozenset({"training", "_parameters", "_buffers", "_modules"})
-
-
-def _is_own(name: str, value: Any, tree: set[int]) -> bool:
-    """Whether instances must not share an attribute."""
-    container = isinstance(value, list | dict | set) and name not in _BASE
-    return container or bool(closures.reached(value, tree))
 
 
 def _derived(name: str, registered: set[str]) -> bool:
