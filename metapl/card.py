@@ -170,11 +170,13 @@ def _front(name: str, serving: Serving, facts: Facts) -> str:
 
 def _what(serving: Serving) -> str:
     form = serving.form
-    count = sum(value.numel() for value in serving.network.params.values())
+    trained = sum(value.numel() for value in serving.network.params.values())
+    frozen = sum(serving.network.buffers[name].numel() for name in serving.model.frozen)
+    some = f", {trained:,} of them trained" if frozen else ""
     more = f" and {len(form.classes) - SHOWN:,} more" if len(form.classes) > SHOWN else ""
     return (
         f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
-        f"It has {count:,} parameters. Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
+        f"It has {trained + frozen:,} parameters{some}. Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
         f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
     )
 
