@@ -176,7 +176,8 @@ def _what(serving: Serving) -> str:
     more = f" and {len(form.classes) - SHOWN:,} more" if len(form.classes) > SHOWN else ""
     return (
         f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
-        f"It has {trained + frozen:,} parameters{some}. Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
+        f"It has {trained + frozen:,} parameters{some}. "
+        f"Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
         f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
     )
 
