@@ -65,3 +65,15 @@ def test_a_part_that_is_not_the_whole_is_no_number_under_vmap():
     part = estimators.exact(fraction=0.5)
     found = torch.vmap(lambda lesson: feedback(part, (problem, [lesson], *rest)))(torch.stack([lesson, -lesson]))
     assert found.isnan().all()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_losses_that_are_smaller_in_the_part_are_seen_as_larger_ones_are(sign):
+    problem, *rest = given(lambda: nn.Linear(4, 3), rows=8)
+
+    def inner(*at):
+        losses, buffers = problem.inner(*at)
+        return losses + sign * 0.1 * len(losses), buffers  # of a part of the batch smaller, or larger
+
+    with pytest.raises(InputError, match="another loss in a part of the batch"):
+        feedback(estimators.exact(fraction=0.5), (problem._replace(inner=inner), *rest))
