@@ -8,6 +8,7 @@ import torch
 from asserts import assert_close_tree, assert_pure, finite_differences
 
 from metapl import gradients, tree
+from metapl.errors import InputError
 
 
 def point():
@@ -226,3 +227,14 @@ def test_forward_mode_warns_nobody():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("torch.Size([])", "")
+
+
+def test_forward_over_reverse_mode_sees_a_hook_that_changes_a_gradient():
+    def loss(x):
+        y = x**3
+        y.register_hook(lambda grad: 2.0 * grad)
+        return y.sum()
+
+    at = torch.tensor([1.0, 2.0])
+    with pytest.raises(InputError, match="a hook of the network changes a gradient"):
+        gradients.jvp(torch.func.grad(loss), (at,), (at,))
