@@ -15,10 +15,10 @@ import time
 import torch
 from torch import Tensor
 
-from metapl import rng
-from metapl.data import crops
-from metapl.data.augment import View, compose
-from metapl.data.randaugment import randaugment
+from metapl.core import rng
+from metapl.data.augment import crops
+from metapl.data.augment.base import View, compose
+from metapl.data.augment.randaugment import randaugment
 
 
 def views() -> dict[str, View]:

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from metapl import run_folder
+from metapl.training import run_folder
 
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 COMMAND = re.compile(r"metapl ablate docs/results/(?P<name>\S+)\.toml(?P<options>.*?) --out ")

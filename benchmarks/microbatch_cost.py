@@ -13,32 +13,37 @@ import platform
 
 import torch
 
-from metapl import estimators, functional, labels, measure, mpl, optim, rng, spec, tree
-from metapl.data.augment import Augment, noise
+from metapl import estimators, optim
+from metapl.core import rng, targets, tree
+from metapl.core.types import Learner
+from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
-from metapl.microbatch import in_parts
+from metapl.evaluation import cost
+from metapl.methods import mpl
 from metapl.models import build
-from metapl.types import Learner
+from metapl.nn import functional
+from metapl.nn.microbatch import in_parts
+from metapl.registry import notation
 
 SHAPE, CLASSES, LABELLED, UNLABELLED = (3, 32, 32), 10, 16, 112
 NETWORK = "convnet:width=32,norm=group"
 SIZES = (0, 64, 16, 4, 1)
 
 
-def step(size: int, grad: str, dtype: torch.dtype) -> measure.Call:
+def step(size: int, grad: str, dtype: torch.dtype) -> cost.Call:
     """A step from fresh weights, in microbatches of a size; 0 for the whole batch."""
     model = functional.cast(functional.from_module(lambda: build(NETWORK, SHAPE, CLASSES)), dtype)
     rule = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     player = mpl.Player(in_parts(model, size) if size else model, optim.chain(optim.clip_by_global_norm(5.0), rule))
-    estimator = spec.build(grad, estimators.ESTIMATORS, "estimator")
-    kind, views = labels.LABELS[estimator.labels[0]], Augment(noise(0.1), noise(0.5))
+    estimator = notation.build(grad, estimators.ESTIMATORS, "estimator")
+    kind, views = targets.LABELS[estimator.labels[0]], Augment(noise(0.1), noise(0.5))
     method = mpl.meta_pseudo_labels(player, player, estimator, kind, views, mpl.Recipe(uda_threshold=0.1))
     x = rng.normal(rng.key(0), (LABELLED + UNLABELLED, *SHAPE), dtype)
     batch, state = Batch(x[:LABELLED], torch.arange(LABELLED) % CLASSES, x[LABELLED:]), method.init(rng.key(1))
     return lambda: method.step(state, batch, rng.key(2))
 
 
-def update(call: measure.Call) -> torch.Tensor:
+def update(call: cost.Call) -> torch.Tensor:
     """The momentum that the step leaves, which is the clipped gradient."""
     state = call()[0]
     learners: tuple[Learner, ...] = (state.teacher, state.student)
@@ -60,8 +65,8 @@ def main() -> None:
                 found = update(step(size, grad, dtype))
                 differences.append(float((found - expected).norm() / expected.norm()))
             call = step(size, grad, torch.float32)
-            memory = measure.peak_memory(call, torch.device("cpu")) / 2**20
-            flops = measure.flops(call) / 1e9
+            memory = cost.peak_memory(call, torch.device("cpu")) / 2**20
+            flops = cost.flops(call) / 1e9
             numbers = f"{differences[0]:9.1e} {differences[1]:9.1e} {memory:8.1f} {flops:8.1f}"
             print(f"{grad:12} {size or 'whole':>10} {numbers}")
 

@@ -1,6 +1,6 @@
 """Change the code in one place at a time, and see whether a test goes red.
 
-    python benchmarks/mutants.py metapl/optim metapl/mpl.py --sample 250
+    python benchmarks/mutants.py metapl/optim metapl/methods/mpl.py --sample 250
 
 `mutations.py` says what is changed. Torch is imported once. Every mutant is a fork of that, which imports metapl with
 the changed file in place of the real one, and runs the tests that pass through the changed line; coverage of the
@@ -38,9 +38,9 @@ ESTIMATORS = ("first_order", "implicit", "placebo", "estimators", "approximate",
 ESTIMATORS += ("route", "part", "estimate_errors", "complex", "testing")
 TESTS = {
     "metapl/optim": ("optim", "groups", "bridge", "optim_derivatives"),
-    "metapl/mpl.py": STEP,
-    "metapl/sizes.py": STEP,
-    "metapl/labels.py": STEP,
+    "metapl/methods/mpl.py": STEP,
+    "metapl/methods/feedback_scale.py": STEP,
+    "metapl/core/targets.py": STEP,
     "metapl/estimators": (*ESTIMATORS, "unbiased"),
     "metapl": LOOP,
 }

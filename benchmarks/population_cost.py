@@ -15,14 +15,16 @@ from collections.abc import Callable
 
 import torch
 
-from metapl import experiment, measure, population, rng, run_folder
-from metapl.config import TrainConfig
-from metapl.setting import Setting
+from metapl.core import rng
+from metapl.evaluation import cost
+from metapl.training import phases, population, run_folder
+from metapl.training.config import TrainConfig
+from metapl.training.setup import Setting
 
 
 def stepping(settings: list[Setting], steps: int, alone: bool) -> Callable[[], None]:
     """A call that takes some steps: of the first run alone, or of all together."""
-    part = experiment.plan(settings[0].config)[0]
+    part = phases.plan(settings[0].config)[0]
     if alone:
         _, method, batches, _, key = part.phase(settings[0], {})
     else:
@@ -55,12 +57,12 @@ def main() -> None:
     settings = population.members([TrainConfig(**given, seed=seed) for seed in range(args.members)])
     names = {"one run": True, f"{args.members} together": False}
     calls = {name: stepping(settings, args.steps, alone) for name, alone in names.items()}
-    times = measure.interleave(calls, args.rounds, settings[0].device)
+    times = cost.interleave(calls, args.rounds, settings[0].device)
     one, several = times.values()
-    low, middle, high = measure.quartiles([b / a for a, b in zip(one, several, strict=True)])
+    low, middle, high = cost.quartiles([b / a for a, b in zip(one, several, strict=True)])
     print(json.dumps(run_folder.environment()))
     for name, seconds in times.items():
-        print(f"{name:16} {1e3 * measure.quartiles(seconds)[1] / args.steps:8.2f} ms a step")
+        print(f"{name:16} {1e3 * cost.quartiles(seconds)[1] / args.steps:8.2f} ms a step")
     print(f"ratio            {middle:8.2f} [{low:.2f}, {high:.2f}]")
 
 

@@ -19,11 +19,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import baselines, estimators, functional, labels, optim, rng
-from metapl.data.augment import Augment, identity
+from metapl import estimators, optim
+from metapl.core import rng, targets
+from metapl.data.augment.base import Augment, identity
 from metapl.data.loader import Batch
+from metapl.methods import baselines
+from metapl.methods.mpl import Method, Player, Recipe, meta_pseudo_labels
 from metapl.models import mlp
-from metapl.mpl import Method, Player, Recipe, meta_pseudo_labels
+from metapl.nn import functional
 
 
 class Block(nn.Module):
@@ -133,11 +136,11 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
     )
     arms = {
-        "first-order": (estimators.first_order(), labels.SAMPLED),
-        "exact, forward": (estimators.exact(route="forward"), labels.SOFT),
-        "exact, reverse": (estimators.exact(route="reverse"), labels.SOFT),
-        "unroll": (estimators.unroll(), labels.SOFT),
-        "none": (estimators.none(), labels.SOFT),
+        "first-order": (estimators.first_order(), targets.SAMPLED),
+        "exact, forward": (estimators.exact(route="forward"), targets.SOFT),
+        "exact, reverse": (estimators.exact(route="reverse"), targets.SOFT),
+        "unroll": (estimators.unroll(), targets.SOFT),
+        "none": (estimators.none(), targets.SOFT),
     }
     steps = {
         name: running(meta_pseudo_labels(player, player, estimator, kind, augment, recipe), batch)

@@ -22,9 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, functional, inner, labels, losses, measure, optim, rng, tree
+from metapl import estimators, optim
+from metapl.core import inside, losses, rng, targets, tree
+from metapl.core.types import Assignment, Learner, Problem
 from metapl.estimators import student
-from metapl.types import Assignment, Learner, Problem
+from metapl.evaluation import cost
+from metapl.nn import functional
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -60,7 +63,7 @@ def assignment(steps: int, batch: int) -> Assignment:
     lessons = [rng.normal(key, (batch, 10)) for key in rng.split(rng.key(1), steps)]
     batches = [rng.normal(key, (batch, 3, 32, 32)) for key in rng.split(rng.key(2), steps)]
     exam = rng.normal(rng.key(3), (batch, 3, 32, 32)), torch.arange(batch) % 10
-    return Assignment(Problem(inner, outer, optimizer, labels.SOFT), lessons, learner, batches, exam, rng.key(4))
+    return Assignment(Problem(inner, outer, optimizer, targets.SOFT), lessons, learner, batches, exam, rng.key(4))
 
 
 def by_unroll(given: Assignment, **how: object) -> list[Tensor]:
@@ -135,7 +138,7 @@ def memory(steps: list[int], batch: int, most: int) -> list[dict[str, object]]:
                 continue
             way(given)  # whatever is set up once
             rows.append(
-                {"way": name, "steps": count, "bytes": measure.peak_memory(partial(way, given), torch.device("cpu"))}
+                {"way": name, "steps": count, "bytes": cost.peak_memory(partial(way, given), torch.device("cpu"))}
             )
     return rows
 
@@ -144,7 +147,7 @@ def times(names: list[str], steps: int, batch: int, rounds: int) -> list[dict[st
     """Seconds of every way, and the quartiles of its ratio to `higher` in the same round."""
     given = assignment(steps, batch)
     cpu = torch.device("cpu")
-    taken = measure.interleave({name: partial(WAYS[name], given) for name in names}, rounds, cpu)
+    taken = cost.interleave({name: partial(WAYS[name], given) for name in names}, rounds, cpu)
     truth = by_higher(given)
     rows: list[dict[str, object]] = []
     for name, values in taken.items():
@@ -155,7 +158,7 @@ def times(names: list[str], steps: int, batch: int, rounds: int) -> list[dict[st
                 "way": name,
                 "steps": steps,
                 "seconds": statistics.median(values),
-                "ratio": measure.quartiles(ratios),
+                "ratio": cost.quartiles(ratios),
                 "error": error,
             }
         )
@@ -169,7 +172,7 @@ def differences(steps: list[int], batch: int, radii: list[float]) -> None:
     for count in steps:
         given = assignment(count, batch)
         exact = by_unroll(given, method="replay")
-        cells = [distance(by_unroll(given, method=inner.difference(radius)), exact) for radius in radii]
+        cells = [distance(by_unroll(given, method=inside.difference(radius)), exact) for radius in radii]
         print(f"K = {count:<4}" + "".join(f"{cell:16.3g}" for cell in cells))
 
 

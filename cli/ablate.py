@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metapl import study, trust
 from metapl.cli.flags import with_flags
 from metapl.cli.tell import TrustCode
-from metapl.config import TrainConfig, read_flag
-from metapl.errors import InputError
+from metapl.registry import trust
+from metapl.registry.errors import InputError
+from metapl.studies import specification
+from metapl.training.config import TrainConfig, read_flag
 
 if TYPE_CHECKING:
-    from metapl.study import Study
+    from metapl.studies.specification import Study
 
 HELP = """Compare arms on paired seeds: same split, initial weights, batches and views for all arms of a seed.
 
@@ -36,7 +37,7 @@ OverOption = typer.Option(
 )
 StudyArgument = typer.Argument(help="TOML file of the study; flags override it.", show_default=False)
 OutOption = typer.Option(help="Folder of the study; runs that it holds already are not made again.")
-SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {study.NUMBERS['seeds']}]".replace("[", "\\["))
+SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {specification.NUMBERS['seeds']}]".replace("[", "\\["))
 FirstOption = typer.Option(help="The first of the seeds. \\[default: 0]")
 AgainstOption = typer.Option(help="The arm that the others are compared with. \\[default: the first]")
 TogetherOption = typer.Option(help="Most runs that train as one vectorised program; 1: one after another.")
@@ -62,23 +63,25 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     if together < 1:
         raise InputError(f"--together {together} must be at least 1")
     if path:
-        trust.require(study.load(path), f"study {path}", trust_code)
+        trust.require(specification.load(path), f"study {path}", trust_code)
     wanted = read(path, vary or [], over or [], common, {"seeds": seeds, "first_seed": first_seed, "against": against})
-    from metapl import ablation, storage, study_plot, sweep  # noqa: PLC0415 - imports torch
     from metapl.cli import ablate_table  # noqa: PLC0415 - imports torch
-    from metapl.report import study as reporting  # noqa: PLC0415 - imports torch
+    from metapl.files import storage  # noqa: PLC0415 - imports torch
+    from metapl.reporting import study as reporting  # noqa: PLC0415 - imports torch
+    from metapl.reporting import study_plot  # noqa: PLC0415 - imports torch
+    from metapl.studies import execution, tables  # noqa: PLC0415 - imports torch
 
-    jobs = study.jobs(wanted)
-    sweep.check(jobs)
-    environment = ablation.start(out, wanted)
+    jobs = specification.jobs(wanted)
+    execution.check(jobs)
+    environment = tables.start(out, wanted)
     with ablate_table.Bar(jobs, out) as bar:
-        sweep.run(jobs, out / ablation.RUNS, together, bar.say, bar.tick)
-    runs = sweep.read(jobs, out / ablation.RUNS)
+        execution.run(jobs, out / tables.RUNS, together, bar.say, bar.tick)
+    runs = execution.read(jobs, out / tables.RUNS)
     if len(runs) < len(jobs):
         return  # another process of torchrun is still at it, and will print the table
-    ablation.finish(out, wanted, runs)
+    tables.finish(out, wanted, runs)
     storage.write_text(out / "index.html", reporting.page(wanted, runs, environment))
-    study_plot.study(ablation.rows(wanted, runs), out / "plots" / "arms.png")
+    study_plot.study(tables.rows(wanted, runs), out / "plots" / "arms.png")
     ablate_table.show(wanted, runs, out, time.perf_counter() - started)
 
 
@@ -90,15 +93,15 @@ def read(path: Path | None, vary: list[str], over: list[str], common: dict[str, 
     """
     if path is None and not vary:
         raise InputError('nothing to compare: name a TOML file, or give --vary, as in --vary "grad=none exact"')
-    tables: dict[str, Any] = study.load(path) if path else {}
+    tables: dict[str, Any] = specification.load(path) if path else {}
     tables["common"] = {**tables.get("common", {}), **common}
     if vary:
-        tables["arms"] = study.combinations(_by_key("--vary", vary))
+        tables["arms"] = specification.combinations(_by_key("--vary", vary))
         tables.pop("pairs", None)  # of the arms that these replace
     if over:
         tables["over"] = _by_key("--over", over)
     tables |= {key: value for key, value in given.items() if value not in (None, "")}
-    return study.build(tables, str(path or "the study"))
+    return specification.build(tables, str(path or "the study"))
 
 
 def _by_key(flag: str, texts: list[str]) -> dict[str, list[Any]]:

@@ -9,17 +9,17 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from metapl import ablation, study, sweep
 from metapl.cli.display import console
-from metapl.study import Job, Study
-from metapl.sweep import Run
+from metapl.studies import execution, specification, tables
+from metapl.studies.execution import Run
+from metapl.studies.specification import Job, Study
 
 
 class Bar:
     """One bar for all runs: as a context manager it gives itself, to be told how far they are."""
 
     def __init__(self, jobs: Sequence[Job], out: Path) -> None:
-        done = len(sweep.read(jobs, out / ablation.RUNS))
+        done = len(execution.read(jobs, out / tables.RUNS))
         arms = len({job.arm for job in jobs})
         console.print(f"study      {len(jobs)} runs of {arms} arms" + (f", {done} of them done before" if done else ""))
         console.print(f"folder     {out}")
@@ -42,7 +42,7 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave it as it stands."""
-        if kind is None and sweep.processes() == 1:  # else the others may still be at theirs
+        if kind is None and execution.processes() == 1:  # else the others may still be at theirs
             self._bars.update(self._task, completed=self._total, text="")
         self._bars.stop()
 
@@ -50,7 +50,7 @@ class Bar:
         """A line above the bar."""
         console.print(text)
 
-    def tick(self, at: sweep.Progress) -> None:
+    def tick(self, at: execution.Progress) -> None:
         """Say what is being trained."""
         text = f"{at.runs} runs of {at.name}: {at.phase} {at.step}/{at.steps}"
         self._bars.update(self._task, text=text, completed=at.done)
@@ -58,18 +58,18 @@ class Bar:
 
 def show(about: Study, runs: Sequence[Run], out: Path, seconds: float) -> None:
     """The tables, and where the rest is."""
-    table = ablation.rows(about, runs)
-    for setting in study.settings(about):
-        _table(study.label(setting), [row for row in table if row.setting == setting], about)
-    console.print(f"{seconds:.0f} s; {ablation.NOTE}")
+    table = tables.rows(about, runs)
+    for setting in specification.settings(about):
+        _table(specification.label(setting), [row for row in table if row.setting == setting], about)
+    console.print(f"{seconds:.0f} s; {tables.NOTE}")
     for name in ("index.html", "plots/arms.png", "table.md", "runs.jsonl"):
         console.print(f"{name:<14} {out / name}")
 
 
-def _table(title: str, rows: Sequence[ablation.Row], about: Study) -> None:
+def _table(title: str, rows: Sequence[tables.Row], about: Study) -> None:
     printed = Table(title=title or None, title_justify="left")
-    for name in ablation.columns(about):
+    for name in tables.columns(about):
         printed.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
-        printed.add_row(*ablation.cells(about, row))
+        printed.add_row(*tables.cells(about, row))
     console.print(printed)

@@ -11,12 +11,12 @@ import typer
 
 from metapl.cli.flags import Config, with_flags
 from metapl.cli.tell import TrustCode
-from metapl.config import TrainConfig, flag, resolve
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
+from metapl.training.config import TrainConfig, flag, resolve
 
 if TYPE_CHECKING:
-    from metapl.compare import Plan, Report
-    from metapl.stage import Stage
+    from metapl.studies.comparison import Plan, Report
+    from metapl.studies.snapshot import Stage
 
 HELP = """Measure estimators of the feedback at one point of training: accuracy against the exact gradient, and cost.
 
@@ -75,9 +75,10 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         _require_alone(run, given, {"--steps": steps, "--config": config})
     else:
         wanted = resolve(given, config, trust_code=trust_code)  # simple errors come before torch does
-    from metapl import compare as comparing  # noqa: PLC0415 - imports torch
-    from metapl import plots, storage  # noqa: PLC0415 - imports torch
     from metapl.cli import compare_table, display  # noqa: PLC0415 - imports torch
+    from metapl.files import storage  # noqa: PLC0415 - imports torch
+    from metapl.reporting import plots  # noqa: PLC0415 - imports torch
+    from metapl.studies import comparison as comparing  # noqa: PLC0415 - imports torch
 
     _require_place("--json", json)
     _require_place("--plot", plot, ".png")
@@ -117,7 +118,7 @@ def _require_alone(run: Path, flags: dict[str, Any], others: dict[str, Any]) -> 
 
 def _require_place(name: str, path: Path | None, suffix: str = "") -> None:
     """Fail before the work, not after it."""
-    from metapl import storage  # noqa: PLC0415 - quick help
+    from metapl.files import storage  # noqa: PLC0415 - quick help
 
     if path is None:
         return
@@ -132,16 +133,18 @@ def _require_place(name: str, path: Path | None, suffix: str = "") -> None:
 
 
 def _restored(run: Path, device: str, trust_code: bool) -> Stage:
-    from metapl import run_folder, stage  # noqa: PLC0415 - imports torch
+    from metapl.studies import snapshot  # noqa: PLC0415 - imports torch
+    from metapl.training import run_folder  # noqa: PLC0415 - imports torch
 
-    return stage.restored(*run_folder.load(run, device, trust_code))
+    return snapshot.restored(*run_folder.load(run, device, trust_code))
 
 
 def _trained(config: TrainConfig, steps: int, tell: Callable[[str], None]) -> Stage:
-    from metapl import setting, stage  # noqa: PLC0415 - imports torch
+    from metapl.studies import snapshot  # noqa: PLC0415 - imports torch
+    from metapl.training import setup  # noqa: PLC0415 - imports torch
 
-    built = setting.prepare(config)
-    return stage.trained(built, steps, lambda progress: tell(f"training, step {progress.step} of {steps}"))
+    built = setup.prepare(config)
+    return snapshot.trained(built, steps, lambda progress: tell(f"training, step {progress.step} of {steps}"))
 
 
 def _title(stage: Stage) -> str:
@@ -150,7 +153,8 @@ def _title(stage: Stage) -> str:
 
 
 def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[str, Any]:
-    from metapl import compare, run_folder  # noqa: PLC0415 - imports torch
+    from metapl.studies import comparison  # noqa: PLC0415 - imports torch
+    from metapl.training import run_folder  # noqa: PLC0415 - imports torch
 
     return {
         "environment": run_folder.environment(),
@@ -158,5 +162,5 @@ def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[
         "run": None if run is None else str(run),
         "steps": stage.step,
         **plan._asdict(),
-        **compare.as_json(report),
+        **comparison.as_json(report),
     }

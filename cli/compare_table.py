@@ -6,11 +6,11 @@ import math
 
 from rich.table import Column, Table
 
-from metapl import compare
-from metapl.accuracy import Accuracy
 from metapl.cli.display import console
-from metapl.compare import Plan, Report, Row
-from metapl.stage import Stage
+from metapl.evaluation.quality import Accuracy
+from metapl.studies import comparison
+from metapl.studies.comparison import Plan, Report, Row
+from metapl.studies.snapshot import Stage
 
 
 def show(stage: Stage, report: Report, plan: Plan) -> None:
@@ -58,7 +58,7 @@ def _accuracy(row: Row) -> list[str]:
 
 
 def _cost(row: Row) -> list[str]:
-    cost, reached = row.cost, compare.reach(row)
+    cost, reached = row.cost, comparison.reach(row)
     return [
         _number(cost.flops_ratio, 2),
         f"{cost.time_ratio:.3g} [{cost.time_low:.3g}–{cost.time_high:.3g}]",

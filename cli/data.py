@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from metapl.data.examples import Examples
-    from metapl.data.fetch import Progress
     from metapl.data.sources import Dataset, Stored
     from metapl.data.sources.base import Archive
+    from metapl.data.sources.fetch import Progress
 
 HELP = """List, check and download data sets, and write them as one file."""
 
@@ -134,7 +134,7 @@ def get(
     """Download, compare, extract."""
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.data.sources import STORED, find  # noqa: PLC0415 - imports torch
-    from metapl.errors import unknown  # noqa: PLC0415 - quick help
+    from metapl.registry.errors import unknown  # noqa: PLC0415 - quick help
 
     if name not in STORED or not STORED[name].archives:
         raise unknown("published data set", name, [key for key, one in STORED.items() if one.archives])
@@ -151,7 +151,7 @@ def get(
 
 def _fetch(archive: Archive, to: Path, folder: str, mirror: str) -> None:
     """A file of the data set, or an archive, which brings its own folder and stays, so that it is not fetched again."""
-    from metapl.data import fetch  # noqa: PLC0415 - quick help
+    from metapl.data.sources import fetch  # noqa: PLC0415 - quick help
 
     file = archive.url.rpartition("/")[2]
     url = archive.url if not mirror else mirror if mirror.endswith(file) else f"{mirror.rstrip('/')}/{file}"
@@ -187,9 +187,9 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
         raise InputError(f"--out {out} must be a file that ends in .npz: name one")
     import numpy as np  # noqa: PLC0415 - quick help
 
-    from metapl import storage  # noqa: PLC0415 - with numpy
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.data.sources import find  # noqa: PLC0415 - imports torch
+    from metapl.files import storage  # noqa: PLC0415 - with numpy
 
     data = find.load(what, data_dir)
     arrays: dict[str, Any] = {

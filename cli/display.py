@@ -17,14 +17,16 @@ from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
-from metapl import experiment, loggers, plots, train, tree
 from metapl.cli.streams import OUTPUT
-from metapl.config import PAIRED
-from metapl.errors import InputError
-from metapl.escape import visible
-from metapl.experiment import Result, Rows
-from metapl.setting import Setting
-from metapl.types import Model
+from metapl.core import tree
+from metapl.core.types import Model
+from metapl.files.escape import visible
+from metapl.registry.errors import InputError
+from metapl.reporting import plots
+from metapl.training import loggers, loop, phases
+from metapl.training.config import PAIRED
+from metapl.training.phases import Result, Rows
+from metapl.training.setup import Setting
 
 ROWS = {
     "supervised": "supervised only",
@@ -153,9 +155,9 @@ class Bars:
         del index
         self.tick(phase, step, steps)
 
-    def report(self, index: int, progress: train.Progress) -> None:
+    def report(self, index: int, progress: loop.Progress) -> None:
         """Evaluate a run on the validation part, and log."""
-        line = experiment.look(self._settings[index], progress)
+        line = phases.look(self._settings[index], progress)
         for log in self._logs[index]:
             log.write({**line, "images_per_second": progress.images_per_second})
         self._bars.update(self._tasks[progress.phase], text=_text(progress, line["validation"]))
@@ -169,7 +171,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _text(progress: train.Progress, validation: Rows) -> str:
+def _text(progress: loop.Progress, validation: Rows) -> str:
     losses = " ".join(f"{SHORT.get(name, name)} {value:.3f}" for name, value in progress.metrics.items())
     shown = validation.get("ema") or next(iter(validation.values()), None)
     accuracy = f" | val {100 * shown['top1']:.1f} %" if shown else ""

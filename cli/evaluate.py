@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metapl.cli.tell import TrustCode
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 HELP = """Evaluate the networks of a finished run once more, from its files."""
 
@@ -25,11 +25,11 @@ def evaluate(
     """See HELP."""
     if part not in PARTS:
         raise InputError(f"--part {part} must be test or validation")
-    from metapl import checkpoint, experiment, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.training import checkpoint, phases, run_folder  # noqa: PLC0415 - imports torch
 
     setting, networks = run_folder.load(run, device, trust_code)
-    rows = experiment.evaluate(setting, networks, part)
+    rows = phases.evaluate(setting, networks, part)
     if not rows:
         raise InputError(f"{run} was trained with --validation 0, so that part is empty: use --part test")
     display.table([rows], title=f"{part} of {run}")

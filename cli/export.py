@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metapl.cli.tell import TrustCode
-from metapl.escape import visible
+from metapl.files.escape import visible
 
 HELP = """Write a network of a finished run to a folder of its own: weights, configuration, model card, and a graph."""
 
@@ -23,7 +23,7 @@ def export(
     trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
-    from metapl import export as exporter  # noqa: PLC0415 - imports torch
+    from metapl.serving import export as exporter  # noqa: PLC0415 - imports torch
 
     for file in exporter.export(run, out, kind, network, trust_code):
         typer.echo(visible(f"{file.stat().st_size:>12,} bytes  {file}"))

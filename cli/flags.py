@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
-from metapl.config import flag
+from metapl.training.config import flag
 
 Command: TypeAlias = Callable[..., None]
 

@@ -12,12 +12,12 @@ HELP = """List the estimators of the feedback: how to type them, what each claim
 
 
 def _row(name: str, constructor: Callable[..., Any]) -> dict[str, str]:
-    from metapl import spec  # noqa: PLC0415 - quick help
+    from metapl.registry import notation  # noqa: PLC0415 - quick help
 
     estimator = constructor()
     return {
         "name": name,
-        "signature": spec.signature(name, constructor),
+        "signature": notation.signature(name, constructor),
         "claim": estimator.claim,
         "labels": ", ".join(estimator.labels),
         "cost": estimator.cost,
@@ -31,10 +31,10 @@ def grads(
     """See HELP."""
     from rich.table import Column, Table  # noqa: PLC0415
 
-    from metapl import storage  # noqa: PLC0415 - quick help
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
-    from metapl.errors import InputError  # noqa: PLC0415 - quick help
     from metapl.estimators import AVAILABLE  # noqa: PLC0415 - imports torch
+    from metapl.files import storage  # noqa: PLC0415 - quick help
+    from metapl.registry.errors import InputError  # noqa: PLC0415 - quick help
 
     rows, broken = [], []
     for name in AVAILABLE:

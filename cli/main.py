@@ -11,7 +11,7 @@ import typer
 from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, streams, train, tune
 from metapl.cli.streams import OUTPUT
 from metapl.cli.tell import listen, tell
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 app = typer.Typer(
     name="metapl",

@@ -29,8 +29,8 @@ def predict(
     trust_code: TrustCode = False,
 ) -> None:
     """See HELP."""
-    from metapl import checkpoint, run_folder  # noqa: PLC0415 - imports torch
-    from metapl import predict as prediction  # noqa: PLC0415 - imports torch
+    from metapl.serving import predict as prediction  # noqa: PLC0415 - imports torch
+    from metapl.training import checkpoint, run_folder  # noqa: PLC0415 - imports torch
 
     serving = run_folder.serve(run, network, device, trust_code)
     if out == "-":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metapl.cli.tell import TrustCode
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 HELP = """Write one HTML page about a finished run: results, curves, calibration, mistakes, split, configuration."""
 
@@ -25,9 +25,9 @@ def report(
     place = out or run / "report.html"
     if place.is_dir() or place.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {place} must be a file that ends in .html: name one")
-    from metapl import checkpoint  # noqa: PLC0415 - imports torch
-    from metapl import report as reporting  # noqa: PLC0415 - imports torch
+    from metapl import reporting  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.training import checkpoint  # noqa: PLC0415 - imports torch
 
     # Names in the data may hold what no encoding has, such as the bytes of a file name that is no text.
     page = reporting.report(run, device, trust_code).encode(errors="xmlcharrefreplace")

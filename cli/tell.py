@@ -7,7 +7,7 @@ from typing import Annotated, TextIO, TypeAlias
 
 import typer
 
-from metapl.escape import visible
+from metapl.files.escape import visible
 
 TrustCode: TypeAlias = Annotated[
     bool,

@@ -13,11 +13,11 @@ import typer
 
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
-from metapl.config import PAIRED, TrainConfig, resolve
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
+from metapl.training.config import PAIRED, TrainConfig, resolve
 
 if TYPE_CHECKING:
-    from metapl.setting import Setting
+    from metapl.training.setup import Setting
 
 HELP = """Train a teacher and a student by Meta Pseudo Labels, beside its baselines, and print the test table.
 
@@ -44,33 +44,34 @@ def train(
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
-    from metapl import loggers, study, sweep  # noqa: PLC0415 - imports torch
-    from metapl.setting import prepare  # noqa: PLC0415 - imports torch
+    from metapl.studies import execution, specification  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers  # noqa: PLC0415 - imports torch
+    from metapl.training.setup import prepare  # noqa: PLC0415 - imports torch
 
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
-    study.require_few("--seeds", seeds)
-    if out is None and sweep.processes() > 1:
+    specification.require_few("--seeds", seeds)
+    if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
     setting = prepare(resolved)
     loggers.require(resolved)
     folder = out or _free_name(resolved)
     if seeds == 1:
         _one(setting, folder, started)
-    elif mine := sweep.mine(range(seeds)):  # of more processes than seeds, some have none
+    elif mine := execution.mine(range(seeds)):  # of more processes than seeds, some have none
         _several(setting, mine, folder, started)
 
 
 def _one(setting: Setting, folder: Path, started: float) -> None:
-    from metapl import experiment, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
+    from metapl.training import phases, run_folder  # noqa: PLC0415 - imports torch
 
     run_folder.create(folder)
     run_folder.save_start(folder, setting, fingerprint(setting.data))
     display.header(setting, folder)
     with display.Bars([setting], [folder]) as bars:
-        result = experiment.run(setting, partial(bars.report, 0), bars.tick)
+        result = phases.run(setting, partial(bars.report, 0), bars.tick)
     summary = run_folder.save_end(folder, setting, result, started)
     display.pictures(setting, result, folder)
     display.table([summary["test"]], title=display.title(setting, 1))
@@ -79,9 +80,9 @@ def _one(setting: Setting, folder: Path, started: float) -> None:
 
 def _several(first: Setting, seeds: Sequence[int], folder: Path, started: float) -> None:
     """One run folder a seed below the folder, and a table of means."""
-    from metapl import population, run_folder  # noqa: PLC0415 - imports torch
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
+    from metapl.training import population, run_folder  # noqa: PLC0415 - imports torch
 
     known = fingerprint(first.data)
     settings = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metapl import budget, study, trust
 from metapl.cli.tell import TrustCode
-from metapl.errors import InputError
+from metapl.registry import trust
+from metapl.registry.errors import InputError
+from metapl.studies import search_space, specification
 
 if TYPE_CHECKING:
-    from metapl.tune import Search
+    from metapl.studies.search import Search
 
 HELP = """Tune the hyperparameters of every arm of a study on the validation part, with the same budget for all.
 
@@ -38,34 +39,34 @@ def tune(
     started = time.perf_counter()
     if together < 1:
         raise InputError(f"--together {together} must be at least 1")
-    trust.require(study.load(path), f"study {path}", trust_code)
-    wanted = study.read(path)
-    allowed = budget.read(wanted, str(path))
-    from metapl import tune as tuning  # noqa: PLC0415 - imports torch
-    from metapl import tuned  # noqa: PLC0415 - imports torch
+    trust.require(specification.load(path), f"study {path}", trust_code)
+    wanted = specification.read(path)
+    allowed = search_space.read(wanted, str(path))
     from metapl.cli import ablate_table  # noqa: PLC0415 - imports torch
+    from metapl.studies import search as tuning  # noqa: PLC0415 - imports torch
+    from metapl.studies import search_result  # noqa: PLC0415 - imports torch
 
     searches = tuning.start(wanted, allowed, out)
-    runs = study.jobs(wanted._replace(seeds=allowed.seeds)) * allowed.trials
+    runs = specification.jobs(wanted._replace(seeds=allowed.seeds)) * allowed.trials
     with ablate_table.Bar(runs, out) as bar:
         searches = tuning.run(searches, allowed, out, together, bar.say, bar.tick)
-    show(searches, tuned.write(wanted, allowed, searches, out), time.perf_counter() - started)
+    show(searches, search_result.write(wanted, allowed, searches, out), time.perf_counter() - started)
 
 
 def show(searches: Sequence[Search], paths: Sequence[Path], seconds: float) -> None:
     """What was found, and what to do with it."""
     from rich.table import Table  # noqa: PLC0415 - with those that import torch
 
-    from metapl import tuned  # noqa: PLC0415 - imports torch
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from metapl.studies import search_result  # noqa: PLC0415 - imports torch
 
     printed = Table("setting", "arm", "values found")
     for name in ("trial", "validation top-1 %"):
         printed.add_column(name, justify="right")
     for search in searches:
-        found = study.label(search.best.values)
-        cells = study.label(search.setting), search.arm, found
-        printed.add_row(*cells, f"{search.best.number}", tuned.gain(search))
+        found = specification.label(search.best.values)
+        cells = specification.label(search.setting), search.arm, found
+        printed.add_row(*cells, f"{search.best.number}", search_result.gain(search))
     console.print(printed)
     console.print(f"{seconds:.0f} s; {NOTE}")
     console.print(f"trials     {paths[0].with_name('trials.jsonl')}")

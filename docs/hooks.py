@@ -19,14 +19,14 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 
-from metapl import spec
-from metapl.config import PRESETS, TrainConfig, flag, presets, resolve
+from metapl.data.augment.presets import VIEWS
 from metapl.data.sources import SOURCES
-from metapl.data.views import VIEWS
 from metapl.estimators import ESTIMATORS
+from metapl.methods.feedback_scale import SIZES
 from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
-from metapl.sizes import SIZES
+from metapl.registry import notation
+from metapl.training.config import PRESETS, TrainConfig, flag, presets, resolve
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"<!-- table: ([\w -]+) -->")
@@ -83,7 +83,7 @@ def estimators() -> str:
     rows = []
     for name, constructor in ESTIMATORS.items():
         value = constructor()
-        rows.append([f"`{spec.signature(name, constructor)}`", value.claim, ", ".join(value.labels), value.cost])
+        rows.append([f"`{notation.signature(name, constructor)}`", value.claim, ", ".join(value.labels), value.cost])
     return table(["as typed, with its defaults", "claim", "labels", "cost beyond the learner's step"], rows)
 
 
@@ -94,7 +94,7 @@ def estimator_options() -> str:
         section = inspect.cleandoc(constructor.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
         entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
         told = {option: " ".join(text.split()) for option, text in entries}
-        rows += [[f"`{option}`", f"`{name}`", told[option]] for option in spec.options(constructor)]
+        rows += [[f"`{option}`", f"`{name}`", told[option]] for option in notation.options(constructor)]
     return table(["option", "of", "meaning"], rows)
 
 
@@ -103,7 +103,7 @@ def registry(constructors: Mapping[str, Callable[..., Any]]) -> Callable[[], str
 
     def build() -> str:
         rows = [
-            [f"`{spec.signature(key, constructor)}`", (constructor.__doc__ or "").strip().splitlines()[0]]
+            [f"`{notation.signature(key, constructor)}`", (constructor.__doc__ or "").strip().splitlines()[0]]
             for key, constructor in constructors.items()
         ]
         return table(["as typed, with its defaults", ""], rows)

@@ -14,8 +14,6 @@ from collections.abc import Callable
 
 from torch import nn
 
-from metapl import spec
-from metapl.errors import unknown
 from metapl.models.convnet import convnet
 from metapl.models.efficientnet import efficientnet
 from metapl.models.external import KINDS, external, read
@@ -23,6 +21,8 @@ from metapl.models.mlp import mlp
 from metapl.models.resnet import resnet18, resnet50
 from metapl.models.vit import vit
 from metapl.models.wideresnet import wrn
+from metapl.registry import notation
+from metapl.registry.errors import unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
@@ -56,4 +56,4 @@ def build(text: str, shape: tuple[int, ...], classes: int) -> nn.Module:
         return external(kind, name, shape, classes, options)
     if kind not in MODELS:
         raise unknown("model", kind, [*MODELS, *KINDS])
-    return spec.build(text, MODELS, "model", shape, classes)
+    return notation.build(text, MODELS, "model", shape, classes)

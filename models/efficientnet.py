@@ -8,10 +8,10 @@ from typing import NamedTuple
 from einops.layers.torch import Reduce
 from torch import Tensor, nn
 
-from metapl.errors import unknown
 from metapl.models import drop
 from metapl.models.resnet import SMALL
 from metapl.models.wideresnet import convolution, dense
+from metapl.registry.errors import unknown
 
 
 class Size(NamedTuple):

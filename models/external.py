@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 
 def read(text: str) -> tuple[str, dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 import torch
 
-from metapl import gradients
+from metapl.core import autodiff
 
 # The networks are tiny and pytest-xdist already uses every core; more threads would only wait for one another.
 torch.set_num_threads(1)
 
 # Some tests take `torch.func.jvp` itself, whose first use warns, and warnings are errors here.
-gradients._load_formulas()
+autodiff._load_formulas()

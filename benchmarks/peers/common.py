@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metapl import estimators, functional, labels, losses, optim, rng, tree
-from metapl.types import Labels, Learner, Optimizer, Problem
+from metapl import estimators, optim
+from metapl.core import losses, rng, targets, tree
+from metapl.core.types import Labels, Learner, Optimizer, Problem
+from metapl.nn import functional
 
 PHI = 0.7
 STEPS = 3
@@ -184,7 +186,7 @@ def metapl_feedback() -> float:
         return examined(params["weight"].T)
 
     sgd, params = optim.sgd(RATE), {"weight": STUDENT.T.contiguous()}
-    problem, learner = Problem(loss, exam, sgd, labels.SOFT), Learner(params, {}, sgd.init(params))
+    problem, learner = Problem(loss, exam, sgd, targets.SOFT), Learner(params, {}, sgd.init(params))
     exact = estimators.exact()
     feedback, _ = exact.estimate(problem, [LESSON[None]], learner, [UNLABELLED[None]], (), exact.init(), rng.key(0))
     return feedback.lessons[0][0, 0].item()

@@ -11,7 +11,8 @@ import torch
 from common import load, row, show
 from torch import Tensor, nn
 
-from metapl import functional, rng
+from metapl.core import rng
+from metapl.nn import functional
 
 higher = load("higher", "higher")
 

@@ -14,7 +14,7 @@ from common import difference, row, show
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from metapl import inner
+from metapl.core import inside
 
 X = torch.linspace(-1.0, 1.0, 24, dtype=torch.float64).reshape(2, 3, 4).sin()
 TARGETS, WEIGHT = (2.0 * X + 0.3).cos(), torch.linspace(0.5, 1.5, 4, dtype=torch.float64)
@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
     """The derivative of the squared gradients in what feeds the layer."""
     what = "`grad` of `vmap` of `grad` is wrong for `layer_norm`"
     found = over_vmap(lambda fn, w: torch.func.grad(fn)(w))
-    ours = over_vmap(lambda fn, w: inner.gradient(fn, w)[0])
+    ours = over_vmap(lambda fn, w: inside.gradient(fn, w)[0])
     return row("torch", what, "second derivative", found=found, expected=difference(by_loop, 0.3), metapl=ours)
 
 

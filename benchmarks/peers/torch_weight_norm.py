@@ -12,7 +12,7 @@ from common import difference, row, show
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from metapl import functional
+from metapl.nn import functional
 
 
 def gradient(shift: float | Tensor) -> Tensor:

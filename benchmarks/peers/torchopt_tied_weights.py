@@ -8,7 +8,9 @@ import torch
 from common import load, row, show
 from torch import Tensor, nn
 
-from metapl import functional, optim, rng, tree
+from metapl import optim
+from metapl.core import rng, tree
+from metapl.nn import functional
 
 torchopt = load("torchopt", "torchopt")
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metapl import schema
 from metapl.data.examples import Examples
-from metapl.data.images import evenly
+from metapl.data.formats.images import evenly
 from metapl.data.sources.base import Dataset
+from metapl.files import schema
 
 SAMPLE = 256
 """Examples that are read, of those that are not in memory."""

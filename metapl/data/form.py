@@ -19,5 +19,5 @@ class Form(NamedTuple):
     classes: tuple[str, ...]
     """Names, in the order of the class indices."""
     details: dict[str, Any]
-    """Of images: `mean` and `std` by channel, in units of white = 1. Of tables: `columns`, see `metapl.data.tables`.
-    Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars."""
+    """Of images: `mean` and `std` by channel, in units of white = 1. Of tables: `columns`, see
+    `metapl.data.formats.tables`. Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars."""

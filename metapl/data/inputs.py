@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metapl.data import arrays, images, tables
-from metapl.data.crops import normalise
+from metapl.data.augment.crops import normalise
 from metapl.data.examples import Inputs, join
 from metapl.data.form import Form
+from metapl.data.formats import arrays, images, tables
 from metapl.data.sources.base import Dataset
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 
 def prepare(form: Form) -> Callable[[Tensor], Tensor]:

@@ -10,10 +10,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from metapl import rng
+from metapl.core import rng
+from metapl.core.types import Key
 from metapl.data.examples import Examples, take
 from metapl.data.split import Split
-from metapl.types import Key
 
 
 class Batch(NamedTuple):

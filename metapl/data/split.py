@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import rng, schema
-from metapl.errors import InputError
-from metapl.types import Key
+from metapl.core import rng
+from metapl.core.types import Key
+from metapl.files import schema
+from metapl.registry.errors import InputError
 
 
 class Split(NamedTuple):

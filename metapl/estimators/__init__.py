@@ -6,6 +6,7 @@ listed (`metapl grads`) and held to its claim by the shared tests. See `docs/est
 
 from collections.abc import Callable
 
+from metapl.core.types import Estimator
 from metapl.estimators.difference import difference
 from metapl.estimators.evograd import evograd
 from metapl.estimators.evolution import antithetic, evolution
@@ -23,8 +24,7 @@ from metapl.estimators.taylor import taylor
 from metapl.estimators.truncated import truncated
 from metapl.estimators.unadapted import unadapted
 from metapl.estimators.unroll import unroll
-from metapl.plugins import Registry
-from metapl.types import Estimator
+from metapl.registry.entry_points import Registry
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "difference": difference,

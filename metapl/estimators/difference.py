@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metapl import inner
+from metapl.core import inside
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def difference(*, radius: float = 0.01) -> Estimator:
@@ -37,7 +37,7 @@ def difference(*, radius: float = 0.01) -> Estimator:
     """
     if not radius > 0.0:
         raise ValueError(f"difference(radius={radius}) must be positive")
-    product = inner.difference(radius)
+    product = inside.difference(radius)
 
     def estimate(
         problem: Problem,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metapl import gradients, rng, tree
+from metapl.core import autodiff, rng, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 
 
 def evograd(*, children: int = 8, sigma: float = 0.01, temperature: float = 0.05) -> Estimator:
@@ -61,8 +61,8 @@ def evograd(*, children: int = 8, sigma: float = 0.01, temperature: float = 0.05
             return tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *family), ()
 
         step = student.step(problem, learner, student.targets(problem, [lesson], key)[0], batch)
-        values, _, to_lesson = gradients.pullback(losses, lesson)
-        mean, _, to_losses = gradients.pullback(blend, values)
+        values, _, to_lesson = autodiff.pullback(losses, lesson)
+        mean, _, to_losses = autodiff.pullback(blend, values)
         _, v = student.exam_gradient(problem, learner._replace(params=mean), exam)
         cotangent = to_lesson(to_losses(v))
         with torch.no_grad():

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metapl import rng, tree
+from metapl.core import rng, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def antithetic(fn: Callable[[PyTree], Tensor], at: PyTree, key: Key, *, sigma: float, pairs: int) -> PyTree:

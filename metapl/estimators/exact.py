@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metapl import gradients, tree
+from metapl.core import autodiff, tree
+from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, part_credit, require, watched_step
 from metapl.estimators.route import step as taken
-from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto") -> Estimator:
@@ -25,7 +25,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
     through the recorded gradient. Left open, networks that train convolutions go forward, where that is cheaper, and
     all others, and those with an operation that has no forward mode, in reverse.
     For MPL's cross entropy and plain SGD it is −(lr / batch) Σ_i ∇ p_i · D_v(−log S(x_i)), D_v now along v.
-    Several steps are replayed one by one on the way back, by `metapl.unroll.unroll`.
+    Several steps are replayed one by one on the way back, by `metapl.core.unrolling.unroll`.
 
     Exact for every differentiable optimiser, its warm state included, and for BatchNorm in training mode. For sampled
     labels the step is taken on the sample, and the feedback is the expectation over labels of the score-function
@@ -36,7 +36,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
             and by the forward route. Below 1 it is unbiased where an example's loss does not depend on the others: with
             BatchNorm in training mode, or noise that is not metapl's dropout, it is refused. Lessons, targets and batch
             must have the examples along their first axis.
-        method: of `metapl.unroll.unroll` for several steps, "replay", "mixed" or "reverse": the same numbers.
+        method: of `metapl.core.unrolling.unroll` for several steps, "replay", "mixed" or "reverse": the same numbers.
         route: "auto", "forward" or "reverse", for one step: the same numbers up to rounding.
 
     Cost: 1 F + 1 B for the exam and, beyond the learner's own step, one jvp (3 F with its primal pass, times the
@@ -56,7 +56,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
     if fraction < 1.0 and route == "reverse":
         raise ValueError(f"exact(fraction={fraction}) goes by the forward route: leave route=reverse out")
 
-    @gradients.explained()
+    @autodiff.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import gradients, rng, tree
+from metapl.core import autodiff, rng, tree
+from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 class Baseline(NamedTuple):
@@ -81,7 +81,7 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean", draws: int =
                 cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)
                 credit = h - memory.mean * scale
                 memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
-            _, _, score = gradients.value_and_grad(_likelihood(log_prob, reduce, targets), lesson)
+            _, _, score = autodiff.value_and_grad(_likelihood(log_prob, reduce, targets), lesson)
             cotangent = tree.scale(-credit / draws, score)
             taken.append(Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": -h}))
         mean = functools.reduce(tree.add, (feedback.lessons[0] for feedback in taken))

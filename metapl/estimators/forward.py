@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metapl import gradients, rng, tree
+from metapl.core import autodiff, rng, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def forward(*, directions: int = 8) -> Estimator:
@@ -29,7 +29,7 @@ def forward(*, directions: int = 8) -> Estimator:
     if directions < 1:
         raise ValueError(f"forward(directions={directions}) must be at least 1")
 
-    @gradients.explained()
+    @autodiff.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -51,7 +51,7 @@ def forward(*, directions: int = 8) -> Estimator:
         cotangents = tree.zeros_like(list(lessons))
         for one in rng.split(student.own_key(key), directions):
             direction = _signs(list(lessons), one)
-            rise = gradients.jvp(examine, lessons, direction)[1]
+            rise = autodiff.jvp(examine, lessons, direction)[1]
             cotangents = tree.add(cotangents, tree.scale(rise / directions, direction))
         return told._replace(lessons=tuple(cotangents)), memory
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metapl import rng, tree
+from metapl.core import rng, tree
+from metapl.core.types import Estimator, Feedback, Key, Labels, Learner, Problem, PyTree
 from metapl.estimators.exact import exact
-from metapl.types import Estimator, Feedback, Key, Labels, Learner, Problem, PyTree
 
 
 def gumbel(*, temperature: float = 1.0, route: str = "auto") -> Estimator:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metapl import gradients, tree
-from metapl.errors import InputError
+from metapl.core import autodiff, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Optimizer, Params, Problem, PyTree, Rule
 from metapl.estimators import student
 from metapl.estimators.watch import Watch
 from metapl.optim import OPTIMIZERS, schedule, to_torch
-from metapl.types import Estimator, Feedback, Key, Learner, Optimizer, Params, Problem, PyTree, Rule
+from metapl.registry.errors import InputError
 
 RIGHT = ("sgd", "adagrad", "adadelta", "adamax", "rmsprop")
 """The rules that `higher` 0.2.1 steps as torch does, and differentiates rightly."""
@@ -35,7 +35,7 @@ def higher() -> Estimator:
         InputError: an optimiser that `higher` has not, or has wrong. Not usable inside a `torch.func` transform.
     """
 
-    @gradients.explained()
+    @autodiff.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -92,7 +92,7 @@ def _steps(
                 torch.zeros_like(p, requires_grad=True) if g is None else g
                 for g, p in zip(found, at.values(), strict=True)
             ]
-            gradients.require_twice(filled)
+            autodiff.require_twice(filled)
             grads.append(dict(zip(at, filled, strict=True)))
             clipped = grads[-1]
             for link in links:

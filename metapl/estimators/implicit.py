@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metapl import gradients, inner, tree
+from metapl.core import autodiff, inside, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, credit
-from metapl.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
 
 Linear = Callable[[Params], Params]
 """A linear map of the parameters."""
@@ -54,7 +54,7 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
     if damping < 0.0 or not rate > 0.0:
         raise ValueError(f"implicit(damping={damping}, rate={rate}): damping must be at least 0, and rate positive")
 
-    @gradients.explained()
+    @autodiff.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -71,9 +71,9 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
         taught = student.targets(problem, lessons, key)
 
         def gradient(params: Params) -> tuple[Params, PyTree]:
-            return inner.gradient(lambda params: _mean_loss(problem, params, learner, taught, batches), params)
+            return inside.gradient(lambda params: _mean_loss(problem, params, learner, taught, batches), params)
 
-        grads, _, hessian = gradients.pullback(gradient, learner.params, keep=True)
+        grads, _, hessian = autodiff.pullback(gradient, learner.params, keep=True)
         if solver == "fixed-point":
             u = _fixed_point(problem, learner, grads, hessian, v, iterations)
         else:
@@ -140,7 +140,7 @@ def _fixed_point(
     def move(at: tuple[Params, Params]) -> tuple[Params, tuple[()]]:
         return problem.optimizer.update(at[0], learner.opt_state, at[1])[0], ()
 
-    _, _, pull = gradients.pullback(move, (grads, learner.params), keep=True)
+    _, _, pull = autodiff.pullback(move, (grads, learner.params), keep=True)
     q = v
     u, direct = pull(q)
     for _ in range(iterations - 1):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from metapl import tree
+from metapl.core import tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def none() -> Estimator:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metapl import rng, tree
+from metapl.core import rng, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.exact import exact
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def _signs(leaf: Tensor, key: Key) -> Tensor:

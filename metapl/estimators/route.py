@@ -21,11 +21,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import functional, gradients, rng, tree
-from metapl.errors import InputError, unknown
+from metapl.core import autodiff, rng, tree
+from metapl.core.types import Key, Learner, Params, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.watch import Watch
-from metapl.types import Key, Learner, Params, Problem, PyTree
+from metapl.nn import functional
+from metapl.registry.errors import InputError, unknown
 
 ROUTES = ("auto", "forward", "reverse")
 
@@ -104,7 +105,7 @@ def _forward_first(route: str, params: Params) -> bool:
 
 def _forward(at: Lesson, u: Params) -> PyTree:
     slopes = student.slopes(at.problem, at.learner, at.batch, u)
-    return gradients.value_and_grad(
+    return autodiff.value_and_grad(
         lambda lesson: (slopes(at.problem.labels.teach(lesson, at.key))[1].mean(), ()), at.lesson
     )[2]
 
@@ -137,9 +138,9 @@ def part_credit(at: Lesson, u: Params, losses: Tensor, fraction: float, key: Key
             found, along = slopes(_rows(at.problem.labels.teach(lesson, at.key), chosen, count))
         return along.mean(), found
 
-    _, found, cotangent = gradients.value_and_grad(change, at.lesson)
+    _, found, cotangent = autodiff.value_and_grad(change, at.lesson)
     same = _same(found, losses.index_select(0, chosen.to(losses.device)))
-    if gradients.transforming():
+    if autodiff.transforming():
         return tree.map(lambda leaf: torch.where(same, leaf, torch.nan), cotangent)
     if not same:
         raise InputError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def sama(*, radius: float = 0.01) -> Estimator:

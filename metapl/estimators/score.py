@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metapl import tree
+from metapl.core import tree
+from metapl.core.types import Buffers, Estimator, Feedback, Key, Labels, Learner, Params, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.exact import exact
-from metapl.types import Buffers, Estimator, Feedback, Key, Labels, Learner, Params, Problem, PyTree
 
 
 def score(*, route: str = "auto") -> Estimator:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import gradients, inner, rng, tree
-from metapl.errors import InputError
+from metapl.core import autodiff, inside, rng, tree
+from metapl.core.types import Feedback, Key, Learner, Params, Problem, PyTree
+from metapl.core.unrolling import unroll
 from metapl.estimators.watch import Watch
-from metapl.types import Feedback, Key, Learner, Params, Problem, PyTree
-from metapl.unroll import unroll
+from metapl.registry.errors import InputError
 
 
 def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
@@ -92,18 +92,18 @@ def _mean_loss(problem: Problem, learner: Learner, batch: PyTree) -> Callable[..
 
 
 def _moved(problem: Problem, learner: Learner, grads: Params, losses: Tensor, buffers: PyTree) -> Step:
-    updates, opt_state, pull = gradients.pullback(
+    updates, opt_state, pull = autodiff.pullback(
         lambda g: problem.optimizer.update(g, learner.opt_state, learner.params), grads
     )
     return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, losses, pull)
 
 
-@gradients.explained()
+@autodiff.explained()
 def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
     """Take one step on the mean of the inner losses. Cost: 1 F + 1 B, and the graph of the (elementwise) update."""
     zero(learner)
     loss = _mean_loss(problem, learner, batch)
-    _, (losses, buffers), grads = gradients.value_and_grad(lambda params: loss(params, targets), learner.params)
+    _, (losses, buffers), grads = autodiff.value_and_grad(lambda params: loss(params, targets), learner.params)
     return _moved(problem, learner, grads, losses, buffers)
 
 
@@ -119,9 +119,9 @@ def recorded_gradient(
     loss = _mean_loss(problem, learner, batch)
 
     def gradient(lesson: PyTree) -> tuple[Params, PyTree]:
-        return inner.gradient(loss, learner.params, problem.labels.teach(lesson, key))
+        return inside.gradient(loss, learner.params, problem.labels.teach(lesson, key))
 
-    grads, (losses, buffers), back = gradients.pullback(gradient, lesson)
+    grads, (losses, buffers), back = autodiff.pullback(gradient, lesson)
     return (grads, losses, buffers), back
 
 
@@ -133,7 +133,7 @@ def recorded_step(
     return _moved(problem, learner, *found), back
 
 
-@gradients.explained()
+@autodiff.explained()
 def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:
     """The exam loss of a learner, and v, its gradient with respect to the learner's parameters. Cost: 1 F + 1 B."""
 
@@ -141,7 +141,7 @@ def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Ten
         with Watch():
             return problem.outer(params, learner.buffers, exam), ()
 
-    value, _, grads = gradients.value_and_grad(loss, learner.params)
+    value, _, grads = autodiff.value_and_grad(loss, learner.params)
     return value, grads
 
 
@@ -194,7 +194,7 @@ def slopes(problem: Problem, learner: Learner, batch: PyTree, u: Params) -> Call
         def losses(params: Params) -> Tensor:
             return problem.inner(params, learner.buffers, targets, batch)[0]
 
-        found: tuple[Tensor, Tensor] = gradients.jvp(losses, (learner.params,), (u,))
+        found: tuple[Tensor, Tensor] = autodiff.jvp(losses, (learner.params,), (u,))
         return found
 
     return along
@@ -211,9 +211,9 @@ def displaced(
             taught = problem.labels.teach(lesson, key)
             return problem.inner(tree.unflatten(list(at), structure), learner.buffers, taught, batch)[0].mean(), ()
 
-        return tuple(tree.leaves(gradients.value_and_grad(loss, lesson)[2]))
+        return tuple(tree.leaves(autodiff.value_and_grad(loss, lesson)[2]))
 
-    found = inner.difference(radius)(gradient, leaves, tree.leaves(u))
+    found = inside.difference(radius)(gradient, leaves, tree.leaves(u))
     return tree.unflatten(list(found), tree.flatten(lesson)[1])
 
 
@@ -235,7 +235,7 @@ def course(
         batches: one a step.
         key: draws the labels.
         meter: a scalar zero whose cotangent will be Σ |u||g|; see `_Metered`. Not for forward mode.
-        **how: the way back, as `metapl.unroll.unroll` takes it.
+        **how: the way back, as `metapl.core.unrolling.unroll` takes it.
 
     Returns:
         The learner after the last step, and its mean loss before each step, averaged over the steps.
@@ -253,7 +253,7 @@ def course(
                 losses, after = problem.inner(params, tree.detach(buffers), targets, batch)
             return losses.mean(), (losses.detach().mean(), after)
 
-        grads, (value, after) = inner.gradient(loss, params, problem.labels.teach(lesson, key))
+        grads, (value, after) = inside.gradient(loss, params, problem.labels.teach(lesson, key))
         grads = _metered(grads, *meter) if meter else grads
         updates, opt_state = problem.optimizer.update(grads, opt_state, params)
         return Learner(tree.add(params, updates), after, opt_state), total + value / len(lessons)
@@ -263,7 +263,7 @@ def course(
     return after._replace(buffers=tree.detach(after.buffers)), loss  # data, whatever the way back makes of a carry
 
 
-@gradients.explained()
+@autodiff.explained()
 def examined(
     problem: Problem,
     lessons: Sequence[PyTree],
@@ -281,7 +281,7 @@ def examined(
         return problem.outer(after.params, after.buffers, exam), (after, loss)
 
     meter = zero(learner)
-    value, (after, loss), (cotangents, scale) = gradients.value_and_grad(outer, (list(lessons), meter))
+    value, (after, loss), (cotangents, scale) = autodiff.value_and_grad(outer, (list(lessons), meter))
     return Feedback(tuple(cotangents), after, value, loss, scale, {})
 
 
@@ -292,7 +292,7 @@ def taught(
 
     The u of the scale is that of constant inner gradients (exact for one step). Cost: K (1 F + 1 B), 1 F + 1 B (exam).
     """
-    with inner.differentiated_by(inner.dropped):
+    with inside.differentiated_by(inside.dropped):
         return examined(problem, lessons, learner, batches, exam, key, method="reverse")
 
 

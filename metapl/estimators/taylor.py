@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metapl import gradients, tree
+from metapl.core import autodiff, tree
+from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def taylor(*, sign: str = "paper") -> Estimator:
@@ -56,7 +56,7 @@ def taylor(*, sign: str = "paper") -> Estimator:
             parts = [log_prob(one, label).sum() for one, label in zip(lessons, drawn, strict=True)]
             return torch.stack(parts).sum(), ()
 
-        _, _, score = gradients.value_and_grad(chance, list(lessons))
+        _, _, score = autodiff.value_and_grad(chance, list(lessons))
         feedback = tuple(tree.scale(-direction * h, one) for one in score)
         return told._replace(lessons=feedback, info={"slope": -h}), memory
 

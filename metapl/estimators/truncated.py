@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metapl import gradients
+from metapl.core import autodiff
+from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
-from metapl.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def truncated(*, steps: int = 1) -> Estimator:
@@ -28,7 +28,7 @@ def truncated(*, steps: int = 1) -> Estimator:
     if steps < 1:
         raise ValueError(f"truncated(steps={steps}) must be at least 1")
 
-    @gradients.explained()
+    @autodiff.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from metapl import tree
+from metapl.core import tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, require
 from metapl.estimators.route import step as taken
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def unadapted(*, route: str = "auto") -> Estimator:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from metapl import gradients, rng, tree
+from metapl.core import autodiff, rng, tree
+from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 from metapl.estimators import student
 from metapl.estimators.watch import Watch
-from metapl.types import Estimator, Feedback, Key, Learner, Problem, PyTree
 
 
 def unroll() -> Estimator:
@@ -22,7 +22,7 @@ def unroll() -> Estimator:
     Cost for K steps: a double backward a step (about 2 F + 2 B), and K graphs of memory.
     """
 
-    @gradients.explained()
+    @autodiff.explained()
     def estimate(
         problem: Problem,
         lessons: Sequence[PyTree],
@@ -45,7 +45,7 @@ def unroll() -> Estimator:
                 found = torch.autograd.grad(
                     losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
                 )
-                gradients.require_twice(found)
+                autodiff.require_twice(found)
                 grads = dict(zip(params, found, strict=True))
                 updates, opt_state = problem.optimizer.update(grads, opt_state, params)
                 params = tree.add(params, updates)

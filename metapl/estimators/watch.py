@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
-from metapl import gradients
-from metapl.errors import InputError
-from metapl.types import Buffers, Params, Problem, PyTree
+from metapl.core import autodiff
+from metapl.core.types import Buffers, Params, Problem, PyTree
+from metapl.registry.errors import InputError
 
 
 class Watch(TorchFunctionMode):
@@ -32,7 +32,7 @@ class Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is Tensor.register_hook:
-            args = (args[0], gradients.observing(args[1]))
+            args = (args[0], autodiff.observing(args[1]))
         return func(*args, **(kwargs or {}))
 
     def watching(self, problem: Problem) -> Problem:
@@ -41,7 +41,7 @@ class Watch(TorchFunctionMode):
         def inner(params: Params, buffers: Buffers, targets: PyTree, batch: PyTree) -> tuple[Tensor, Buffers]:
             with self:
                 losses, buffers = problem.inner(params, buffers, targets, batch)
-            found = any(isinstance(node, BackwardCFunction) for node in gradients.nodes([losses]))
+            found = any(isinstance(node, BackwardCFunction) for node in autodiff.nodes([losses]))
             self.functions = self.functions or found
             return losses, buffers
 

@@ -17,6 +17,7 @@ Examples:
 
 from collections.abc import Callable
 
+from metapl.core.types import Optimizer
 from metapl.optim.adadelta import adadelta
 from metapl.optim.adagrad import adagrad
 from metapl.optim.adam import adam, adamw
@@ -33,7 +34,6 @@ from metapl.optim.radam import radam
 from metapl.optim.rmsprop import rmsprop
 from metapl.optim.schedule import SCHEDULES, Schedule, constant, cosine, plateau
 from metapl.optim.sgd import sgd
-from metapl.types import Optimizer
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": sgd,

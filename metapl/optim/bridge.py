@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metapl.errors import InputError
+from metapl.core.types import Optimizer, PyTree, Rule
 from metapl.optim import schedule
 from metapl.optim.adadelta import adadelta
 from metapl.optim.adagrad import adagrad
@@ -24,7 +24,7 @@ from metapl.optim.nadam import nadam
 from metapl.optim.radam import radam
 from metapl.optim.rmsprop import rmsprop
 from metapl.optim.sgd import sgd
-from metapl.types import Optimizer, PyTree, Rule
+from metapl.registry.errors import InputError
 
 
 class Counterpart(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metapl.types import Optimizer, Params, PyTree, Rule
+from metapl.core.types import Optimizer, Params, PyTree, Rule
 
 
 def chain(*links: Optimizer) -> Optimizer:

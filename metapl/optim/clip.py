@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from metapl import tree
-from metapl.types import Optimizer, Params, PyTree, Rule
+from metapl.core import tree
+from metapl.core.types import Optimizer, Params, PyTree, Rule
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metapl.errors import InputError
-from metapl.types import Optimizer, Params, PyTree, Rule
+from metapl.core.types import Optimizer, Params, PyTree, Rule
+from metapl.registry.errors import InputError
 
 
 def groups(assign: Callable[[str], str], rules: Mapping[str, Optimizer]) -> Optimizer:

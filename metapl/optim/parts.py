@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metapl import tree
-from metapl.types import Params, PyTree
+from metapl.core import tree
+from metapl.core.types import Params, PyTree
 
 
 def counter(params: Params) -> Tensor:

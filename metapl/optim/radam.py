@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import tree
+from metapl.core import tree
+from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
-from metapl.types import Optimizer, Params, PyTree, Rule
 
 
 class RadamState(NamedTuple):

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metapl import tree
+from metapl.core import tree
+from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
-from metapl.types import Optimizer, Params, PyTree, Rule
 
 
 class RmspropState(NamedTuple):

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from metapl import functional, optim, rng, tree
-from metapl.labels import LABELS
-from metapl.losses import cross_entropy
-from metapl.types import Assignment, Learner, Optimizer, Params, Problem, PyTree
+from metapl import optim
+from metapl.core import rng, tree
+from metapl.core.losses import cross_entropy
+from metapl.core.targets import LABELS
+from metapl.core.types import Assignment, Learner, Optimizer, Params, Problem, PyTree
+from metapl.nn import functional
 
 CLASSES = 3
 

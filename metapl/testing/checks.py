@@ -8,11 +8,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from metapl import optim, rng, tree
-from metapl.errors import InputError
-from metapl.labels import LABELS
+from metapl import optim
+from metapl.core import rng, tree
+from metapl.core.targets import LABELS
+from metapl.core.types import Assignment, Claim, Estimator, Feedback, Key, PyTree
+from metapl.registry.errors import InputError
 from metapl.testing.cases import NETWORKS, RULES, gliding, make, mlp, truth, walk
-from metapl.types import Assignment, Claim, Estimator, Feedback, Key, PyTree
 
 DRAWS, MOST = 4_000, 2_000_000
 RESOLUTION = 0.003
@@ -189,7 +190,7 @@ CLAIMS: dict[str, Callable[[Estimator], None]] = {
 
 
 def check_estimator(build: Callable[[], Estimator]) -> None:
-    """Check that an estimator keeps the contract of `metapl.types.Estimator`, and its claim.
+    """Check that an estimator keeps the contract of `metapl.core.types.Estimator`, and its claim.
 
     For every kind of labels that it names, on a perceptron and on a convnet with BatchNorm, with three optimisers in
     a warm state, for one step and for three: purity, the shapes, the learner's own steps, probes that leave the

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metapl import rng
-from metapl.data import arrays as saved
-from metapl.data import limits, views
-from metapl.data.files import shown
+from metapl.core import rng
+from metapl.data.augment import presets
 from metapl.data.form import Form
+from metapl.data.formats import arrays as saved
+from metapl.data.formats import limits
+from metapl.data.formats.files import shown
 from metapl.data.sources import pools
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 UNKNOWN = (-1, "")
 """Labels of examples whose class nobody knows; NaN becomes the first."""
@@ -31,14 +32,15 @@ def is_arrays(place: Path) -> bool:
 
 
 def arrays(place: Path, *, test: float = 0.2) -> Dataset:
-    """An `.npz` file with `x` and `y`, or a folder with `x.npy` and `y.npy`; see `metapl.data.arrays.NAMES`.
+    """An `.npz` file with `x` and `y`, or a folder with `x.npy` and `y.npy`; see `metapl.data.formats.arrays.NAMES`.
 
     `x_test` and `y_test` are the test set; without them a share of every class is held out. `x_unlabelled` follows the
     labelled examples in the training pool. Everything is in memory.
 
-    - uint8 of 3 dimensions `[n, height, width]`, or of 4, see `metapl.data.arrays.channels_first`, are images.
-    - All else is numbers, kept as float32 and standardised by the training pool, see `metapl.data.arrays.scale`. So are
-      images with levels from 0 to 1: rounding them to 8 bits might lose something.
+    - uint8 of 3 dimensions `[n, height, width]`, or of 4, see `metapl.data.formats.arrays.channels_first`, are images.
+    - All else is numbers, kept as float32 and standardised by the training pool, see
+      `metapl.data.formats.arrays.scale`. So are images with levels from 0 to 1: rounding them to 8 bits might lose
+      something.
 
     Labels `y` are integers or texts; −1, NaN and the empty text are of examples whose class nobody knows. If `classes`
     names the classes, integers are indices into it and texts are in it; else the classes are the labels that there are,
@@ -79,7 +81,7 @@ def _of_numbers(
     mean, std = saved.scale(x, where)
     form = Form("arrays", x.shape[1:], tuple(classes), {"mean": mean.tolist(), "std": std.tolist()})
     scaled, scaled_test = (saved.standardised(part, mean, std, where) for part in (x, x_test))
-    return Dataset(scaled, y, scaled_test, y_test, views.default(form), form)
+    return Dataset(scaled, y, scaled_test, y_test, presets.default(form), form)
 
 
 def _require_whole(found: saved.Arrays, where: str) -> None:

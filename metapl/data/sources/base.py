@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metapl.data.augment import Augment
+from metapl.data.augment.base import Augment
 from metapl.data.examples import Examples
 from metapl.data.form import Form
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from metapl import rng
-from metapl.data import tables, views
-from metapl.data.csv_file import Table
+from metapl.core import rng
+from metapl.data.augment import presets
 from metapl.data.form import Form
+from metapl.data.formats import tables
+from metapl.data.formats.csv_file import Table
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
 
@@ -34,4 +35,4 @@ def breast_cancer(*, test: float = 0.3) -> Dataset:
     x = tables.encode(columns, table)
     classes = tuple(str(name) for name in raw.target_names)
     form = Form("table", tuple(x.shape[1:]), classes, {"columns": columns, "label": "diagnosis"})
-    return Dataset(x[pool], y[pool], x[held], y[held], views.default(form), form)
+    return Dataset(x[pool], y[pool], x[held], y[held], presets.default(form), form)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from metapl import storage
-from metapl.data import limits, safe_pickle
+from metapl.data.formats import limits, safe_pickle
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Moments, Part, dataset, labels
-from metapl.errors import InputError
+from metapl.files import storage
+from metapl.registry.errors import InputError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """Of CIFAR-10."""
@@ -30,7 +30,7 @@ def cifar10(place: Path) -> Dataset:
 
     Reads the Python version (`data_batch_1` … `data_batch_5`, `test_batch`) or the binary version (the same names
     with `.bin`), which hold the same images in the same order; the first where both are there. The pickles of the
-    Python version cannot run anything, see `metapl.data.safe_pickle`.
+    Python version cannot run anything, see `metapl.data.formats.safe_pickle`.
 
     Args:
         place: the folder with the files.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from metapl import rng
-from metapl.data import augment
+from metapl.core import rng
+from metapl.data.augment import base
 from metapl.data.form import Form
 from metapl.data.sources.base import Dataset
 from metapl.data.split import Wanted, split
@@ -34,9 +34,9 @@ def digits(*, shift: int = 1, noise: float = 0.5, erase: int = 2) -> Dataset:
     test, pool, _ = split(y, names, wanted, rng.key(0))
     mean, std = x[pool].mean(), x[pool].std()
     x = (x - mean) / std
-    views = augment.Augment(
-        weak=augment.shift(shift),
-        strong=augment.compose(augment.shift(shift), augment.noise(noise), augment.erase(erase)),
+    views = base.Augment(
+        weak=base.shift(shift),
+        strong=base.compose(base.shift(shift), base.noise(noise), base.erase(erase)),
     )
     details = {"mean": [mean.item()], "std": [std.item()]}
     form = Form("images", (1, 8, 8), names, details)

@@ -11,11 +11,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from metapl import spec
-from metapl.data import fetch
-from metapl.data.sources import SOURCES, STORED
+from metapl.data.sources import SOURCES, STORED, fetch
 from metapl.data.sources.base import Dataset, Known, Stored
-from metapl.errors import InputError, unknown
+from metapl.registry import notation
+from metapl.registry.errors import InputError, unknown
 
 VARIABLE = "METAPL_DATA"
 """Environment variable with folders to look in, separated as in PATH."""
@@ -42,16 +41,16 @@ def load(text: str, data_dir: str = "") -> Dataset:
     name = text.partition(":")[0]
     if name not in SOURCES:
         path, options = _split(text)
-        return spec.build(f"{_kind(path)}:{options}", SOURCES, "data", path)
+        return notation.build(f"{_kind(path)}:{options}", SOURCES, "data", path)
     if name not in STORED:
-        return spec.build(text, SOURCES, "data")
-    spec.parse(text, SOURCES, "data")  # a wrong option is told before a missing file
+        return notation.build(text, SOURCES, "data")
+    notation.parse(text, SOURCES, "data")  # a wrong option is told before a missing file
     place = require(name, data_dir)
     files = there(STORED[name], place)
     if sum(path.stat().st_size for path in files.values()) <= CHECKED:
         for known, path in files.items():
             require_published(known, path)
-    return spec.build(text, SOURCES, "data", place)
+    return notation.build(text, SOURCES, "data", place)
 
 
 def find(name: str, data_dir: str = "") -> Path | None:

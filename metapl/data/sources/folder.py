@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from metapl.data import images
-from metapl.data.decode import ENDINGS
-from metapl.data.files import holds, shown, subfolders
+from metapl.data.formats import images
+from metapl.data.formats.decode import ENDINGS
+from metapl.data.formats.files import holds, shown, subfolders
 from metapl.data.sources import pools
 from metapl.data.sources.base import Dataset
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 
 def is_folder(place: Path) -> bool:
@@ -32,11 +32,12 @@ def folder(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
 
     Classes are in the order of their names, character by character: 10 comes before 2. So are the images, by the names
     of their files first, whatever their class: where files are numbered through, the numbers are the order. What
-    becomes of an image is in `metapl.data.decode`; up to 1 GiB of them is kept in memory, and more is read when needed.
+    becomes of an image is in `metapl.data.formats.decode`; up to 1 GiB of them is kept in memory, and more is read when
+    needed.
 
     Args:
         place: the folder.
-        size: of the images, square; 0 for a guess by `metapl.data.images.guess_shape`.
+        size: of the images, square; 0 for a guess by `metapl.data.formats.images.guess_shape`.
         channels: 1 for grey, 3 for colours, 0 for a guess.
         test: share of every class that is held out, the same for every seed, unless there is a folder for the test.
         unlabelled: a folder of images, a shard, a folder of shards, or an array, in addition.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metapl import rng
-from metapl.errors import InputError
-from metapl.types import Key
+from metapl.core import rng
+from metapl.core.types import Key
+from metapl.registry.errors import InputError
 
 
 def hold_out(y: Tensor, share: float, key: Key) -> tuple[Tensor, Tensor]:

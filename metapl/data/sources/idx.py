@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from metapl.data import fetch, limits
+from metapl.data.formats import limits
+from metapl.data.sources import fetch
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Part, dataset, labels
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 """The classes of Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metapl.data import augment
+from metapl.data.augment import base
 from metapl.data.form import Form
 from metapl.data.sources.base import Dataset
 
@@ -29,6 +29,6 @@ def moons(*, points: int = 2000, noise: float = 0.1, jitter: float = 0.1) -> Dat
     y = torch.as_tensor(y, dtype=torch.int64)
     mean, std = x[:points].mean(0), x[:points].std(0)
     x = (x - mean) / std
-    views = augment.Augment(weak=augment.identity, strong=augment.noise(jitter))
+    views = base.Augment(weak=base.identity, strong=base.noise(jitter))
     form = Form("arrays", (2,), ("upper", "lower"), {"mean": mean.tolist(), "std": std.tolist()})
     return Dataset(x[:points], y[:points], x[points:], y[points:], views, form)

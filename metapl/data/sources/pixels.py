@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from metapl.data import views
+from metapl.data.augment import presets
 from metapl.data.form import Form
-from metapl.data.images import moments
+from metapl.data.formats.images import moments
 from metapl.data.sources.base import Dataset
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 Moments: TypeAlias = tuple[list[float], list[float]]
 """Mean and standard deviation of each channel, in units of white = 1."""
@@ -67,4 +67,4 @@ def dataset(train: Part, test: Part, classes: Sequence[str], known: Moments | No
     x, x_test = (torch.from_numpy(np.require(part.x, requirements=["C", "W"])) for part in (train, test))
     mean, std = known or moments(x)
     form = Form("images", tuple(x.shape[1:]), tuple(classes), {"mean": list(mean), "std": list(std), **details})
-    return Dataset(x, torch.from_numpy(train.y), x_test, torch.from_numpy(test.y), views.default(form), form)
+    return Dataset(x, torch.from_numpy(train.y), x_test, torch.from_numpy(test.y), presets.default(form), form)

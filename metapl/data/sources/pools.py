@@ -9,14 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import rng
-from metapl.data import images, views
+from metapl.core import rng
+from metapl.data.augment import presets
 from metapl.data.examples import Examples, join
-from metapl.data.files import Readable
 from metapl.data.form import Form
+from metapl.data.formats import images
+from metapl.data.formats.files import Readable
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 TEST = ("test", "val", "validation")
 """What the folder of the test set may be called; the first that has what is needed is taken."""
@@ -93,4 +94,4 @@ def of_images(pool: Part, test: Part, classes: Sequence[str]) -> Dataset:
     """The data set of a training pool and a test set; the statistics are those of the pool."""
     mean, std = images.moments(pool.x)
     form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std})
-    return Dataset(*pool, *test, views.default(form), form)
+    return Dataset(*pool, *test, presets.default(form), form)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from metapl.data import shards as archives
-from metapl.data.files import holds, shown
+from metapl.data.formats import shards as archives
+from metapl.data.formats.files import holds, shown
 from metapl.data.sources import pools
 from metapl.data.sources.base import Dataset
-from metapl.errors import InputError
+from metapl.registry.errors import InputError
 
 
 def is_shards(place: Path) -> bool:
@@ -28,7 +28,7 @@ def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
     without labels may also be in a folder `unlabelled` or `unlabeled` beside `train`, and in the place of the option.
 
     Shards are in the order of their paths, images in the order of the archive, and classes are named by their index.
-    See `metapl.data.shards` for what an index of them costs, and `folder` for the rest.
+    See `metapl.data.formats.shards` for what an index of them costs, and `folder` for the rest.
 
     Args:
         place: a shard or a folder of shards.

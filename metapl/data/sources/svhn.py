@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from metapl import storage
-from metapl.data import limits
+from metapl.data.formats import limits
 from metapl.data.sources.base import Archive, Dataset, Known, Stored
 from metapl.data.sources.pixels import Part, dataset, labels
-from metapl.errors import InputError
+from metapl.files import storage
+from metapl.registry.errors import InputError
 
 NUMBERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "single", "double")
 """MATLAB's names for arrays of them; others, such as cells, may hold anything."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metapl import rng
-from metapl.data import views
-from metapl.data.csv_file import Table, load
+from metapl.core import rng
+from metapl.data.augment import presets
 from metapl.data.form import Form
+from metapl.data.formats.csv_file import Table, load
+from metapl.data.formats.tables import Columns, encode, fit, parse
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
-from metapl.data.tables import Columns, encode, fit, parse
-from metapl.errors import InputError, unknown
+from metapl.registry.errors import InputError, unknown
 
 USUAL = ("label", "target", "class", "y")
 """What the column of the labels is called, in small letters or large."""
@@ -33,12 +33,12 @@ def is_table(place: Path) -> bool:
 
 
 def table(place: Path, *, label: str = "", ignore: str = "", test: float = 0.2, test_file: str = "") -> Dataset:
-    """A CSV file with a line of names and a row for each example, see `metapl.data.csv_file.load`.
+    """A CSV file with a line of names and a row for each example, see `metapl.data.formats.csv_file.load`.
 
     An empty label makes a row unlabelled. Classes are sorted, by value if all are numbers, of which 1 and 1.0 are the
-    same. Features are those of `metapl.data.tables.encode`: mean, standard deviation and whether numbers are missing
-    come from the training pool alone, labelled and unlabelled. Categories, which are inputs, come from the test part of
-    the same file too; in `test_file` a category that the table does not have is an error.
+    same. Features are those of `metapl.data.formats.tables.encode`: mean, standard deviation and whether numbers are
+    missing come from the training pool alone, labelled and unlabelled. Categories, which are inputs, come from the test
+    part of the same file too; in `test_file` a category that the table does not have is an error.
 
     Args:
         place: the file.
@@ -67,7 +67,7 @@ def table(place: Path, *, label: str = "", ignore: str = "", test: float = 0.2, 
         x = encode(columns, train)
         x_test, y_test = x[held], y[held]
     form = Form("table", tuple(x.shape[1:]), classes, {"columns": columns, "label": label})
-    return Dataset(x[pool], y[pool], x_test, y_test, views.default(form), form)
+    return Dataset(x[pool], y[pool], x_test, y_test, presets.default(form), form)
 
 
 def _apart(place: Path, label: str, classes: Sequence[str], columns: Columns) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,274 @@
+"""The gradient inside a learner's step, and the ways to differentiate it in turn.
+
+A step that takes its gradient with `inner.gradient` leaves open how the second derivatives are found: the method of
+the surrounding `metapl.core.unrolling.unroll` says it. On the way back through g = ∇_θ L(θ, φ) a cotangent u becomes
+
+    (∂g/∂θ)ᵀ u = D_u ∇_θ L    and    (∂g/∂φ)ᵀ u = D_u ∇_φ L,
+
+since second derivatives are symmetric: one derivative of a gradient, along u. A `Product` is a way to take it.
+
+Examples:
+    >>> import torch
+    >>> from metapl import inner
+    >>> def loss(w, scale):
+    ...     return scale * (w["w"] ** 2).sum(), ()
+    >>> grads, _ = inner.gradient(loss, {"w": torch.tensor([1.0, 2.0])}, torch.tensor(0.5))
+    >>> grads["w"]
+    tensor([1., 2.])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from metapl.core import autodiff, closures, tree
+from metapl.core.types import PyTree
+
+Fn = Callable[..., Tensor | tuple[Tensor, PyTree]]
+"""`fn(params, *rest)`: a scalar, and a tree of tensors (aux) that come back as data; or the scalar alone."""
+
+Leaves: TypeAlias = Sequence[Tensor]
+
+Product = Callable[[Callable[..., tuple[Tensor, ...]], Leaves, Leaves], Sequence[Tensor | None]]
+"""`product(gradient, at, along)`: the derivative of `gradient(*at)` along `along`, or Nones where it is dropped."""
+
+
+def mixed(gradient: Callable[..., tuple[Tensor, ...]], at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
+    """Forward mode over reverse mode, as in MixFlow-MG (Kemaev et al., ICML 2025). Exact; cost: 2 F + 2 B."""
+    return autodiff.jvp(gradient, at, along)[1]
+
+
+def difference(radius: float = 0.01) -> Product:
+    """Central differences, as in DARTS (Liu et al., ICLR 2019). Cost: 2 F + 2 B, and no second derivative anywhere.
+
+    (gradient(θ + εu) − gradient(θ − εu)) / 2ε with ε = radius / |u|: the error is O(radius²).
+    """
+
+    def product(gradient: Callable[..., tuple[Tensor, ...]], at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
+        length = tree.norm(list(along))
+        width = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
+        above = gradient(*(p + width * u for p, u in zip(at, along, strict=True)))
+        below = gradient(*(p - width * u for p, u in zip(at, along, strict=True)))
+        factor = torch.where(length > 0, length / (2.0 * radius), 0.0)
+        return [factor * (a - b) for a, b in zip(above, below, strict=True)]
+
+    return product
+
+
+def dropped(_gradient: Callable[..., tuple[Tensor, ...]], _at: Leaves, _along: Leaves) -> Sequence[Tensor | None]:
+    """No second derivatives, as in first-order MAML (Finn et al., ICML 2017): the gradient counts as a constant."""
+    return ()
+
+
+_product: ContextVar[Product | None] = ContextVar("product", default=None)
+
+
+def chosen() -> bool:
+    """Whether a product is set."""
+    return _product.get() is not None
+
+
+@contextmanager
+def differentiated_by(product: Product | None) -> Iterator[None]:
+    """Within the block `gradient` is differentiated by this product; None is what autograd or torch.func would do."""
+    token = _product.set(product)
+    try:
+        yield
+    finally:
+        _product.reset(token)
+
+
+def gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
+    """∇_params of `fn(params, *rest) -> (scalar, aux)`, differentiable in `params`, in `rest` and in what `fn` holds.
+
+    Under `torch.no_grad` nothing is recorded for a second derivative.
+
+    Returns:
+        The gradient, shaped as `params`, and aux, detached: nothing flows back through it. A sum of training losses
+        that is to be differentiated takes the value of `value_and_gradient`.
+
+    Raises:
+        ValueError: `fn` does not return a scalar, or aux has a leaf that is not a tensor.
+    """
+    _, grads, aux = value_and_gradient(fn, params, *rest)
+    return grads, aux
+
+
+def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, PyTree, PyTree]:
+    """As `gradient`, and before it the scalar itself, as differentiable as the gradient is.
+
+    Cost: that of `gradient`; on the way back one gradient more where something flows back to the value.
+    """
+    product = _product.get()
+    leaves, structure = tree.flatten((params, rest))
+    if product is None and not autodiff.across_vmap(leaves):
+        return _taken(fn, params, rest)
+    held = [tensor for _, tensor in closures.captured(fn)]
+    call = _Call(fn, structure, len(tree.leaves(params)), held, product, [])
+    value, *out = _Differentiated.apply(call, *leaves, *held)
+    grads = tree.unflatten(out[: call.count], tree.flatten(params)[1])
+    return value, grads, tree.detach(tree.unflatten(out[call.count :], call.aux[0]))
+
+
+def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree]:
+    found = fn(params, *rest)
+    value, aux = (found, ()) if isinstance(found, Tensor) else found
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"the loss of an inner gradient must be a scalar tensor, it is {shape}: take its mean")
+    strange = next((leaf for leaf in tree.leaves(aux) if not isinstance(leaf, Tensor)), None)
+    if strange is not None:
+        raise ValueError(f"aux of a loss must be a tree of tensors, it has {strange!r}, a {type(strange).__name__}")
+    return value, aux
+
+
+def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree, PyTree]:
+    if autodiff.transforming():
+
+        def valued(params: PyTree) -> tuple[Tensor, tuple[Tensor, PyTree]]:
+            value, aux = _called(fn, params, rest)
+            return value, (value, aux)
+
+        grads, (value, aux) = torch.func.grad(valued, has_aux=True)(params)
+        return value, grads, tree.detach(aux)
+    leaves, structure = tree.flatten(params)
+    again = torch.is_grad_enabled() and (
+        any(leaf.requires_grad for leaf in tree.leaves((params, rest))) or bool(closures.captured(fn))
+    )
+    with torch.enable_grad():
+        # A view, so that a tensor which is also among `rest` is told apart.
+        at = [p.view_as(p) if again and p.requires_grad else p.detach().requires_grad_() for p in leaves]
+        value, aux = _called(fn, tree.unflatten(at, structure), rest)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
+            if again and any(isinstance(node, BackwardCFunction) for node in autodiff.nodes([value])):
+                autodiff.require_twice(found)
+        else:  # as torch.func has it: the gradient of a constant is zero
+            found = tuple(torch.zeros_like(p) for p in leaves)
+    return value if again else value.detach(), tree.unflatten(list(found), structure), tree.detach(aux)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What `_Differentiated` needs beside tensors; `aux` takes the structure of aux out of it.
+
+    Not a tuple: torch.vmap would take it apart as a tree, and fill the list of a copy.
+    """
+
+    fn: Fn
+    structure: Any
+    count: int
+    held: Sequence[Tensor]
+    """What `fn` holds and what gradients flow to: it goes in as arguments, after the leaves."""
+    product: Product | None
+    aux: list[Any]
+
+    def split(self, leaves: Leaves) -> tuple[Fn, PyTree, Sequence[PyTree]]:
+        """The function with these tensors in place of those it holds, its parameters and its other arguments."""
+        size = len(leaves) - len(self.held)
+        params, rest = tree.unflatten(list(leaves[:size]), self.structure)
+        swap = {id(old): new for old, new in zip(self.held, leaves[size:], strict=True)}
+        return closures.swapped(self.fn, swap) if swap else self.fn, params, rest
+
+
+class _Differentiated(torch.autograd.Function):
+    """A value and its gradient, with a product in place of the graph that a second derivative would need."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: _Call, *leaves: Tensor) -> tuple[Tensor, ...]:
+        with differentiated_by(None):  # an approximate product must not reach the value of this gradient
+            value, grads, aux = _taken(*call.split(leaves))
+        passed, structure = tree.flatten(aux)
+        call.aux[:] = [structure]
+        given = {id(leaf) for leaf in leaves}
+        # A copy where aux passes a tensor on: autograd wants outputs that are not inputs.
+        aux_leaves = (leaf.clone() if id(leaf) in given else leaf for leaf in passed)
+        return (value.clone() if id(value) in given else value, *tree.leaves(grads), *aux_leaves)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call = inputs[0]
+        ctx.mark_non_differentiable(*output[1 + ctx.call.count :])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, to_value: Tensor | None, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        call: _Call = ctx.call
+        saved = autodiff.alive(ctx.saved_tensors)
+        if not torch.is_grad_enabled():  # so that nothing is recorded: forward mode enables it within
+            saved = [leaf.detach() for leaf in saved]
+        needed = ctx.needs_input_grad[1:]
+        # All parameters or none of them: without them only the loss is on the way to the rest.
+        wanted = [
+            index for index, need in enumerate(needed) if need or (index < call.count and any(needed[: call.count]))
+        ]
+
+        at = _Point(lambda *leaves: _called(*call.split(leaves))[0], saved, call.count, wanted)
+        found: list[Tensor | None] = [None] * len(wanted)
+        with differentiated_by(None):
+            to_grads = list(zip(saved[: call.count], cotangents[: call.count], strict=True))
+            if any(u is not None for _, u in to_grads):
+                along = [torch.zeros_like(p) if u is None else u for p, u in to_grads]
+                second = iter(at.second(along, call.product))
+                found = [next(second, None) for _ in wanted]  # none of them where it is dropped
+            if to_value is not None:
+                first = at.gradient(*saved[: call.count])
+                found = [to_value * b if a is None else a + to_value * b for a, b in zip(found, first, strict=True)]
+        grads: list[Tensor | None] = [None] * len(saved)
+        for index, grad in zip(wanted, found, strict=True):
+            grads[index] = grad
+        return (None, *grads)
+
+
+class _Point(NamedTuple):
+    """A loss at its arguments, some of which derivatives are wanted for."""
+
+    loss: Callable[..., Tensor]
+    leaves: Leaves
+    size: int
+    """How many of them are parameters: the first ones."""
+    wanted: Sequence[int]
+
+    def gradient(self, *params: Tensor) -> tuple[Tensor, ...]:
+        """At other parameters: the gradient with respect to what is wanted."""
+        return self._along([*params, *self.leaves[self.size :]], self.wanted)
+
+    def _along(self, leaves: Leaves, moving: Sequence[int]) -> tuple[Tensor, ...]:
+        def moved(*values: Tensor) -> Tensor:
+            return self.loss(*_with(leaves, moving, values))
+
+        at = [leaves[index] for index in moving]
+        found: tuple[Tensor, ...] = torch.func.grad(moved, argnums=tuple(range(len(at))))(*at)
+        return found
+
+    def second(self, along: Leaves, product: Product | None) -> Sequence[Tensor | None]:
+        """The derivative of the gradient along `along`, a direction of the parameters."""
+        if product:
+            return product(self.gradient, self.leaves[: self.size], along)
+
+        def slope(*values: Tensor) -> Tensor:
+            grads = self._along(_with(self.leaves, self.wanted, values), range(self.size))
+            return tree.dot(list(grads), list(along))
+
+        # Not by torch.func.vjp: its way back comes after its transform, where torch 2.14 refuses BatchNorm under vmap.
+        at = [self.leaves[index] for index in self.wanted]
+        found: Sequence[Tensor] = torch.func.grad(slope, argnums=tuple(range(len(at))))(*at)
+        return found
+
+
+def _with(leaves: Leaves, places: Sequence[int], values: Leaves) -> list[Tensor]:
+    fresh = list(leaves)
+    for index, value in zip(places, values, strict=True):
+        fresh[index] = value
+    return fresh

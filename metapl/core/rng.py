@@ -1,0 +1,160 @@
+"""Randomness as a value.
+
+A key is an int64 scalar tensor. Whoever needs randomness takes a key as an argument; the same key gives the same
+numbers, on every device, and nothing global is read or written. Derive keys with `split` and `fold_in`, and use
+each for one purpose. The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which passes BigCrush:
+number i of key k is mix(k + i · gamma), so a draw costs about ten integer operations a number, needs no state, and
+can be vectorised over keys by `torch.vmap`.
+
+Examples:
+    >>> from metapl import rng
+    >>> a, b = rng.split(rng.key(0), 2)
+    >>> bool((rng.uniform(a, (3,)) == rng.uniform(a, (3,))).all())
+    True
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from metapl.core.types import Key
+
+
+def _signed(value: int) -> int:
+    """A 64-bit word as torch's int64 holds it."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+GAMMA = _signed(0x9E3779B97F4A7C15)
+_MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
+_MULTIPLY_2 = _signed(0x94D049BB133111EB)
+_SALT = _signed(0xD1B54A32D192ED03)  # keeps derived keys apart from the numbers drawn with the same key
+
+
+def _shift(word: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own is arithmetic."""
+    return (word >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(word: Tensor) -> Tensor:
+    word = (word ^ _shift(word, 30)) * _MULTIPLY_1
+    word = (word ^ _shift(word, 27)) * _MULTIPLY_2
+    return word ^ _shift(word, 31)
+
+
+def key(seed: int) -> Key:
+    """The key of an integer seed."""
+    return fold_in(torch.tensor(_SALT), seed)
+
+
+def fold_in(key: Key, data: int | Tensor) -> Key:
+    """A new key from a key and an integer, such as a step number; from a tensor of integers, as many keys."""
+    if isinstance(data, int):
+        data = torch.tensor(_signed(data))
+    return _mix(key ^ _mix(data.to(key.device, torch.int64) + _SALT))
+
+
+def split(key: Key, count: int) -> tuple[Key, ...]:
+    """`count` independent keys; of several keys `[...]`, so many of each."""
+    return fold_in(key[..., None], torch.arange(count)).unbind(-1)
+
+
+def bits(
+    key: Key, shape: Sequence[int], device: torch.device | str | None = None, rows: Tensor | None = None
+) -> Tensor:
+    """Uniform 64-bit words, int64, of the given shape.
+
+    With `rows` `[shape[0]]`, these rows of a taller array: whoever draws an array in parts draws the same numbers.
+    """
+    key = key if device is None else key.to(device)
+    if rows is None:
+        counter = torch.arange(1, math.prod(shape) + 1, device=key.device)
+    else:
+        width = math.prod(shape[1:])
+        counter = rows.to(key.device)[:, None] * width + torch.arange(1, width + 1, device=key.device)
+    return _mix(key + counter * GAMMA).reshape(tuple(shape))
+
+
+def uniform(
+    key: Key,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, 2⁻⁵³ in float64; `rows` as in `bits`."""
+    digits = 1 - round(math.log2(torch.finfo(dtype).eps))
+    odd = (_shift(bits(key, shape, device, rows), 65 - digits) << 1) + 1
+    return odd.to(dtype) * 2.0**-digits
+
+
+def normal(
+    key: Key,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard normal, by the inverse of the distribution function."""
+    return math.sqrt(2.0) * torch.erfinv(2.0 * uniform(key, shape, dtype, device) - 1.0)
+
+
+def randint(key: Key, shape: Sequence[int], high: int, device: torch.device | str | None = None) -> Tensor:
+    """Integers 0 … high − 1, int64; the bias is below high · 2⁻⁵³."""
+    return (uniform(key, shape, torch.float64, device) * high).to(torch.int64)
+
+
+def permutation(key: Key, count: int, device: torch.device | str | None = None) -> Tensor:
+    """A random order of 0 … count − 1, int64."""
+    return torch.argsort(bits(key, (count,), device))
+
+
+def gumbel(
+    key: Key,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard Gumbel, drawn in float32 at least; with the same key it is the noise of `categorical`."""
+    drawn = uniform(key, shape, torch.promote_types(dtype, torch.float32), device)
+    return -torch.log(-torch.log(drawn))
+
+
+def categorical(key: Key, logits: Tensor) -> Tensor:
+    """One class index per row of `logits` `[..., classes]`, by the Gumbel-max trick."""
+    return torch.argmax(logits + gumbel(key, logits.shape, logits.dtype, logits.device), dim=-1)
+
+
+def _several(key: Key) -> bool:
+    """Whether `torch.vmap` is going over keys; torch has no public way to say it."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(key):
+        if torch._C._functorch.is_batchedtensor(key):
+            return True
+        key = torch._C._functorch.get_unwrapped(key)
+    return False
+
+
+@contextmanager
+def seeded(key: Key) -> Iterator[None]:
+    """Seed torch's global generators within the block and restore them after: for code that draws from them.
+
+    Under `torch.vmap` over keys there is no one seed, so they are left alone; torch refuses what draws from them there.
+    """
+    if _several(key):
+        yield
+        return
+    # Not torch.manual_seed: while CUDA is not in use it queues a call, with a formatted stack trace, for later.
+    generators = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(int(key))
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -1,0 +1,44 @@
+"""How the teacher's logits become what the student is taught: soft, sampled or argmax.
+
+All three are differentiable in the lesson in one and the same way, as the expectation softmax(lesson) is. The
+student's loss is linear in its targets, so for sampled labels this derivative is exactly the expectation, over the
+labels, of the score-function gradient (given the exam's gradient). For argmax labels it is the straight-through
+approximation: the true derivative of an argmax is zero almost everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metapl.core import rng
+from metapl.core.types import Key, Labels
+
+
+def _one_hot_log_prob(lesson: Tensor, targets: Tensor) -> Tensor:
+    return (targets.detach() * torch.log_softmax(lesson, dim=-1)).sum(dim=-1)
+
+
+def _hard(choose: Callable[[Tensor, Key], Tensor]) -> Labels:
+    def teach(lesson: Tensor, key: Key) -> Tensor:
+        classes = torch.arange(lesson.shape[-1], device=lesson.device)
+        # A comparison, since torch's own one_hot looks at its data, which torch.vmap refuses.
+        chosen = (choose(lesson.detach(), key)[..., None] == classes).to(lesson.dtype)
+        expected = torch.softmax(lesson, dim=-1)
+        return chosen + (expected - expected.detach())  # the value of `chosen`, the derivative of `expected`
+
+    return Labels(teach, _one_hot_log_prob)
+
+
+SOFT = Labels(teach=lambda lesson, _key: torch.softmax(lesson, dim=-1), log_prob=None)
+"""The teacher's distribution itself (the released code)."""
+
+SAMPLED = _hard(lambda lesson, key: rng.categorical(key, lesson))
+"""One class drawn from the teacher's distribution (the paper)."""
+
+ARGMAX = _hard(lambda lesson, _key: lesson.argmax(dim=-1))
+"""The teacher's most probable class (most ports)."""
+
+LABELS = {"soft": SOFT, "sampled": SAMPLED, "argmax": ARGMAX}

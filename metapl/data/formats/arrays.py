@@ -1,0 +1,187 @@
+"""One's own arrays, in `.npz` and `.npy` files, which are read without pickle: as images or as standardised numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metapl.data.examples import Inputs
+from metapl.data.form import Form
+from metapl.data.formats import limits, npy
+from metapl.data.formats.files import shown
+from metapl.data.formats.npy import Arrays
+from metapl.registry.errors import InputError
+
+ENDINGS = (".npy", ".npz")
+
+_ROWS = 4096
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "x": ("x", "X", "x_train", "X_train", "images", "train_images", "data"),
+    "y": ("y", "Y", "y_train", "labels", "train_labels", "target", "targets"),
+    "x_test": ("x_test", "X_test", "test_images"),
+    "y_test": ("y_test", "test_labels"),
+    "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
+    "classes": ("classes", "class_names", "target_names"),
+}
+"""What each array may be called."""
+
+
+def load(place: Path) -> Arrays:
+    """The arrays of an `.npz` file, or the `.npy` files of a folder, or one `.npy` file as `x`, by their first `NAMES`.
+
+    Arrays of other names are left alone.
+
+    Raises:
+        InputError: a file that cannot be read or holds Python objects or more than memory is allowed for, or an array
+            under two names.
+    """
+    return npy.load(place, lambda given: _named(given, place))
+
+
+def _named(given: Any, place: Path) -> dict[str, str]:
+    """The name under which each array is given."""
+    found = {}
+    for name, others in NAMES.items():
+        present = [one for one in others if one in given]
+        if len(present) > 1:
+            raise InputError(f"{shown(place)}: {present[0]} and {present[1]} both say what {name} is: leave one out")
+        if present:
+            found[name] = present[0]
+    return found
+
+
+def channels_first(x: np.ndarray) -> np.ndarray:
+    """Arrays of 4 dimensions with the channels second; others as they are.
+
+    Where the second dimension is 1 or 3, it is the channels already; else it is the last one, if that is 1 or 3. So
+    images of one or of three rows must be given with their channels first.
+    """
+    return np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3) else x
+
+
+def is_images(x: np.ndarray) -> bool:
+    """Whether an array holds grey levels: uint8, `[images, height, width]` or with channels."""
+    return x.dtype == np.uint8 and x.ndim in (3, 4)
+
+
+def levels(x: np.ndarray, where: str) -> Tensor:
+    """Images as uint8 levels `[images, channels, height, width]`.
+
+    Raises:
+        InputError: channels that are not 1 or 3, see `channels_first`.
+    """
+    _require_whole(x, where)
+    x = x[:, None] if x.ndim == 3 else channels_first(x)
+    if x.shape[1] not in (1, 3):
+        raise InputError(
+            f"{where}: shape {x.shape} has no dimension of 1 or 3 channels: write [n, height, width, channels], or "
+            "float32 for numbers that are no grey levels"
+        )
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def images(place: Path) -> Tensor:
+    """The images of an `.npy` or `.npz` file.
+
+    Raises:
+        InputError: no array `x`, or one that holds no images.
+    """
+    x = _examples(place)
+    if not is_images(x):
+        raise InputError(
+            f"{shown(place)}: {x.dtype} of shape {x.shape} are no images: give uint8 [n, height, width, channels]"
+        )
+    return levels(x, shown(place))
+
+
+def numbers(x: np.ndarray, where: str) -> np.ndarray:
+    """Examples as numbers, `[examples, features]` or more dimensions; images with their channels first.
+
+    Raises:
+        InputError: anything else than real numbers, numbers that are not finite, or an array without features.
+    """
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where}: {x.dtype} are no numbers: give float32, float64, integers or uint8")
+    if x.ndim < 2:
+        raise InputError(f"{where}: shape {x.shape} is no [examples, features]: reshape it to {(*x.shape, 1)}")
+    _require_whole(x, where)
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise InputError(f"{where}: holds NaN or infinity: fill the gaps or leave these examples out")
+    return channels_first(x)
+
+
+def _require_whole(x: np.ndarray, where: str) -> None:
+    if not math.prod(x.shape[1:]):
+        raise InputError(f"{where}: shape {x.shape} has no numbers in an example: give one feature or pixel at least")
+
+
+def scale(x: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (of the population), float64, by which `standardised` scales.
+
+    Of each feature of `[examples, features]`; of all numbers together where examples have more dimensions, whose
+    positions are alike. The deviation of what never changes is 1.
+
+    Raises:
+        InputError: numbers so large that float64 has no squares of them.
+    """
+    axes = 0 if x.ndim == 2 else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    if not np.isfinite(std).all():
+        raise InputError(f"{where}: holds numbers of up to {float(np.abs(x).max()):.3g}: give them in another unit")
+    # Not std == 0: rounding leaves a constant 0.1 with a deviation of 1e-17.
+    return mean, np.where(x.max(axes) == x.min(axes), 1.0, std)
+
+
+def standardised(x: np.ndarray, mean: Any, std: Any, where: str = "the array") -> Tensor:
+    """(x − mean) / std in float32.
+
+    Raises:
+        InputError: numbers so far from the mean that float32 has none of their size.
+    """
+    made = np.empty(x.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(x), _ROWS):  # in float64, which takes much memory for all at once
+            rows = slice(start, start + _ROWS)
+            made[rows] = (x[rows] - np.asarray(mean)) / np.asarray(std)
+    if not np.isfinite(made).all():
+        raise InputError(f"{where}: holds numbers beyond reason, far from the mean of the training: correct them")
+    return torch.from_numpy(made)
+
+
+def read(form: Form, places: Sequence[Path]) -> Inputs:
+    """Fresh examples in the stored form of a trained run, from the array `x` of `.npy` and `.npz` files and folders.
+
+    The name of each is the path with its number in brackets, as in `x.npy[0]`.
+
+    Raises:
+        InputError: examples of another shape, and what `load` and `numbers` refuse.
+    """
+    names, parts = [], []
+    for place in places:
+        x = numbers(_examples(place), shown(place))
+        if x.shape[1:] != tuple(form.shape):
+            raise InputError(
+                f"{shown(place)}: examples of shape {x.shape[1:]}, but the run learnt from {tuple(form.shape)}: "
+                "give arrays of that shape"
+            )
+        names += [f"{place}[{number}]" for number in range(len(x))]
+        parts.append(standardised(x, form.details["mean"], form.details["std"], shown(place)))
+        limits.require(sum(part.nbytes for part in parts), shown(place))
+    return Inputs(names, torch.cat(parts))
+
+
+def _examples(place: Path) -> np.ndarray:
+    found = load(place)
+    if "x" not in found:
+        raise InputError(f"{shown(place)}: no array of examples: name it x")
+    if found["x"].ndim and len(found["x"]):
+        return found["x"]
+    raise InputError(f"{shown(place)}: no examples in x: give one at least")

@@ -1,0 +1,116 @@
+"""CSV files as columns of text, read so that a doubtful file is refused rather than guessed at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metapl.files import storage
+from metapl.registry.errors import InputError
+
+DELIMITERS = ",;\t|"
+
+MISSING = frozenset(("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "Null", "null"))
+
+
+class Table(NamedTuple):
+    """The texts of a file, with single spaces and none around them; every missing value is the empty text."""
+
+    place: str
+    """The file, for messages."""
+    columns: dict[str, tuple[str, ...]]
+    """The cells of each column by its name, in the order of the file."""
+    lines: tuple[int, ...]
+    """The line of the file on which each row begins, from 1."""
+
+
+def load(place: Path) -> Table:
+    """Read a CSV file in UTF-8 whose first line names the columns.
+
+    The delimiter is that of `, ; tab |` which makes the most of the first line. Fields may be quoted as `"a ""b"" c"`.
+    Empty lines, and lines of empty fields, are left out. Missing is what is empty or one of `? NA N/A n/a NaN nan NAN
+    NULL Null null`.
+
+    Raises:
+        InputError: a file that cannot be read or is not text, no or doubtful names of columns, no rows, rows of another
+            length, broken quotes.
+    """
+    text = _text(place)
+    delimiter = max(DELIMITERS, key=lambda one: _width(text, one))
+    try:
+        rows = list(_rows(text, delimiter))
+    except csv.Error as error:
+        raise InputError(f"{place} is not a CSV file ({error}): look for a quote without its partner") from None
+    if len(rows) < 2:
+        raise InputError(f"{place} has no rows: write the names of the columns in the first line, then a row a line")
+    (first, header), *body = rows
+    _check_header(header, f"{place}, line {first}")
+    for line, cells in body:
+        if len(cells) != len(header):
+            raise InputError(
+                f"{place}, line {line} has {len(cells)} values, but line {first} names {len(header)} columns, split at "
+                f"{delimiter!r}: correct the line, or quote a value that holds {delimiter!r}"
+            )
+    cleaned = (["" if cell in MISSING else cell for cell in cells] for _, cells in body)
+    columns = dict(zip(header, zip(*cleaned, strict=True), strict=True))
+    return Table(str(place), columns, tuple(line for line, _ in body))
+
+
+def _text(place: Path) -> str:
+    try:
+        text = storage.read_text(place)
+    except OSError as error:
+        raise InputError(f"{place} cannot be read ({error.strerror}): give a CSV file, or much data as .npz") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{place}, line {line} is not text in UTF-8: save the table as CSV in UTF-8") from None
+    if "\0" in text:
+        raise InputError(f"{place} is not text: save the table as CSV in UTF-8")
+    return text
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold something, each with the line on which it begins."""
+    # Strict, or a quote that nobody closes would swallow the rest of the file without a word.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    before = 0
+    for row in reader:
+        cells = [" ".join(cell.split()) for cell in row]
+        if any(cells):
+            yield before + 1, cells
+        before = reader.line_num
+
+
+def _width(text: str, delimiter: str) -> int:
+    """The number of fields that a delimiter makes of the first line; 0 where it breaks the quotes."""
+    try:
+        return len(next(_rows(text, delimiter), (0, []))[1])
+    except csv.Error:
+        return 0
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+    if "" in names:
+        raise InputError(f"{where}: column {names.index('') + 1} has no name: name it, or delete it from the file")
+    if len(set(names)) < len(names):
+        name = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"{where}: two columns are named {name!r}: write a line with a name for each column")
+    # Years, wavelengths and pixels are names; what goes up and down is a row of values.
+    values = [value for value in map(_number, names) if value is not None]
+    if any(one >= other for one, other in itertools.pairwise(values)):
+        raise InputError(
+            f"{where} has numbers where the columns' names should be: write a line with a name for each column "
+            "(names that are numbers must increase)"
+        )
+
+
+def _number(name: str) -> float | None:
+    try:
+        return float(name)
+    except ValueError:
+        return None

@@ -1,0 +1,167 @@
+"""An image file as a tensor of grey levels, by Pillow."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from metapl.data.formats import limits
+from metapl.data.formats.files import Readable, shown
+from metapl.files import storage
+from metapl.registry.errors import InputError
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+"""Of the names of image files."""
+
+MODES = {1: "L", 3: "RGB"}
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+_ORIENTATION = 0x0112
+_TURN = Image.Transpose
+_TURNS = {
+    2: _TURN.FLIP_LEFT_RIGHT,
+    3: _TURN.ROTATE_180,
+    4: _TURN.FLIP_TOP_BOTTOM,
+    5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270,
+    7: _TURN.TRANSVERSE,
+    8: _TURN.ROTATE_90,
+}
+
+_FILTERS = threading.Lock()
+
+
+class Header(NamedTuple):
+    """What an image is before it is fitted to anything."""
+
+    height: int
+    width: int
+    grey: bool
+    """Whether the file holds grey levels; an image in colours or with a palette that happens to be grey does not."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings of big images and odd EXIF, for a moment: all threads share the filters."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        with _quiet():
+            return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF can be broken in any way, and the image is none the worse for it
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # first: PNG has its EXIF at the end, and TIFF turns itself
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "unknown format"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _opened(file: Readable) -> Iterator[Image.Image]:
+    """The image in a file, upright; whatever goes wrong with it is bad input."""
+    try:
+        data = storage.read_bytes(file, limits.most()) if isinstance(file, Path) else file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{shown(file)}: cannot be read ({error.strerror}): allow it or remove it") from None
+    try:
+        with _quiet():
+            image = Image.open(io.BytesIO(data))
+        with image:
+            pixels = image.width * image.height
+            if pixels > limits.PIXELS:  # by its header: nothing is decoded yet
+                raise Image.DecompressionBombError
+            with limits.decoding.of(pixels):
+                yield _upright(image)
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{shown(file)}: has more than {limits.PIXELS:,} pixels: make it smaller or remove it"
+        ) from None
+    except Exception as error:  # a damaged file can make Pillow's many readers fail in any way
+        raise InputError(f"{shown(file)}: no image that can be read ({_reason(error)}): remove it") from None
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    """8 of 16 bits, as Pillow does by itself where an image has colours."""
+    levels = np.asarray(image)
+    if levels.size and not 0 <= levels.min() <= levels.max() < 2**16:
+        raise ValueError("its grey levels have more than 16 bits")
+    return Image.fromarray((levels >> 8).astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """An image in 8 bits without transparency: as it looks on white."""
+    if image.mode == "F":
+        raise ValueError("its grey levels are fractions, and nobody knows which of them is white")
+    if image.mode.startswith("I"):
+        return _high_byte(image)
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def fit(image: Image.Image, shape: Sequence[int]) -> Tensor:
+    """An image as uint8 levels `[channels, height, width]`, see `decode`.
+
+    Raises:
+        ValueError: levels that are not of 8 or 16 bits.
+    """
+    channels, height, width = shape
+    image = _opaque(image).convert(MODES[channels])
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def decode(file: Readable, shape: Sequence[int]) -> Tensor:
+    """An image file as uint8 levels `[channels, height, width]`, white = 255.
+
+    - It is turned as its EXIF says. Of an animation it is the first frame.
+    - Transparent parts are as they look on white.
+    - Of 16 bits the upper 8 count. Colours become grey by ITU-R 601-2 (0.299 R + 0.587 G + 0.114 B), grey becomes three
+      equal channels, and palettes, CMYK, YCbCr and HSV become RGB.
+    - Where the size is another, the largest part about the centre that has the wanted proportions is scaled to it,
+      bicubic with antialiasing: the shorter side fits, and what is too long is cut. Where the size is the same, the
+      levels are those in the file.
+
+    Args:
+        file: a path, or a member of a shard.
+        shape: wanted, 1 or 3 channels.
+
+    Raises:
+        InputError: a file that is no image, is cut short, or cannot be read.
+    """
+    with _opened(file) as image:
+        return fit(image, shape)
+
+
+def header(file: Readable) -> Header:
+    """Size and kind of an image file.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    with _opened(file) as image:
+        return Header(image.height, image.width, image.mode in GREY)

@@ -1,0 +1,181 @@
+"""One's own images: files, shards and arrays as examples, in memory where they fit and read when asked for where not.
+
+What they become is in `metapl.data.formats.decode`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metapl.data.examples import Examples, Inputs, join
+from metapl.data.form import Form
+from metapl.data.formats import arrays, files, shards
+from metapl.data.formats.decode import ENDINGS, decode, fit, header
+from metapl.data.formats.files import Readable, shown
+from metapl.registry.errors import InputError
+
+IN_MEMORY = 2**30
+"""Bytes up to which images are decoded once and kept."""
+
+SAMPLE = 256
+"""Images that are looked at for the shape of all."""
+
+SMALL = 96
+"""Pixels up to which images of one size stay as they are."""
+
+MEASURED = 50_000
+"""The most images that `moments` looks at."""
+
+_CHUNK = 256
+
+Shape: TypeAlias = tuple[int, int, int]
+"""Channels, height and width."""
+
+
+def find(folder: Path) -> list[Path]:
+    """The image files below a folder, at any depth, in the order of their relative paths; see `files.find`."""
+    return files.find(folder, ENDINGS)
+
+
+class Files:
+    """Images that are decoded when asked for, by as many threads as there are processors and some more."""
+
+    def __init__(self, files: Sequence[Readable], shape: Sequence[int]) -> None:
+        self._files = files
+        self.shape, self.dtype = torch.Size([len(files), *shape]), torch.uint8
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._files)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """`[batch, channels, height, width]`, uint8.
+
+        Raises:
+            InputError: a file that is no image.
+        """
+        found = torch.empty(len(index), *self.shape[1:], dtype=self.dtype)
+        wanted = [self._files[place] for place in index.tolist()]
+        # The threads live for a batch: that costs a millisecond, and nothing must be closed or survive a fork.
+        with ThreadPoolExecutor() as pool:
+            for place, image in enumerate(pool.map(partial(decode, shape=self.shape[1:]), wanted)):
+                found[place] = image
+        return found
+
+
+def load(files: Sequence[Readable], shape: Sequence[int]) -> Examples:
+    """Image files as uint8 levels `[images, channels, height, width]`: a tensor up to 1 GiB, else `Files`.
+
+    Raises:
+        InputError: a file that is no image. Of `Files`, when it is asked for.
+    """
+    x = Files(files, shape)
+    return x[torch.arange(len(x))] if math.prod(x.shape) <= IN_MEMORY else x
+
+
+def evenly(count: int, most: int) -> Tensor:
+    """All indices 0 … count − 1, or `most` of them, evenly spaced from the first on."""
+    return torch.arange(min(count, most)) * count // min(count, most)
+
+
+def guess_shape(files: Sequence[Readable]) -> Shape:
+    """The shape that fits some images, by up to 256 of them, evenly spaced.
+
+    One channel if all of them are grey, else three. Where all are of one size, of at most 96 pixels either way, that
+    size; else a square of the median shorter side, rounded down to a multiple of 32, at least 32 and at most 224.
+
+    Raises:
+        InputError: one of them is no image.
+    """
+    with ThreadPoolExecutor() as pool:
+        headers = list(pool.map(header, [files[place] for place in evenly(len(files), SAMPLE).tolist()]))
+    channels = 1 if all(one.grey for one in headers) else 3
+    height, width = headers[0][:2]
+    if max(height, width) <= SMALL and all(one[:2] == (height, width) for one in headers):
+        return channels, height, width
+    side = int(median(min(one[:2]) for one in headers)) // 32 * 32
+    side = min(max(side, 32), 224)
+    return channels, side, side
+
+
+def moments(x: Examples) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of uint8 images `[images, channels, …]`, in units of white = 1.
+
+    Of all pixels, by counting the levels, so that only the last digits of float64 are rounded; of more than 50,000
+    images that are not in memory 50,000 count, evenly spaced. The deviation is that of the population (a divisor of n),
+    and 1 for a channel of one level, which cannot be scaled.
+    """
+    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
+    for index in evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED).split(_CHUNK):
+        for channel, levels in enumerate(x[index].unbind(1)):
+            counts[channel] += torch.bincount(levels.flatten(), minlength=256)
+    level = torch.arange(256, dtype=torch.float64) / 255
+    share = counts.double() / counts.sum(1, keepdim=True)
+    mean = share @ level
+    std = (share * (level - mean[:, None]) ** 2).sum(1).sqrt()
+    std[(counts > 0).sum(1) == 1] = 1.0
+    return mean.tolist(), std.tolist()
+
+
+def read(form: Form, places: Sequence[Path]) -> Inputs:
+    """Fresh images in the stored form of a trained run; see `gather`, whose shape is that of the form."""
+    return gather(places, form.shape)
+
+
+def gather(places: Sequence[Path], shape: Sequence[int]) -> Inputs:
+    """Images from image files, shards, `.npy` and `.npz` files of uint8 images, and folders of images and shards.
+
+    They are in the order of the places; within a folder images come first, then shards. The name of each is the path of
+    its file; of a member of a shard the path of the shard with the path in it; of an array the path with the number of
+    the image in brackets, as in `x.npy[0]`.
+
+    Args:
+        places: files and folders.
+        shape: of an image; those of another size are fitted, see `decode`.
+
+    Raises:
+        InputError: a place that is not there or has no images, and what `decode` and `shards.read` refuse.
+    """
+    parts = [_gathered(place, shape) for place in places]
+    return Inputs([name for part in parts for name in part.names], join(*(part.x for part in parts)))
+
+
+def _gathered(place: Path, shape: Sequence[int]) -> Inputs:
+    if place.suffix.lower() in arrays.ENDINGS and place.is_file():
+        x = _fitted(arrays.images(place), shape)
+        return Inputs([f"{place}[{number}]" for number in range(len(x))], x)
+    found = _listed(place)
+    return Inputs([str(one) for one in found], load(found, shape))
+
+
+def _listed(place: Path) -> Sequence[Readable]:
+    if not place.exists():
+        raise InputError(f"{shown(place)}: no such file or folder: correct the path")
+    if place.is_file():
+        is_shard = place.name.lower().endswith((".tar", *shards.PACKED))
+        return shards.read([place]) if is_shard else [place]
+    images = find(place)
+    # Compressed shards, which are refused, are nobody's concern beside images: they may be what these came in.
+    archives = files.find(place, (".tar",)) if images else shards.find(place)
+    found: list[Readable] = [*images, *shards.read(archives)]
+    if not found:
+        raise InputError(
+            f"{shown(place)}: no images and no shards below it: name a folder with {' '.join(ENDINGS)} files"
+        )
+    return found
+
+
+def _fitted(x: Tensor, shape: Sequence[int]) -> Tensor:
+    if tuple(x.shape[1:]) == tuple(shape):
+        return x
+    return torch.stack([fit(Image.fromarray(one.permute(1, 2, 0).squeeze(2).numpy()), shape) for one in x])

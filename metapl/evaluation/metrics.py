@@ -1,0 +1,88 @@
+"""Test metrics of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metapl.core import losses
+from metapl.core.types import Buffers, Model, Params
+from metapl.data.examples import Examples, take
+
+BINS = 15
+
+
+def top1(logits: Tensor, y: Tensor) -> float:
+    """The share of examples whose largest logit is the right class, in [0, 1]."""
+    return (logits.argmax(-1) == y).double().mean().item()
+
+
+def nll(logits: Tensor, y: Tensor) -> float:
+    """The mean negative log-likelihood, in nats."""
+    return losses.cross_entropy(logits.double(), y).mean().item()
+
+
+def ece(logits: Tensor, y: Tensor) -> float:
+    """The expected calibration error (Guo et al., ICML 2017) over 15 bins (l, r] of equal width, in [0, 1].
+
+    Σ_b (n_b / n) |accuracy_b − mean confidence_b|, confidence being the largest probability.
+    """
+    confidence, predicted = torch.softmax(logits.double(), -1).max(-1)
+    right = (predicted == y).double()
+    edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=logits.device)
+    index = torch.bucketize(confidence, edges[1:-1].contiguous(), right=False)
+    gap = torch.zeros(BINS, dtype=torch.float64, device=logits.device).index_add(0, index, right - confidence)
+    return (gap.abs().sum() / len(y)).item()
+
+
+def top5(logits: Tensor, y: Tensor) -> float:
+    """The share of examples whose class is among the five largest logits, in [0, 1]; 1 with five classes or fewer."""
+    best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
+    return (best == y[:, None]).any(-1).double().mean().item()
+
+
+METRICS = {"top1": top1, "top5": top5, "nll": nll, "ece": ece}
+
+
+def confusion(logits: Tensor, y: Tensor) -> Tensor:
+    """Counts `[classes, classes]`, int64: row the class, column what was predicted."""
+    classes = logits.shape[-1]
+    return (y * classes + logits.argmax(-1)).bincount(minlength=classes**2).reshape(classes, classes)
+
+
+def pseudo_labels(logits: Tensor, y: Tensor, threshold: float) -> dict[str, float]:
+    """How good pseudo labels are: of logits `[examples, classes]`, for classes `[examples]`, −1 where unknown.
+
+    `coverage` is the share of examples whose confidence reaches the threshold, `accuracy` that of right labels, and
+    `confident` that of right ones among the covered; the last two of examples whose class is known, NaN without any.
+    """
+    confidence, predicted = torch.softmax(logits.double(), -1).max(-1)
+    covered, known = confidence >= threshold, y >= 0
+    right = (predicted == y).double()
+    return {
+        "coverage": covered.double().mean().item(),
+        "accuracy": right[known].mean().item(),
+        "confident": right[known & covered].mean().item(),
+    }
+
+
+@torch.no_grad()
+def predict(
+    model: Model,
+    params: Params,
+    buffers: Buffers,
+    x: Examples,
+    prepare: Callable[[Tensor], Tensor] = lambda x: x,
+    batch: int = 1024,
+) -> Tensor:
+    """Logits `[examples, classes]` in evaluation mode, of stored examples that `prepare` readies for the network."""
+    device = next(iter(params.values())).device
+    parts = (take(x, index, device) for index in torch.arange(len(x)).split(batch))
+    return torch.cat([model.apply(params, buffers, prepare(part), train=False)[0] for part in parts])
+
+
+def evaluate(logits: Tensor, y: Tensor) -> dict[str, float]:
+    """All of `METRICS`, of logits `[examples, classes]` for classes `[examples]`."""
+    return {name: metric(logits, y) for name, metric in METRICS.items()}

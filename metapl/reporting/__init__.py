@@ -1,0 +1,39 @@
+"""A finished run as one HTML page: facts → figures → page.
+
+    facts, log ─► svg, figures ─► page, style ─► head, results, training, classes, mistakes ─► report
+
+The page is one file: figures are inline SVG, pictures are data URIs, and nothing is asked for from anywhere. It has no
+script, and its policy allows none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metapl.reporting import classes, facts, head, mistakes, page, results, training
+
+__all__ = ["report"]
+
+
+def report(run: Path, device: str = "auto", trust_code: bool = False) -> str:
+    """The HTML page about a finished run; its networks see the test set once more.
+
+    Args:
+        run: a folder that `metapl train` wrote.
+        device: cpu, cuda or auto.
+        trust_code: whether code that the folder names may be imported, see `metapl.registry.trust`.
+
+    Raises:
+        InputError: not a run, one that is incomplete or damaged, or one whose data cannot be read any more.
+    """
+    found = facts.gather(run, device, trust_code)
+    sections = [
+        results.results(found),
+        training.training(found),
+        results.calibration(found),
+        classes.classes(found),
+        mistakes.mistakes(found),
+        classes.split(found),
+        head.configuration(found),
+    ]
+    return page.page(head.title(found), head.head(found), sections)

@@ -1,0 +1,252 @@
+"""The model card of an exported network, as the Hugging Face Hub reads it: what it is, how it was made, how good it is.
+
+It says what a run knows. What it is meant for, and under which licence, only its owner knows; the card says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metapl.files.escape import code, plain, visible
+from metapl.registry.errors import InputError
+from metapl.training import run_files
+from metapl.training.config import PAIRED, TrainConfig
+from metapl.training.run_folder import Serving
+
+ROLES = {
+    "finetuned": "the student's averaged weights, finetuned on the labelled examples",
+    "ema": "the moving average of the student's weights, before any finetuning",
+    "student": "the student's last weights",
+    "teacher": "the teacher at the end of its training",
+    "fixed": "the fixed teacher, without its calibrator",
+    "uda": "trained on labels and on consistency between views (UDA)",
+    "pseudo-labels": "trained on what a supervised network says of unlabelled examples",
+    "supervised": "trained on the labelled examples alone",
+}
+"""What each network of a run is."""
+
+METHODS = {
+    "mpl": "Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
+    "reduced": "Reduced Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580), appendix E)",
+    "uda": "UDA ([Xie et al., NeurIPS 2020](https://arxiv.org/abs/1904.12848))",
+    "pseudo-labels": "pseudo labels of a supervised network",
+    "supervised": "supervised learning",
+}
+
+TASKS = {
+    "images": ("image-classification", "Image Classification"),
+    "table": ("tabular-classification", "Tabular Classification"),
+    "arrays": ("other", "Classification"),
+}
+"""The Hub's identifier and name, by the kind of a form."""
+
+METRICS = {"top1": "accuracy", "top5": "top_5_accuracy", "nll": "nll", "ece": "ece"}
+"""The type of each metric in the front matter."""
+
+EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy"}
+
+SHOWN = 20
+"""At most so many classes are named; `config.json` has them all."""
+
+LOAD = """\
+from pathlib import Path
+
+import torch
+
+from metapl import exported
+from metapl.data import inputs
+
+network, form = exported.load(Path("."){trust})
+found = inputs.read(form, [Path("{example}")])
+x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
+probabilities = network(x).softmax(-1)
+"""
+
+RUN = {
+    "model.pt2": "import torch\n\n# torch unpickles parts of such a file, so trust who made it\n"
+    'logits = torch.export.load("model.pt2").module()(x)\n',
+    "model.onnx": 'import onnxruntime\n\n(logits,) = onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})\n',
+}
+"""How each file with a graph is run."""
+
+
+class Facts(NamedTuple):
+    """What a run has written down about itself."""
+
+    test: dict[str, dict[str, float]]
+    pseudo_labels: str
+    labelled: int
+    unlabelled: int
+    tested: int
+
+
+def facts(run: Path, serving: Serving) -> Facts:
+    """Read them.
+
+    Raises:
+        InputError: a run that is incomplete, or that says nothing of this network.
+    """
+    summary = run_files.summary(run / "summary.json")
+    confusion = run_files.confusion(run / "confusion.json", len(serving.form.classes))
+    labelled, unlabelled = run_files.split_sizes(run / "split.json")
+    for place, found in (("summary.json", summary["test"]), ("confusion.json", confusion)):
+        if serving.name not in found:
+            raise InputError(f"{run / place} says nothing of the network {serving.name}: is the run complete?")
+    tested = sum(map(sum, confusion[serving.name]))
+    if not tested:
+        raise InputError(f"{run / 'confusion.json'} has no test example: is the run complete?")
+    return Facts(summary["test"], summary["pseudo_labels"], labelled, unlabelled, tested)
+
+
+def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> str:
+    """The card.
+
+    Args:
+        name: of the model.
+        serving: the network.
+        facts: of its run.
+        config: what `config.json` says of it.
+    """
+    parts = [
+        _front(name, serving, facts),
+        f"# {plain(name)}",
+        _what(serving),
+        "## Training",
+        _training(serving, facts, config["model"]),
+        "## Test",
+        _test(serving, facts),
+        "## Use and limits",
+        _limits(serving, facts),
+        "## Load it",
+        _load(config),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(visible(value), ensure_ascii=False)  # YAML reads it as JSON does
+
+
+def _data(config: TrainConfig) -> str:
+    """The name of the data, without its options and without the folders that lead to one's own."""
+    return Path(config.data.partition(":")[0]).name or "data"
+
+
+def _method(serving: Serving) -> str:
+    """The method that trained this network, which for a baseline has the network's name."""
+    if serving.name == "fixed":
+        return "uda" if serving.config.uda_weight else "supervised"
+    return serving.name if serving.name in METHODS else serving.config.method
+
+
+def _front(name: str, serving: Serving, facts: Facts) -> str:
+    task, called = TASKS[serving.form.kind]
+    data = _quoted(_data(serving.config))
+    measured = facts.test[serving.name]
+    return "\n".join(
+        [
+            "---",
+            "library_name: metapl",
+            f"pipeline_tag: {task}",
+            f"tags: [pytorch, semi-supervised-learning, {_method(serving)}]",
+            "model-index:",
+            f"- name: {_quoted(name)}",
+            "  results:",
+            f"  - task: {{type: {task}, name: {called}}}",
+            f"    dataset: {{type: {data}, name: {data}, split: test}}",
+            "    metrics:",
+            *(
+                f"    - {{type: {name}, name: {key}, value: {measured[key]!r}}}"
+                for key, name in METRICS.items()
+                if math.isfinite(measured[key])
+            ),
+            "---",
+        ]
+    )
+
+
+def _what(serving: Serving) -> str:
+    form = serving.form
+    trained = sum(value.numel() for value in serving.network.params.values())
+    frozen = sum(serving.network.buffers[name].numel() for name in serving.model.frozen)
+    some = f", {trained:,} of them trained" if frozen else ""
+    more = f" and {len(form.classes) - SHOWN:,} more" if len(form.classes) > SHOWN else ""
+    return (
+        f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
+        f"It has {trained + frozen:,} parameters{some}. "
+        f"Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
+        f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
+    )
+
+
+def _training(serving: Serving, facts: Facts, model: str) -> str:
+    config, method = serving.config, _method(serving)
+    fields = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema", "seed"]
+    rows = {"model": model, **{field: getattr(config, field) for field in fields}}
+    if method in PAIRED:
+        rows |= {
+            "student's model": config.model,
+            "teacher's model": config.teacher_model or config.model,
+            "teacher_lr": config.teacher_lr,
+            "estimator of the feedback": config.grad,
+            "pseudo labels": facts.pseudo_labels,
+            "feedback_weight": config.feedback_weight,
+            "uda_weight": config.uda_weight,
+        }
+    if serving.name == "finetuned":
+        rows |= {"finetune_steps": config.finetune_steps, "finetune_lr": config.finetune_lr}
+    shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
+    unlabelled = "" if method == "supervised" else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
+    return (
+        f"By {METHODS[method]}, on {facts.labelled:,} labelled examples of {code(_data(config))}{unlabelled}.\n\n"
+        "| setting | value |\n| --- | --- |\n"
+        + "\n".join(f"| {name} | {code(str(value))} |" for name, value in rows.items())
+    )
+
+
+def _test(serving: Serving, facts: Facts) -> str:
+    lines = ["| network | top-1 % | top-5 % | NLL | ECE % |", "| --- | --- | --- | --- | --- |"]
+    for name, row in facts.test.items():
+        shown = f"**{name}**" if name == serving.name else name
+        lines.append(
+            f"| {shown}, {ROLES[name]} | {100 * row['top1']:.2f} | {100 * row['top5']:.2f} | {row['nll']:.3f} "
+            f"| {100 * row['ece']:.2f} |"
+        )
+    return (
+        f"On {facts.tested:,} test examples, last weights; this model is in bold, and `ema` and `finetuned` are the "
+        "student before and after finetuning. NLL is the mean negative log-likelihood in nats, ECE the expected "
+        "calibration error over 15 bins.\n\n" + "\n".join(lines)
+    )
+
+
+def _limits(serving: Serving, facts: Facts) -> str:
+    top1, ece = (facts.test[serving.name][name] for name in ("top1", "ece"))
+    error = 100 * math.sqrt(top1 * (1 - top1) / facts.tested)
+    return "\n".join(
+        [
+            "This text was written by a program, which knows the run and nothing else.",
+            "",
+            "- What the model is meant for, and under which licence it and its data stand, its owner has to say.",
+            f"- The figures are of one run with one seed. The test set alone gives the top-1 a standard error of "
+            f"{error:.2f} points.",
+            "- They hold for examples like those of the test. Whatever else it is shown, it answers with one of its "
+            "classes.",
+            f"- Its confidence is {100 * ece:.1f} points from its accuracy on average (ECE).",
+            "- Nobody has looked at whether it errs more for some groups of examples or people than for others.",
+        ]
+    )
+
+
+def _load(config: dict[str, Any]) -> str:
+    kind = config["model"].partition(":")[0]
+    needed = {"timm": " and timm", "module": " and the code of the network"}.get(kind, "")
+    trusted = ", trust_code=True" if needed else ""
+    loading = LOAD.replace("{example}", EXAMPLES[config["kind"]]).replace("{trust}", trusted)
+    weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{loading}```"
+    if not config["graph"]:
+        return weights
+    run = RUN[config["graph"]["file"]]
+    return f"{weights}\n\nWithout, for an `x` as `graph` in `config.json` describes it:\n\n```python\n{run}```"

@@ -1,0 +1,142 @@
+"""What a trained network says of fresh examples, as the rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from metapl.data import inputs
+from metapl.data.examples import Examples, Inputs, subset
+from metapl.data.form import Form
+from metapl.data.formats.csv_file import DELIMITERS, Table, load
+from metapl.data.formats.tables import parse
+from metapl.evaluation import metrics
+from metapl.files.escape import cell
+from metapl.registry.errors import InputError
+from metapl.training.run_folder import Serving
+
+
+class Count(NamedTuple):
+    """How many rows were written, how many of them came with a label, and how many of these were predicted right."""
+
+    rows: int
+    labelled: int
+    right: int
+
+
+class _Given(NamedTuple):
+    """What stands to the left of the predictions."""
+
+    header: list[str]
+    rows: Iterable[Sequence[str]]
+    labels: Iterable[str]
+    """The class of each row, empty where nobody knows."""
+
+
+class Writable(Protocol):
+    """Where text can be written."""
+
+    def write(self, text: str, /) -> object:
+        """Write it."""
+        ...
+
+
+def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
+    """Softmax of the logits, `[at most batch, classes]`, float32 on the CPU, of stored examples in their order.
+
+    Computed in float64 and rounded once, so that they sum to 1 within 2⁻²⁴. Examples that are not in memory are read
+    batch by batch.
+    """
+    prepare = inputs.prepare(serving.form)
+    for index in torch.arange(len(x)).split(batch):
+        logits = metrics.predict(serving.model, *serving.network, subset(x, index), prepare, batch)
+        yield torch.softmax(logits.double(), -1).float().cpu()
+
+
+def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
+    """Write a row for each example in files and folders, in their order, as it is predicted.
+
+    The columns of images and arrays are `name`, `prediction` (the class with the largest probability), `confidence`
+    (that probability) and `p(CLASS)` for each class. Rows of tables keep their own columns, as they are in the file, in
+    place of `name`; of several tables, which must have the same columns, `name` says which file and row. Where a column
+    of the table has one of our names already, ours is `prediction_2` and so on. A text that a spreadsheet would run as
+    a formula has an apostrophe before it, see `metapl.files.escape.cell`. Nine significant digits give every float32
+    back as it was.
+
+    Args:
+        file: where to write, open for text.
+        serving: the network.
+        places: of fresh examples, as `metapl.data.inputs.read` takes them.
+        batch: how many examples are predicted at a time.
+
+    Raises:
+        InputError: what the readers refuse, which for images may be after some rows; tables of different columns.
+    """
+    found = inputs.read(serving.form, places)
+    given = _table(serving.form, places, found.names) if serving.form.kind == "table" else _named(found)
+    classes = serving.form.classes
+    added = ["prediction", "confidence", *(f"p({name})" for name in classes)]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(cell, [*given.header, *(_free(name, given.header) for name in added)]))
+    left, labelled, right = zip(given.rows, given.labels, strict=True), 0, 0
+    for some in probabilities(serving, found.x, batch):
+        for values, (cells, label) in zip(some.tolist(), itertools.islice(left, len(some)), strict=True):
+            confidence = max(values)
+            prediction = classes[values.index(confidence)]
+            writer.writerow([*map(cell, (*cells, prediction)), *(f"{value:.9g}" for value in (confidence, *values))])
+            labelled += bool(label)
+            right += label == prediction
+    return Count(len(found.x), labelled, right)
+
+
+def _named(found: Inputs) -> _Given:
+    return _Given(["name"], ([name] for name in found.names), itertools.repeat("", len(found.names)))
+
+
+def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
+    tables = [load(place) for place in places]
+    header = list(tables[0].columns)
+    for table in tables:
+        if table.columns.keys() != set(header):
+            raise InputError(f"{table.place} has other columns than {tables[0].place}: predict the two apart")
+    rows: list[Sequence[str]] = []
+    for place, table in zip(places, tables, strict=True):
+        order = [list(table.columns).index(name) for name in header]
+        rows += ([cells[column] for column in order] for cells in _as_written(place, table))
+    blank = [""] * len(rows)
+    labels = itertools.chain.from_iterable(table.columns.get(form.details["label"], ()) for table in tables)
+    known = _classes(labels, form.classes) or blank
+    if len(places) == 1:
+        return _Given(header, rows, known)
+    named = ([name, *cells] for name, cells in zip(names, rows, strict=True))
+    return _Given([_free("name", header), *header], named, known)
+
+
+def _as_written(place: Path, table: Table) -> list[list[str]]:
+    """The rows of a file as they are in it, where `load` tidies blanks and empties what means missing."""
+    for delimiter in DELIMITERS:
+        with suppress(csv.Error), place.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            header, *rows = (cells for cells in reader if any(cell.strip() for cell in cells))
+            if [" ".join(name.split()) for name in header] == list(table.columns):
+                return rows
+    raise InputError(f"{place} has changed while it was read: run it again")
+
+
+def _classes(labels: Iterable[str], classes: Sequence[str]) -> list[str]:
+    """Labels as the classes are written, where numbers have their shortest form: 1.0 for the class 1 too."""
+    numbers = {parse(name): name for name in classes if parse(name) is not None}
+    return [label and numbers.get(parse(label), label) for label in labels]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number from 2 on that makes it one that is not taken."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)

@@ -1,0 +1,132 @@
+"""A point of training: the state after some steps, what the next step asks of an estimator, and draws of its answer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metapl.core import rng, tree
+from metapl.core.targets import LABELS
+from metapl.core.types import Assignment, Estimator, Learner, PyTree
+from metapl.methods import mpl
+from metapl.registry.errors import InputError
+from metapl.training import loop, phases
+from metapl.training.setup import Setting, optimizer
+
+
+class Stage(NamedTuple):
+    """A point of training."""
+
+    setting: Setting
+    state: mpl.State
+    step: int
+    """The steps taken, which is the number of the batch that comes next."""
+
+
+def _players(setting: Setting) -> tuple[mpl.Player, mpl.Player]:
+    """Teacher and student with constant learning rates: at the end of a cosine every feedback would be zero."""
+    config = setting.config
+    return (
+        mpl.Player(setting.models.teacher, optimizer(config, config.teacher_lr, setting.models.teacher)),
+        mpl.Player(setting.models.student, optimizer(config, config.lr, setting.models.student)),
+    )
+
+
+def trained(setting: Setting, steps: int, report: Callable[[loop.Progress], None]) -> Stage:
+    """Train with the setting's estimator first, at constant learning rates; 0 steps for fresh weights.
+
+    Raises:
+        InputError: a loss that is no longer finite.
+    """
+    augment, numbers, place = setting.data.augment, setting.recipe, setting.device
+    teacher, student = _players(setting)
+    kind = LABELS[setting.labels]
+    method = mpl.meta_pseudo_labels(teacher, student, setting.estimator, kind, augment, numbers)
+    placed = method._replace(init=lambda key: tree.to(method.init(key), place))
+    given = phases.batches(setting, setting.config.unroll)
+    return Stage(setting, loop.fit(loop.Phase("mpl", placed, given, steps, setting.keys.mpl), report), steps)
+
+
+def restored(setting: Setting, networks: Mapping[str, mpl.Network]) -> Stage:
+    """The end of a run, with fresh states of its optimisers: a run folder keeps none.
+
+    Raises:
+        InputError: a run without teacher and student.
+    """
+    if not {"teacher", "student", "ema"} <= set(networks):
+        raise InputError(f"the run holds {', '.join(networks)}, no teacher and student: name a run of --method mpl")
+    teacher, student = (
+        Learner(*networks[name], player.optimizer.init(networks[name].params))
+        for name, player in zip(("teacher", "student"), _players(setting), strict=True)
+    )
+    steps = setting.config.steps
+    count = torch.tensor(steps, device=setting.device)
+    return Stage(setting, mpl.State(teacher, student, networks["ema"], setting.estimator.init(), count), steps)
+
+
+def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Assignment:
+    """What the next step asks of an estimator, with labels of a kind, in a floating-point dtype."""
+    setting, state, step = stage
+    augment = setting.data.augment
+    finer = augment._replace(prepare=lambda x: augment.prepare(x).to(dtype))
+    lecture = mpl.lectures(*_players(setting), LABELS[kind], finer, setting.recipe)
+    batch = phases.batches(setting, setting.config.unroll)(step)
+    key = rng.fold_in(rng.split(setting.keys.mpl, 2)[1], step)  # as `train.fit` has it
+    return lecture(tree.to(state, dtype), tree.to(batch, dtype), key).assignment
+
+
+def draw(estimator: Estimator, assignment: Assignment, count: int, together: int, drawn: bool) -> Tensor:
+    """Estimates with the keys `fold_in(key, 0 … count − 1)`, memory threaded through them in order.
+
+    Vectorised where the first two draws leave the memory as it was, and `torch.vmap` goes through the estimator and
+    gives the same two; else one by one.
+
+    Args:
+        estimator: what to draw from.
+        assignment: what it is given, and the key.
+        count: how many draws, at least two.
+        together: how many at once, 1 for a loop.
+        drawn: whether the labels are drawn. If not, an estimator whose first two draws agree has no randomness.
+
+    Returns:
+        `[draws, numbers]`, one draw where there is no randomness.
+    """
+    *given, key = assignment
+    keys = rng.fold_in(key, torch.arange(count, device=key.device))
+
+    def one(key: Tensor, memory: PyTree) -> tuple[Tensor, PyTree]:
+        feedback, memory = estimator.estimate(*given, memory, key)
+        return torch.cat([leaf.flatten() for leaf in tree.leaves(tuple(feedback.lessons))]), memory
+
+    start = estimator.init()
+    found, memory = [], start
+    for index in (0, 1):
+        value, memory = one(keys[index], memory)
+        found.append(value)
+    first, unmoved = torch.stack(found), _same(memory, start)
+    if not drawn and unmoved and torch.equal(*first):
+        return first[:1]
+    if together > 1 and unmoved:
+        several = _vectorised(lambda key: one(key, start)[0], keys, together)
+        if several is not None and torch.allclose(several[:2], first, rtol=1e-6, atol=1e-9 * float(first.norm())):
+            return several
+    for each in keys[2:]:
+        value, memory = one(each, memory)
+        found.append(value)
+    return torch.stack(found)
+
+
+def _same(a: PyTree, b: PyTree) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True))
+
+
+def _vectorised(fn: Callable[[Tensor], Tensor], keys: Tensor, together: int) -> Tensor | None:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch names every operation that it has to loop over
+            return torch.vmap(fn, chunk_size=together)(keys)
+    except Exception:  # BatchNorm, dropout, a plugin that looks at its data: each stops in a way of its own
+        return None

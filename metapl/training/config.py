@@ -1,0 +1,227 @@
+"""The configuration of a run: every flag of `metapl train`, and nothing else.
+
+The order of precedence is flags, then the file of `--config`, then the preset, then the defaults here. The defaults are
+the best of a small search on the validation part of digits; `docs/results/defaults.md` has the search.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from metapl.files import storage
+from metapl.files.escape import visible
+from metapl.registry import notation, trust
+from metapl.registry.errors import InputError, unknown
+
+
+def _option(default: Any, text: str, **limits: float) -> Any:
+    """A field with its help text and its limits: `least` ≤ value ≤ `most`, or value > `above`."""
+    return field(default=default, metadata={"help": text, "limits": limits})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What `metapl train` needs to know: a flag on the command line and a key in a TOML file for each field."""
+
+    data: str = _option("digits", "Data source NAME:key=value,…, or the path of your own data.")
+    data_dir: str = _option("", "Where the files of the data source are; else METAPL_DATA and /usr/share/datasets.")
+    unlabelled: str = _option("", "More unlabelled examples: a folder, shards, an array or a table like the data.")
+    augment: str = _option("auto", "Views NAME:key=value,…; auto takes those that fit the data.")
+    labels: int = _option(
+        0, "Labelled examples in all; 0: one a class, or all there are where some examples have none.", least=0
+    )
+    validation: int = _option(
+        -1, "Labelled examples held out for choosing hyperparameters; -1: a fifth, at most 200.", least=-1
+    )
+    balanced: bool = _option(True, "Equally many labels of each class, or in the proportions of the data.")
+    split: str = _option("", "The split.json of another run, to use the same split.")
+    labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
+    model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
+    teacher_model: str = _option("", "The teacher's network; empty for the student's.")
+    method: str = _option("mpl", "mpl, reduced, uda, pseudo-labels or supervised.")
+    calibrator: str = _option("residual", "With --method reduced: the network that corrects the fixed teacher.")
+    baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
+    grad: str = _option("exact", "Estimator of the feedback.")
+    pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
+    feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
+    feedback_size: str = _option("cosine:power=0.5", "Rule for its length, NAME:key=value,…; times the weight.")
+    unroll: int = _option(1, "Steps of the student, on a batch each, for one of the teacher.", least=1)
+    steps: int = _option(1500, "Training steps of each method; for mpl the teacher's.", least=1)
+    batch: int = _option(128, "Unlabelled examples a step.", least=1)
+    microbatch: int = _option(0, "Most examples in memory at a time, for the same update; 0: the whole batch.", least=0)
+    batch_norm_batch: int = _option(0, "Examples that share BatchNorm statistics; 0: the whole batch.", least=0)
+    labelled_batch: int = _option(64, "Labelled examples a step; all of them if there are fewer.", least=1)
+    optimizer: str = _option("sgd:momentum=0.9,nesterov=true,weight_decay=0.0005", "Update rule of every network.")
+    lr: float = _option(0.1, "The student's learning rate, and the baselines'.", above=0)
+    teacher_lr: float = _option(0.1, "The teacher's learning rate.", above=0)
+    schedule: str = _option("cosine", "Course of the learning rates: cosine, down to zero, or constant.")
+    warmup: int = _option(0, "Steps over which the learning rates grow linearly.", least=0)
+    student_wait: int = _option(0, "Steps before the student starts to move.", least=0)
+    clip: float = _option(5.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
+    uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
+    uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
+    uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
+    uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
+    smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)
+    ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
+    finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
+    finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
+    finetune_batch: int = _option(0, "Their batch; 0: as --labelled-batch.", least=0)
+    report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
+    log: str = _option("", "Where else to log: tensorboard, trackio or both, split by a comma.")
+    seed: int = _option(0, "Determines the split, the initial weights, the batches and all draws.")
+    device: str = _option("auto", "cpu, cuda or auto.")
+
+    def __post_init__(self) -> None:
+        """Check what no other part checks."""
+        for one in fields(self):
+            _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        if self.method == "uda" and not self.uda_weight:
+            raise InputError("--method uda with --uda-weight 0 is supervised learning: give a weight")
+        if self.warmup + self.student_wait >= self.steps:
+            raise InputError(
+                f"--warmup {self.warmup} and --student-wait {self.student_wait} leave nothing of --steps {self.steps}: "
+                "lower them or take more steps"
+            )
+
+
+def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
+    if isinstance(value, str) and ("\0" in value or not _encodable(value)):
+        raise InputError(f"{flag(name)} {visible(value)} cannot be written as UTF-8: give it a name of plain letters")
+    if limits and isinstance(value, int) and value > notation.LARGEST:
+        raise InputError(f"{flag(name)} {value} must be at most {notation.LARGEST}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{flag(name)} {value} must be a finite number")
+    if "least" in limits and value < limits["least"]:
+        raise InputError(f"{flag(name)} {value} must be at least {limits['least']}")
+    if "most" in limits and value > limits["most"]:
+        raise InputError(f"{flag(name)} {value} must be at most {limits['most']}")
+    if "above" in limits and value <= limits["above"]:
+        raise InputError(f"{flag(name)} {value} must be more than {limits['above']}")
+
+
+def _encodable(text: str) -> bool:
+    """Whether a file can hold it, which names of files with other bytes than UTF-8 are not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+PRESETS = Path(__file__).parent / "presets"
+"""A TOML file a preset."""
+
+VARYING = (
+    "lr",
+    "teacher_lr",
+    "finetune_lr",
+    "feedback_weight",
+    "uda_weight",
+    "uda_temperature",
+    "uda_threshold",
+    "smoothing",
+    "ema",
+)
+"""The numbers that may differ between the members of a population, beside the seed."""
+
+PAIRED = ("mpl", "reduced")
+"""The methods with a teacher that is taught by how its student does."""
+
+METHODS = ("mpl", "reduced", "uda", "pseudo-labels", "supervised")
+
+
+def flag(name: str) -> str:
+    """A field's flag on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def presets() -> list[str]:
+    """The names for `--preset`."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def resolve(
+    given: Mapping[str, Any], file: Path | None = None, preset: str = "", trust_code: bool = False
+) -> TrainConfig:
+    """The configuration from a preset, a TOML file and what was given on the command line, the later ones first.
+
+    Raises:
+        InputError: an unknown preset, a file that cannot be read, an unknown key in it, a value of the wrong type
+            or range, or code that the file names and that is not trusted, see `metapl.registry.trust`.
+    """
+    if preset and preset not in presets():
+        raise unknown("preset", preset, presets())
+    known = _load(PRESETS / f"{preset}.toml") if preset else {}
+    read = _load(file) if file else {}
+    trust.require({key: value for key, value in read.items() if key not in given}, str(file), trust_code)
+    return TrainConfig(**{**known, **read, **given})
+
+
+def _load(file: Path) -> dict[str, Any]:
+    return {key: checked(key, value, str(file)) for key, value in read_toml(file, f"--config {file}").items()}
+
+
+def read_toml(file: Path, called: str) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        InputError: it cannot be read; `called` says what the file is.
+    """
+    try:
+        return storage.read_toml(file)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{called}: not valid TOML ({error})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{called}: cannot be read ({error}): give a TOML file") from None
+
+
+def checked(key: str, value: Any, where: str) -> Any:
+    """The value of a field, whole numbers made floating where the field is.
+
+    Raises:
+        InputError: an unknown field, or a value of another type; `where` says where it stands.
+    """
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    if key not in defaults:
+        raise unknown(f"key in {where}", key, defaults)
+    wanted = type(defaults[key])
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        raise InputError(f"{where}: {key} must be a number of at most 64 bits")
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {key} = {_toml(defaults[key])}")
+    return value
+
+
+def read_flag(key: str, text: str, where: str) -> Any:
+    """The value of a field as it is typed on the command line.
+
+    Raises:
+        InputError: an unknown field, or a text that is no value of it; `where` says where it stands.
+    """
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    if key not in defaults:
+        raise unknown(f"key in {where}", key, defaults)
+    return notation.convert(text, defaults[key], key)
+
+
+def _toml(value: Any) -> str:
+    # For booleans, numbers and strings TOML and JSON agree, but for DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def dump(config: TrainConfig) -> str:
+    """The configuration as TOML; `resolve` reads it back."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in asdict(config).items())

@@ -1,0 +1,131 @@
+"""Whether networks that a file names are those that its weights belong to, found out before they take memory or time.
+
+A few words can name a network of any size. So it is first built without storage, no further than its weights go, and
+its tensors compared with them by name, shape and type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from metapl import models
+from metapl.core import rng
+from metapl.data.form import Form
+from metapl.methods import reduced
+from metapl.methods.mpl import Network
+from metapl.registry import notation
+from metapl.registry.errors import InputError
+from metapl.training.config import TrainConfig
+from metapl.training.setup import CALIBRATORS
+
+LARGEST = 10_000
+"""What an option may be, however few numbers the weights hold."""
+
+REMADE = 4
+"""How often a parameter may be made before it is the network's, as parametrisations do it."""
+
+
+def require_network(name: str, network: Network, config: TrainConfig, form: Form, where: str) -> None:
+    """As `require`, for a network of a run by its name, with the configuration of the run.
+
+    Raises:
+        InputError: as `require`.
+    """
+    tensors = {key: value for kind in network._asdict().values() for key, value in kind.items()}
+    text = config.model
+    if name in ("teacher", "fixed"):
+        text = config.teacher_model or config.model
+    if name == "teacher" and config.method == "reduced":
+        correction = _below(reduced.CORRECTION, tensors)
+        require_built(_calibrator(config, form), correction, f"{where}: calibrator {config.calibrator!r}", "meta")
+        tensors = _below(reduced.FIXED, tensors)
+    require(text, form, tensors, where)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _calibrator(config: TrainConfig, form: Form) -> Callable[[], nn.Module]:
+    classes = len(form.classes)
+    return lambda: notation.build(config.calibrator, CALIBRATORS, "calibrator", (classes,), classes)
+
+
+def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, persistent: bool = False) -> None:
+    """Compare the network that `models.build` makes of a text with its weights.
+
+    Networks from elsewhere are built as they are: whoever trusts their code lets them take what they want.
+
+    Args:
+        text: the network's.
+        form: of its inputs.
+        tensors: the weights.
+        where: they are from.
+        persistent: whether they are a `state_dict`, with every name of a tied weight, and not all tensors, each once.
+
+    Raises:
+        InputError: it is another one.
+    """
+    numbers = sum(value.numel() for value in tensors.values())
+    outside = text.partition(":")[0] in models.KINDS
+    if not outside:
+        _, options = notation.parse(text, models.MODELS, "model")
+        for name, value in options.items():
+            if isinstance(value, int | float) and abs(value) > max(LARGEST, numbers):
+                raise InputError(f"{where}: model {text!r} cannot be that of its weights: {name} is beyond their size")
+
+    def build() -> nn.Module:
+        return models.build(text, form.shape, len(form.classes))
+
+    require_built(build, tensors, f"{where}: model {text!r}", "cpu" if outside else "meta", persistent)
+
+
+def require_built(
+    build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], what: str, device: str, persistent: bool = False
+) -> None:
+    """As `require`, for any way to build it.
+
+    Raises:
+        InputError: it is another one, or cannot be built.
+    """
+    try:
+        with _at_most(REMADE * (len(tensors) + 1), what), rng.seeded(rng.key(0)), torch.device(device):
+            module = build()
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:  # such as sizes beyond 64 bits
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{what} cannot be built ({reason}): is the run damaged?") from None
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    built: dict[str, Tensor] = module.state_dict() if persistent else named
+    wrong = [name for name in {**tensors, **built} if not _alike(tensors.get(name), built.get(name))]
+    if wrong:
+        raise InputError(f"{what} has other tensors than its weights, such as {wrong[0]!r}: is the run damaged?")
+
+
+def _alike(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+@contextmanager
+def _at_most(parameters: int, what: str) -> Iterator[None]:
+    """Stop whoever makes more parameters."""
+    made = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        del module, name, parameter
+        nonlocal made
+        made += 1
+        if made > parameters:
+            raise InputError(f"{what} has far more parameters than its weights: is the run damaged?")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,155 @@
+"""Where a run is logged: `metrics.jsonl` always, TensorBoard and trackio if asked."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metapl.registry.errors import InputError, unknown
+from metapl.training.config import TrainConfig
+
+Line = dict[str, Any]
+"""One report of a phase: phase, step, and numbers in nested dicts."""
+
+
+class Log(NamedTuple):
+    """A place to log to."""
+
+    write: Callable[[Line], None]
+    close: Callable[[], None]
+
+
+def jsonl(config: TrainConfig, folder: Path) -> Log:
+    """One JSON object a line in `metrics.jsonl`; what is not finite, which JSON has not, is null."""
+    del config
+    return _appending(folder / "metrics.jsonl")
+
+
+def _appending(path: Path) -> Log:
+    """A log whose lines, where the disk is full, are kept and tried again with the next one.
+
+    A run need not end for its log's sake. At its end it may: what is still missing then is told.
+    """
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): name a folder that you may write") from None
+    rest = b""
+
+    def flush() -> None:
+        nonlocal rest
+        while rest:
+            rest = rest[file.write(rest) :]
+
+    def write(line: Line) -> None:
+        nonlocal rest
+        rest += (json.dumps(_jsonable(line), allow_nan=False) + "\n").encode()
+        with suppress(OSError):
+            flush()
+
+    def close() -> None:
+        with file:
+            try:
+                flush()
+            except OSError as error:
+                kept = path.read_bytes()
+                file.truncate(kept.rfind(b"\n") + 1)  # no half line
+                raise InputError(
+                    f"{path} lacks its last lines ({error.strerror}): make room for the next run"
+                ) from None
+
+    return Log(write, close)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def tensorboard(config: TrainConfig, folder: Path) -> Log:
+    """Scalars named `PHASE/…` in the run's folder `tensorboard`, for `tensorboard --logdir`.
+
+    Raises:
+        InputError: the extra `tensorboard` is not installed.
+    """
+    del config
+    writer = _package("tensorboard").SummaryWriter(str(folder / "tensorboard"))
+
+    def write(line: Line) -> None:
+        for name, value in _numbers(line).items():
+            writer.add_scalar(name, value, line["step"])
+        writer.flush()
+
+    return Log(write, writer.close)
+
+
+def trackio(config: TrainConfig, folder: Path) -> Log:
+    """Numbers named `PHASE/…` in the trackio project `metapl`, as a run with the folder's name, for `trackio show`.
+
+    They stay on this machine, in the folder that TRACKIO_DIR names, unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL names
+    another place.
+
+    Raises:
+        InputError: the extra `trackio` is not installed.
+    """
+    package = _package("trackio")
+    package.init(project="metapl", name=folder.resolve().name, config=asdict(config))
+    return Log(lambda line: package.log(_numbers(line), step=line["step"]), package.finish)
+
+
+def _numbers(line: Line) -> dict[str, float]:
+    """The numbers of a report by the way to each: the phase and the keys, with `/` between them."""
+    return dict(_leaves({key: value for key, value in line.items() if key not in ("phase", "step")}, line["phase"]))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f"{name}/{key}")
+    else:
+        yield name, value
+
+
+MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
+"""What each logger imports; the extra that brings it has the logger's name."""
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(MODULES[name])
+    except ImportError as error:
+        raise InputError(f"--log {name} needs a package ({error}): pip install 'metapl[{name}]'") from None
+
+
+LOGGERS: dict[str, Callable[[TrainConfig, Path], Log]] = {"tensorboard": tensorboard, "trackio": trackio}
+
+
+def require(config: TrainConfig) -> list[str]:
+    """The loggers that a configuration asks for beside `jsonl`, all of them installed.
+
+    Raises:
+        InputError: a logger of another name, or one whose package is not installed.
+    """
+    names = list(dict.fromkeys(name.strip() for name in config.log.split(",") if name.strip()))
+    for name in names:
+        if name not in LOGGERS:
+            raise unknown("log", name, LOGGERS)
+        _package(name)
+    return names
+
+
+def start(config: TrainConfig, folder: Path) -> list[Log]:
+    """The logs of a run.
+
+    Raises:
+        InputError: as `require`.
+    """
+    names = require(config)
+    return [jsonl(config, folder), *(LOGGERS[name](config, folder) for name in names)]

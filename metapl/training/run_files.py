@@ -1,0 +1,217 @@
+"""The JSON files of a run folder, read as data from anywhere: every field is checked before anything uses it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from metapl.data.form import Form
+from metapl.data.formats.tables import layout
+from metapl.files.schema import (
+    Check,
+    among,
+    any_of,
+    by_name,
+    flag,
+    listed,
+    load,
+    load_text,
+    measured,
+    number,
+    parse,
+    positive,
+    table,
+    text,
+    whole,
+    wrong,
+)
+from metapl.registry.errors import InputError
+
+NETWORKS = ("supervised", "pseudo-labels", "uda", "fixed", "teacher", "student", "ema", "finetuned")
+"""What the networks of a run are called."""
+
+NUMBERS = 2**28
+"""The most numbers that one example may have, 1 GiB."""
+
+
+def _share(value: Any, where: str) -> float:
+    """A number from 0 to 1, or NaN where training diverged."""
+    found = measured(value, where)
+    if not (math.isnan(found) or 0 <= found <= 1):
+        wrong(value, where, "a share from 0 to 1")
+    return found
+
+
+def _metrics(value: Any, where: str) -> dict[str, float]:
+    shares = {"top1": _share, "ece": _share}
+    return {"top5": math.nan, **table({**shares, "nll": measured}, {"top5": _share})(value, where)}
+
+
+_by_network = by_name(among(NETWORKS), _metrics)
+
+
+def _scalar(value: Any, where: str) -> Any:
+    if type(value) not in (str, bool) and value is not None:
+        measured(value, where)
+    return value
+
+
+SUMMARY = table(
+    {
+        "test": _by_network,
+        "validation": _by_network,
+        "config": by_name(text(100), _scalar),
+        "pseudo_labels": text(100),
+        "seed": number,
+        "steps": whole(),
+        "seconds": number,
+        "peak_memory_bytes": whole(),
+    },
+    {"weights": table({"sha256": text(64)})},
+)
+
+
+def _text_or_none(value: Any, where: str) -> str | None:
+    return None if value is None else text()(value, where)
+
+
+ENVIRONMENT = table(
+    {**dict.fromkeys(("metapl", "torch", "numpy", "python", "platform"), text()), "threads": whole(1)},
+    {"gpu": _text_or_none},
+    others=True,
+)
+
+LINE = table(
+    {
+        "phase": text(100),
+        "step": whole(),
+        "metrics": by_name(text(100), measured),
+        "validation": by_name(text(100), table({"top1": measured}, others=True)),
+    },
+    {"pseudo_labels": by_name(text(100), measured)},
+    others=True,
+)
+
+IMAGES = table({"mean": listed(number), "std": listed(positive)}, {"mirror": flag})
+
+_number = table({"name": text(), "kind": among(("number",)), "mean": number, "std": number, "missing": flag})
+_category = table({"name": text(), "kind": among(("category",)), "categories": listed(text(), 1)})
+
+
+def _column(value: Any, where: str) -> dict[str, Any]:
+    kind = table({"kind": among(("number", "category"))}, others=True)(value, where)["kind"]
+    found = (_number if kind == "number" else _category)(value, where)
+    if kind == "number" and not (found["std"] > 0 or (found["missing"] and found["std"] == 0)):
+        raise InputError(f"{where} has no feature: its std must be above 0, or values of it missing")
+    return found
+
+
+TABLE = table({"columns": listed(_column, 1), "label": text()})
+
+FORM = {
+    "kind": among(("images", "table", "arrays")),
+    "shape": listed(whole(1, NUMBERS), 1, 8),
+    "classes": listed(text(), 1),
+    "details": any_of,
+}
+"""The fields of a `Form`; `form` checks what they are together."""
+
+
+def form(found: dict[str, Any], where: str) -> Form:
+    """The form that the checked fields of `FORM` are.
+
+    Raises:
+        InputError: fields that do not go together.
+    """
+    kind, shape, classes = found["kind"], tuple(found["shape"]), tuple(found["classes"])
+    if math.prod(shape) > NUMBERS:
+        wrong(found["shape"], f"{where}: shape", f"of at most {NUMBERS:,} numbers")
+    return Form(kind, shape, classes, _DETAILS[kind](found["details"], f"{where}: details", shape))
+
+
+def _images(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    found = IMAGES(value, where)
+    if len(shape) != 3 or not len(found["mean"]) == len(found["std"]) == shape[0]:
+        raise InputError(f"{where}: mean and std must be a number for each channel of images of shape {list(shape)}")
+    return found
+
+
+def _table(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    found = TABLE(value, where)
+    features = len(layout(found["columns"]).columns)
+    if shape != (features,):
+        raise InputError(f"{where}: columns make {features} features, and the shape is {list(shape)}")
+    return found
+
+
+def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    found = table({"mean": any_of, "std": any_of})(value, where)
+    for name, each in (("mean", number), ("std", positive)):
+        check: Check = each
+        if type(found[name]) is list:
+            for size in reversed(shape):
+                check = listed(check, size, size)
+        check(found[name], f"{where}: {name}")
+    return found
+
+
+_DETAILS = {"images": _images, "table": _table, "arrays": _arrays}
+
+
+def data(path: Path) -> Form:
+    """`data.json`: what an example is.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    return form(load(path, table(FORM)), str(path))
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """`summary.json`; numbers that training brought to NaN are NaN.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    return load(path, SUMMARY)
+
+
+def environment(path: Path) -> dict[str, Any]:
+    """`environment.json`, whose values are there to be shown.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    return load(path, ENVIRONMENT)
+
+
+def confusion(path: Path, classes: int) -> dict[str, list[list[int]]]:
+    """`confusion.json`: counts `[classes, classes]` by network.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    row = listed(whole(), classes, classes)
+    return load(path, by_name(among(NETWORKS), listed(row, classes, classes)))
+
+
+def split_sizes(path: Path) -> tuple[int, int]:
+    """How many examples are labelled and unlabelled by a `split.json`, whose data is not at hand.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    index = listed(whole())
+    found = load(path, table({"labelled": index, "unlabelled": listed(listed(whole(), 2, 2)), "validation": index}))
+    return len(found["labelled"]), sum(max(0, last - first + 1) for first, last in found["unlabelled"])
+
+
+def log(path: Path) -> list[dict[str, Any]]:
+    """`metrics.jsonl`, line by line.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    lines = load_text(path).splitlines()
+    return [LINE(parse(line, f"{path}, line {place}"), f"{path}, line {place}") for place, line in enumerate(lines, 1)]

@@ -1,0 +1,243 @@
+"""The folder of a run: what is written at its start and at its end, and how it is read again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import metapl
+from metapl.core import tree
+from metapl.core.types import Model
+from metapl.data.fingerprint import FINGERPRINT, differences, fingerprint
+from metapl.data.form import Form
+from metapl.data.sources import SOURCES
+from metapl.data.split import to_json
+from metapl.files import checksum, schema
+from metapl.methods.mpl import Network
+from metapl.registry.errors import InputError, unknown
+from metapl.training import checkpoint, fitting, run_files
+from metapl.training.config import TrainConfig, dump, resolve
+from metapl.training.phases import Result
+from metapl.training.setup import Setting, pick_device, prepare
+from metapl.training.setup import networks as models_of
+
+CHECKPOINT = Path("checkpoints/final.safetensors")
+
+LOG = logging.getLogger("metapl")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    return {
+        "metapl": metapl.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kibibytes elsewhere
+
+
+def create(path: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        InputError: it exists, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"--out {path} exists already: name a new folder, or remove this one") from None
+    except OSError as error:
+        raise InputError(f"--out {path} cannot be made ({error.strerror}): name a folder that you may write") from None
+
+
+def save_start(out: Path, setting: Setting, known: dict[str, Any] | None = None) -> None:
+    """Write what is known before training: configuration, environment, split, the data's form and its fingerprint.
+
+    Args:
+        out: the folder.
+        setting: what will be trained.
+        known: the fingerprint, where somebody has it already; it takes a pass over the data.
+    """
+    checkpoint.write_text(out / "config.toml", dump(_from_anywhere(setting.config)))
+    checkpoint.write_json(out / "environment.json", environment())
+    checkpoint.write_json(out / "split.json", to_json(setting.split))
+    checkpoint.write_json(out / "data.json", setting.data.form._asdict())
+    checkpoint.write_json(out / "fingerprint.json", known or fingerprint(setting.data))
+
+
+def _from_anywhere(config: TrainConfig) -> TrainConfig:
+    """The configuration with absolute paths, so that it means the same in another directory."""
+    paths = {name: getattr(config, name) for name in ("unlabelled", "split")}
+    paths |= {name: path for name in ("data", "data_dir") if not (path := getattr(config, name)).startswith("~")}
+    if config.data.partition(":")[0] in SOURCES:
+        del paths["data"]
+    try:
+        # Not `abspath`: behind the path of data stand options, which may have slashes of their own.
+        found: dict[str, Any] = {name: path and os.path.join(os.getcwd(), path) for name, path in paths.items()}
+        return replace(config, **found)
+    except (OSError, InputError):  # a directory that is gone, or whose name no TOML file can hold
+        return config
+
+
+def save_end(out: Path, setting: Setting, result: Result, started: float) -> dict[str, Any]:
+    """Write the networks and `summary.json`, and return the summary. `started` is a `time.perf_counter()`."""
+    checkpoint.save_networks(out / CHECKPOINT, result.networks)
+    checkpoint.write_json(out / "confusion.json", {name: found.tolist() for name, found in result.confusion.items()})
+    summary = {
+        "test": result.test,
+        "validation": result.validation,
+        "config": asdict(setting.config),
+        "pseudo_labels": setting.labels,
+        "seed": setting.config.seed,
+        "steps": setting.config.steps,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_bytes": _peak_memory(setting.device),
+        "weights": {"sha256": checksum.of(out / CHECKPOINT)},
+    }
+    checkpoint.write_json(out / "summary.json", summary)
+    return summary
+
+
+def config(path: Path, device: str = "auto", trust_code: bool = False) -> TrainConfig:
+    """A run's configuration.
+
+    Raises:
+        InputError: not a run, or one that needs code which is not trusted, see `metapl.registry.trust`.
+    """
+    if not (path / "config.toml").is_file():
+        raise InputError(f"{path} is not a run: name a folder that `metapl train` wrote")
+    return resolve({"device": device}, path / "config.toml", trust_code=trust_code)
+
+
+def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Network]:
+    """The networks on the CPU: whole, and those that the configuration names."""
+    place = path / CHECKPOINT
+    schema.require_file(place)
+    if (path / "summary.json").exists():
+        known = run_files.summary(path / "summary.json").get("weights", {"sha256": ""})
+        checksum.require(place, known["sha256"], path / "summary.json")
+    networks = checkpoint.load_networks(place)
+    for name, network in networks.items():
+        if name not in run_files.NETWORKS:
+            raise unknown(f"network in {place}", name, run_files.NETWORKS)
+        fitting.require_network(name, network, config, form, str(place))
+    return networks
+
+
+def load(path: Path, device: str = "auto", trust_code: bool = False) -> tuple[Setting, dict[str, Network]]:
+    """A finished run's setting and networks; its data is read again.
+
+    Where the data is not what the run was trained on, the log `metapl` has a warning that says in what it differs.
+
+    Args:
+        path: the folder of the run.
+        device: cpu, cuda or auto.
+        trust_code: whether code that the folder names may be imported, see `metapl.registry.trust`.
+
+    Raises:
+        InputError: not a run, one that is incomplete or damaged, one that needs code which is not trusted, or one
+            whose data cannot be read any more or has another form.
+    """
+    found = config(path, device, trust_code)
+    networks: dict[str, Network] = {}
+
+    def check(form: Form) -> None:
+        _require_form(path, found, form)
+        networks.update(_networks(path, found, form))
+
+    setting = prepare(found, path / "split.json", check)
+    if changed := changes(path, setting):
+        LOG.warning("%s is not what %s was trained on: different %s", found.data, path, changed)
+    return setting, tree.to(networks, setting.device)
+
+
+def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
+    if not (path / "data.json").exists():  # runs of old have none
+        return
+    then = run_files.data(path / "data.json")
+    if now.shape != then.shape or len(now.classes) != len(then.classes):
+        raise InputError(
+            f"--data {config.data} has {len(now.classes)} classes of examples of shape {list(now.shape)} now, and "
+            f"{path} was trained on {len(then.classes)} of shape {list(then.shape)}: restore that data"
+        )
+
+
+def changes(path: Path, setting: Setting) -> str:
+    """In what a run's data differs from what it was trained on, in words; empty for nothing, or if nobody knows.
+
+    Raises:
+        InputError: a fingerprint that is none.
+    """
+    place = path / "fingerprint.json"
+    if not place.exists():
+        return ""
+    return ", ".join(differences(schema.load(place, FINGERPRINT), fingerprint(setting.data)))
+
+
+class Serving(NamedTuple):
+    """A trained network on its own, for new examples."""
+
+    config: TrainConfig
+    form: Form
+    name: str
+    model: Model
+    network: Network
+
+
+BEST = ("finetuned", "ema", "pseudo-labels", "uda", "supervised")
+"""The network that is used unless another one is asked for: the first of these that a run has."""
+
+
+def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = False) -> Serving:
+    """A network of a finished run, without the data that it was trained on.
+
+    Args:
+        path: the folder of the run.
+        name: of the network; the first of `BEST` that the run has, if empty.
+        device: cpu, cuda or auto.
+        trust_code: whether code that the folder names may be imported, see `metapl.registry.trust`.
+
+    Raises:
+        InputError: not a run, one that is incomplete or damaged, one that needs code which is not trusted, or no
+            network of that name in it.
+    """
+    found, place = config(path, device, trust_code), pick_device(device)
+    form = run_files.data(path / "data.json")
+    networks = _networks(path, found, form)
+    name = name or best(networks)
+    if name not in networks:
+        raise unknown("network", name, networks)
+    return Serving(found, form, name, models_of(found, form).of(name), tree.to(networks[name], place))
+
+
+def best(networks: Collection[str]) -> str:
+    """The first of `BEST` among the networks of a run.
+
+    Raises:
+        InputError: there is none.
+    """
+    for name in BEST:
+        if name in networks:
+            return name
+    raise InputError(f"the run holds none of {', '.join(BEST)}: is it complete?")

@@ -1,0 +1,115 @@
+"""`inner.value_and_gradient`: the loss itself, as differentiable as its gradient; and what a loss may return."""
+
+import pytest
+import torch
+from asserts import assert_close_tree
+
+from metapl.core import inside
+from metapl.core.unrolling import METHODS, unroll
+
+W = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+RATES = [torch.tensor(rate, dtype=torch.float64) for rate in (0.05, 0.1, 0.02)]
+
+
+def quartic(w, scale):
+    return scale * (w**4).sum() / 4.0, {"norm": w.norm()}
+
+
+def total(rates, scale, method):
+    """The sum of the training losses before each step and after the last."""
+
+    def step(carry, rate):
+        w, total = carry
+        value, grads, _ = inside.value_and_gradient(quartic, w, scale)
+        return w - rate * grads, total + value
+
+    last, losses = unroll(step, (W, W.new_zeros(())), rates, method=method)
+    return losses + quartic(last, scale)[0]
+
+
+def by_hand(rates, scale):
+    w, total = W, 0.0
+    for rate in rates:
+        total = total + scale * (w**4).sum() / 4.0
+        w = w - rate * scale * w**3
+    return float(total + scale * (w**4).sum() / 4.0)
+
+
+EXACT = [method for method in METHODS if method != "first-order"]
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_a_sum_of_training_losses_has_a_gradient(method):
+    """In the learning rates and in an argument of the loss, by central differences of plain arithmetic."""
+    scale = torch.tensor(0.7, dtype=torch.float64)
+    leaves = [*(rate.clone().requires_grad_() for rate in RATES), scale.clone().requires_grad_()]
+    value = total(leaves[:3], leaves[3], method)
+    assert float(value.detach()) == pytest.approx(by_hand(RATES, scale), rel=1e-12)
+    found = torch.autograd.grad(value, leaves)
+    near = 1e-3 if method == "difference" else 1e-7
+    for index, grad in enumerate(found):
+        ahead, behind = (
+            [leaf.detach() + (i == index) * sign * 1e-6 for i, leaf in enumerate(leaves)] for sign in (1, -1)
+        )
+        slope = (by_hand(ahead[:3], ahead[3]) - by_hand(behind[:3], behind[3])) / 2e-6
+        assert float(grad) == pytest.approx(slope, rel=near, abs=1e-8)
+    by_func = torch.func.grad(lambda rates: total(rates, scale, method))(RATES)
+    assert_close_tree(by_func, list(found[:3]), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_only_the_value_is_differentiated(method):
+    """d value / d w = scale w³, and nothing comes of the gradient beside it."""
+
+    def outer(w, scale):
+        def step(carry, _):
+            value, _, _ = inside.value_and_gradient(quartic, carry[0], scale)
+            return carry[0], carry[1] + value
+
+        return unroll(step, (w, w.new_zeros(())), [torch.zeros(())], method=method)[1]
+
+    found = torch.func.grad(outer, argnums=(0, 1))(W, torch.tensor(0.7, dtype=torch.float64))
+    assert_close_tree(found, (0.7 * W**3, (W**4).sum() / 4.0), rtol=1e-12)
+
+
+def test_aux_is_data():
+    w = W.clone().requires_grad_()
+    value, grads, aux = inside.value_and_gradient(quartic, w, torch.tensor(1.0))
+    assert value.requires_grad
+    assert grads.requires_grad
+    assert not aux["norm"].requires_grad
+    assert_close_tree(torch.autograd.grad(value, w)[0], W**3, rtol=1e-12)
+
+
+def test_without_gradients_nothing_is_recorded():
+    with torch.no_grad():
+        value, grads, _ = inside.value_and_gradient(quartic, W.clone().requires_grad_(), torch.tensor(1.0))
+    assert not value.requires_grad
+    assert_close_tree(grads, W**3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("product", [None, inside.mixed])
+def test_a_loss_may_return_its_scalar_alone(product):
+    with inside.differentiated_by(product):
+        grads, aux = inside.gradient(lambda w: (w**2).sum(), W)
+    assert_close_tree(grads, 2.0 * W, rtol=1e-14)
+    assert aux == ()
+
+
+@pytest.mark.parametrize("product", [None, inside.mixed])
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda w: w**2, r"must be a scalar tensor, it is \[3\]: take its mean"),
+        (lambda w: (3.0, ()), "must be a scalar tensor, it is float"),
+        (lambda w: ((w**2).sum(), {"a": "text"}), "must be a tree of tensors, it has 'text', a str"),
+    ],
+)
+def test_what_a_loss_must_not_return(loss, message, product):
+    with inside.differentiated_by(product), pytest.raises(ValueError, match=message):
+        inside.gradient(loss, W)
+
+
+def test_a_stacked_tensor_is_no_list_of_inputs():
+    with pytest.raises(ValueError, match=r"one entry a step: of a stacked tensor, list\(inputs\)"):
+        unroll(lambda w, _: w, W, torch.zeros(3, 2))

@@ -1,0 +1,400 @@
+"""Downloads from a server of this process, which can be told to fail; checksums; archives."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import re
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from metapl.data.sources import fetch
+from metapl.registry.errors import InputError
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+class Server(NamedTuple):
+    url: str
+    asked: list
+    """The path and the Range of every request."""
+    cuts: list
+    """After how many bytes of the answer the next connections are cut."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        kind, _, _ = self.path.strip("/").partition("/")
+        asked = self.headers.get("Range")
+        self.server.asked.append((self.path, asked))
+        if kind == "moved":
+            self.answer(302, b"", Location="/ranges/file")
+        elif kind in ("absent", "page"):
+            self.answer(*{"absent": (404, b"nothing"), "page": (200, b"<html>please log in</html>")}[kind])
+        elif kind == "endless":  # without a length, so that the end of the connection is the end of the file
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        elif kind in ("unending", "nonsense", "odd"):
+            self.without_end(kind)
+        elif kind == "pieces":  # each with its length before it
+            raw = CONTENT[int(asked[6:-1]) if asked else 0 :]
+            self.send_response(206 if asked else 200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for start in range(0, len(raw), 50_000):
+                piece = raw[start : start + 50_000]
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                if self.server.cuts and start + 50_000 >= self.server.cuts[0]:
+                    self.server.cuts.pop()
+                    return
+            self.wfile.write(b"0\r\n\r\n")
+        elif kind in ("ranges", "shifted") and asked:
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
+            if start >= len(CONTENT):
+                self.answer(416, b"", **{"Content-Range": f"bytes */{len(CONTENT)}"})
+                return
+            start -= kind == "shifted"
+            span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+            self.answer(206, CONTENT[start:], **{"Content-Range": span})
+        else:
+            self.answer(200, CONTENT)
+
+    def without_end(self, kind):
+        """The file itself under a length that is none, or more of it for as long as anybody listens."""
+        self.send_response(200)
+        if kind != "unending":
+            self.send_header("Content-Length", self.path.rpartition("/")[2])
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(CONTENT)
+            while kind != "odd":
+                self.wfile.write(CONTENT)
+
+    def answer(self, code, body, **headers):
+        self.send_response(code)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: self.server.cuts.pop(0)] if self.server.cuts else body)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.asked, running.cuts = [], []
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield Server(f"http://127.0.0.1:{running.server_port}", running.asked, running.cuts)
+        running.shutdown()
+        thread.join()
+
+
+def assert_refused(function, *words):
+    with pytest.raises(InputError) as raised:
+        function()
+    assert "\n" not in str(raised.value)
+    for word in words:
+        assert str(word) in str(raised.value)
+
+
+def assert_whole(folder, name="file"):
+    assert (folder / name).read_bytes() == CONTENT
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("kind", ["unending", "nonsense"])
+@pytest.mark.parametrize("there", [b"", CONTENT[:1000], CONTENT * 5])
+def test_an_answer_that_never_ends(server, tmp_path, kind, there):
+    if there:
+        (tmp_path / "file.part").write_bytes(there)
+    most = len(CONTENT) + 1000
+    assert_refused(
+        lambda: fetch.download(f"{server.url}/{kind}/file", tmp_path / "file", MD5, most=most), f"{most:,} bytes"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_says_that_it_is_too_long(server, tmp_path):
+    assert_refused(
+        lambda: fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5, most=len(CONTENT) - 1), "sends more"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3", "", "9" * 30])
+def test_a_length_that_is_none_is_not_believed(server, tmp_path, length):
+    fetch.download(f"{server.url}/odd/{length}", tmp_path / "file", MD5, most=len(CONTENT))
+    assert_whole(tmp_path)
+
+
+# ---------------------------------------------------------------- checksums
+
+
+@pytest.mark.parametrize("digest", [MD5, SHA256, f"md5:{MD5[4:].upper()}"])
+def test_verify(tmp_path, digest):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    assert fetch.verify(path, digest)
+    for other in (CONTENT[:-1], CONTENT + b"x", b"", bytes([CONTENT[0] ^ 1]) + CONTENT[1:]):
+        path.write_bytes(other)
+        assert not fetch.verify(path, digest)
+
+
+def test_verify_reads_every_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "PIECE", 1000)
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert fetch.verify(tmp_path / "file", MD5)
+
+
+def test_verify_what_is_inside(tmp_path):
+    path, packed = tmp_path / "file.gz", gzip.compress(CONTENT)
+    path.write_bytes(packed)
+    assert fetch.verify(path, MD5, inside=True)
+    assert not fetch.verify(path, MD5)
+    for damaged in (packed[:-1], packed[:5], packed[:1000] + b"x" + packed[1001:], packed[:-8] + bytes(8)):
+        path.write_bytes(damaged)
+        assert not fetch.verify(path, MD5, inside=True)
+    path.write_bytes(CONTENT)  # a browser may have unpacked it
+    assert fetch.verify(path, MD5, inside=True)
+
+
+def test_verify_needs_a_file(tmp_path):
+    for inside in (False, True):
+        assert_refused(lambda inside=inside: fetch.verify(tmp_path / "x", MD5, inside), tmp_path / "x", "No such file")
+
+
+# ---------------------------------------------------------------- downloads
+
+
+@pytest.mark.parametrize("kind", ["ranges", "plain", "moved", "endless", "pieces"])
+def test_a_file_is_downloaded(server, tmp_path, kind):
+    told = []
+    fetch.download(f"{server.url}/{kind}/file", tmp_path / "a" / "file", SHA256, lambda *done: told.append(done))
+    assert_whole(tmp_path / "a")
+    total = None if kind in ("endless", "pieces") else len(CONTENT)
+    assert told[-1] == (len(CONTENT), total)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert server.asked[0] == (f"/{kind}/file", None)
+
+
+def test_a_file_that_is_there_is_not_downloaded(server, tmp_path):
+    (tmp_path / "file").write_bytes(CONTENT)
+    told = []
+    fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5, lambda *done: told.append(done))
+    assert server.asked == []
+    assert told == [(len(CONTENT), len(CONTENT))]
+
+
+def test_another_file_that_is_there_is_replaced(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+
+
+def test_another_file_that_is_there_stays_until_there_is_a_better_one(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    assert_refused(lambda: fetch.download(f"{server.url}/page/file", tmp_path / "file", MD5))
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("kind", ["ranges", "moved"])
+def test_a_download_goes_on_where_it_stopped(server, tmp_path, kind):
+    (tmp_path / "file.part").write_bytes(CONTENT[:123_456])
+    told = []
+    fetch.download(f"{server.url}/{kind}/file", tmp_path / "file", MD5, lambda *done: told.append(done))
+    assert_whole(tmp_path)
+    assert server.asked[-1] == ("/ranges/file", "bytes=123456-")
+    assert told[0][0] > 123_456
+    assert {total for _, total in told} == {len(CONTENT)}
+
+
+@pytest.mark.parametrize("kind", ["plain", "shifted"])
+def test_a_server_that_cannot_go_on_starts_over(server, tmp_path, kind):
+    (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+    fetch.download(f"{server.url}/{kind}/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+    assert [asked for _, asked in server.asked] == ["bytes=1000-"] + [None] * (kind == "shifted")
+
+
+def test_nothing_was_missing_but_the_name(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+    assert server.asked == [("/ranges/file", f"bytes={len(CONTENT)}-")]
+
+
+@pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1)])
+def test_what_was_left_of_another_file_is_thrown_away(server, tmp_path, left):
+    (tmp_path / "file.part").write_bytes(left)
+    fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+    assert server.asked[-1] == ("/ranges/file", None)
+
+
+def test_a_connection_that_breaks_is_made_again(server, tmp_path):
+    server.cuts.extend([100_000, 50_000])
+    fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+    assert [asked for _, asked in server.asked] == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_a_connection_that_breaks_between_pieces(server, tmp_path):
+    server.cuts.append(100_000)
+    fetch.download(f"{server.url}/pieces/file", tmp_path / "file", MD5)
+    assert_whole(tmp_path)
+    assert [asked for _, asked in server.asked] == [None, "bytes=100000-"]
+
+
+def test_a_connection_that_keeps_breaking(server, tmp_path):
+    """What has arrived stays, and the next call goes on from there."""
+    server.cuts.extend([1000] * 5)
+    url, target = f"{server.url}/ranges/file", tmp_path / "file"
+    assert_refused(lambda: fetch.download(url, target, MD5), url, "the connection ended after 5,000 bytes", "again")
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:5000]
+    assert not target.exists()
+    assert len(server.asked) == 5
+    fetch.download(url, target, MD5)
+    assert_whole(tmp_path)
+
+
+def test_a_connection_that_brings_nothing(server, tmp_path):
+    server.cuts.extend([0] * 9)
+    assert_refused(lambda: fetch.download(f"{server.url}/ranges/file", tmp_path / "file", MD5), "after 0 bytes")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("absent/file", ["404 Not Found"]),
+        ("page/file", ["is not the published file", MD5]),
+        ("ranges/a b", ["cannot be reached"]),
+    ],
+)
+def test_what_is_not_the_file(server, tmp_path, path, words):
+    for _ in range(2):
+        url = f"{server.url}/{path}"
+        assert_refused(lambda url=url: fetch.download(url, tmp_path / "a" / "file", MD5), url, *words)
+        assert not any(file.is_file() for file in tmp_path.rglob("*"))
+
+
+def test_no_server(server, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        url = f"http://127.0.0.1:{other.server_port}/file"
+    assert_refused(lambda: fetch.download(url, tmp_path / "file", MD5), url, "refused")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/file", "example.org/file", ""])
+def test_an_address_that_is_none(tmp_path, url):
+    assert_refused(lambda: fetch.download(url, tmp_path / "file", MD5), url, "no address to download from")
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://127.0.0.1:x/"])
+def test_an_address_that_leads_nowhere(tmp_path, monkeypatch, url):
+    monkeypatch.setenv("no_proxy", "*")
+    assert_refused(lambda: fetch.download(url, tmp_path / "file", MD5), url, "cannot be reached")
+
+
+def test_a_place_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "below"
+    assert_refused(lambda: fetch.download(f"{server.url}/ranges/x", place, MD5), place, "cannot be written")
+
+
+# ---------------------------------------------------------------- archives
+
+
+def tar(path, members, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            member = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            raw = content if isinstance(content, bytes) else b""
+            member.size = len(raw)
+            archive.addfile(member, io.BytesIO(raw))
+    return path
+
+
+def link(name, target, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+FILES = {"set/a": b"one", "set/below/b": b"two", "set/.hidden": b""}
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.tar", "x.zip"])
+def test_archives_are_taken_apart(tmp_path, name):
+    assert name.endswith(fetch.ARCHIVES)
+    path = tmp_path / name
+    zipped(path, FILES) if name == "x.zip" else tar(path, FILES, "w" if name == "x.tar" else "w:gz")
+    fetch.extract(path, tmp_path / "out")
+    found = {
+        file.relative_to(tmp_path / "out").as_posix(): file.read_bytes() for file in (tmp_path / "out").rglob("*.*")
+    }
+    assert found == {"set/.hidden": b""}
+    assert (tmp_path / "out" / "set" / "a").read_bytes() == b"one"
+    assert (tmp_path / "out" / "set" / "below" / "b").read_bytes() == b"two"
+    fetch.extract(path, tmp_path / "out")  # once more
+
+
+@pytest.mark.parametrize("name", ["../evil", "set/../../evil", "/tmp/evil", "C:/evil", "..\\evil", "set/.."])
+@pytest.mark.parametrize("make", [tar, zipped])
+def test_paths_that_lead_out_are_refused(tmp_path, name, make):
+    path = make(tmp_path / "archive", {"a": b"one", name: b"two"})
+    assert_refused(lambda: fetch.extract(path, tmp_path / "out"), path, repr(name), "leads out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    path = tar(tmp_path / "archive", {"a": b"one", "b": link("b", "..", kind), "b/c": b"two"})
+    assert_refused(lambda: fetch.extract(path, tmp_path / "out"), path, "'b'", "neither file nor folder")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
+
+
+def test_modes_are_not_taken_over(tmp_path):
+    member = tarfile.TarInfo("a")
+    member.size, member.mode = 3, 0o6777
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.addfile(member, io.BytesIO(b"one"))
+    fetch.extract(tmp_path / "x.tar", tmp_path / "out")
+    assert (tmp_path / "out" / "a").stat().st_mode & 0o7111 == 0
+    assert (tmp_path / "out" / "a").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("make", [tar, zipped])
+def test_damaged_archives(tmp_path, make):
+    path = make(tmp_path / "archive", {"a": CONTENT, "b": CONTENT})
+    raw = path.read_bytes()
+    for length in (0, 10, 1000, len(raw) // 2, len(raw) - 30):
+        path.write_bytes(raw[:length])
+        assert_refused(lambda: fetch.extract(path, tmp_path / "out"), path, "no complete tar or zip file")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_hold_an_archive(tmp_path):
+    path = tar(tmp_path / "archive", FILES)
+    assert_refused(lambda: fetch.extract(path, path), path, "cannot be extracted")
+    assert_refused(lambda: fetch.extract(tmp_path / "x.tar", tmp_path), "x.tar", "No such file")

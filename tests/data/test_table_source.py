@@ -1,0 +1,372 @@
+"""One's own tables as a data source, on scikit-learn's data sets written as CSV with most labels blanked."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.preprocessing import StandardScaler
+
+from metapl.core import rng
+from metapl.data.formats import tables
+from metapl.data.sources import STORED
+from metapl.registry import notation
+from metapl.registry.errors import InputError
+
+table, is_table = STORED["table"].load, STORED["table"].recognise
+
+
+def write(path, header, rows, delimiter=","):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def assert_refused(message, call, *args, **options):
+    """An error of one line that fits the pattern."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+RAW = load_breast_cancer()
+KNOWN = np.random.default_rng(0).permutation(569) < 57
+DIAGNOSES = np.array(["malignant", "benign"])[RAW.target]
+
+
+@pytest.fixture(scope="module")
+def cancer(tmp_path_factory):
+    """Breast cancer with 57 labels of 569."""
+    labels = np.where(KNOWN, DIAGNOSES, "")
+    rows = [[*map(float, row), label] for row, label in zip(RAW.data, labels, strict=True)]
+    return write(tmp_path_factory.mktemp("cancer") / "cancer.csv", [*RAW.feature_names, "diagnosis"], rows)
+
+
+def small(path, labels, header="size,colour,weight,y", name="t.csv"):
+    """As many rows as labels, with features that tell the row."""
+    rows = [[index**2, "red" if index % 3 else "blue", -index, label] for index, label in enumerate(labels)]
+    return write(path / name, header.split(","), rows)
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def test_breast_cancer_comes_back_whole(cancer):
+    """Every row once, standardised over the pool, with its label where there is one; a fifth of those is the test."""
+    data = table(cancer)
+    held = [round(0.2 * (KNOWN & (name == DIAGNOSES)).sum()) for name in ("benign", "malignant")]
+    assert torch.bincount(data.y_test).tolist() == held
+    assert data.form.classes == ("benign", "malignant")
+    assert data.form.shape == (30,)
+    assert data.form.kind == "table"
+    assert len(data.x) == 569 - sum(held)
+    assert int((data.y >= 0).sum()) == 57 - sum(held)
+
+    x, y = torch.cat([data.x, data.x_test]).double().numpy(), torch.cat([data.y, data.y_test]).numpy()
+    columns = data.form.details["columns"]
+    values = x * [column["std"] for column in columns] + [column["mean"] for column in columns]
+    row = pairwise_distances_argmin(values, RAW.data)
+    assert sorted(row) == list(range(569))
+    np.testing.assert_allclose(values, RAW.data[row], rtol=1e-4, atol=1e-6)
+    assert np.array_equal(y, np.where(KNOWN, RAW.target == 0, -1)[row])
+    pool = row[: len(data.x)]
+    np.testing.assert_allclose(StandardScaler().fit_transform(RAW.data[pool]), data.x, rtol=1e-5, atol=1e-6)
+
+
+def test_a_source_keeps_to_its_types(cancer):
+    data = table(cancer)
+    assert data.x.dtype == data.x_test.dtype == torch.float32
+    assert data.y.dtype == data.y_test.dtype == torch.int64
+    assert torch.equal(data.augment.weak(data.x, rng.key(0)), data.x)
+    assert data.augment.strong(data.x, rng.key(0)).shape == data.x.shape
+    assert json.loads(json.dumps(data.form.details)) == data.form.details
+    assert data.form.details["label"] == "diagnosis"
+
+
+def test_the_saved_form_reads_the_same_rows(cancer):
+    data = table(cancer)
+    again = tables.read(data.form._replace(details=json.loads(json.dumps(data.form.details))), [cancer]).x
+    rows = {tuple(row) for row in again.tolist()}
+    assert {tuple(row) for row in torch.cat([data.x, data.x_test]).tolist()} == rows
+
+
+def test_the_test_part_is_the_same_every_time(cancer):
+    one, other = table(cancer), table(cancer)
+    assert torch.equal(one.x_test, other.x_test)
+    assert len(table(cancer, test=0.5).y_test) > 2 * len(one.y_test)
+    assert_refused("test=1.0 must be a share", table, cancer, test=1.0)
+
+
+def test_the_test_part_does_not_set_the_scale(tmp_path):
+    """Moving the rows that are held out leaves the features of the pool as they are."""
+    labels = ["a", "b"] * 20
+    first = table(small(tmp_path, labels), test=0.3)
+    sizes = {float(size) for size in np.arange(40) ** 2}
+    column = first.form.details["columns"][0]
+    held = {round(value) for value in (first.x_test[:, 0].double() * column["std"] + column["mean"]).tolist()}
+    assert held <= sizes
+    rows = [[1e6 if i**2 in held else i**2, "red" if i % 3 else "blue", -i, y] for i, y in enumerate(labels)]
+    moved = table(write(tmp_path / "moved.csv", ["size", "colour", "weight", "y"], rows), test=0.3)
+    assert torch.equal(first.x, moved.x)
+    assert bool((moved.x_test[:, 0] > 100).all())
+
+
+def test_unlabelled_rows_set_the_scale_too(tmp_path):
+    data = table(small(tmp_path, ["a", "b", "a", "b"] + [""] * 16))
+    assert float(data.x[:, 0].mean()) == pytest.approx(0.0, abs=1e-6)
+    assert float(data.x[:, 0].std(correction=0)) == pytest.approx(1.0, abs=1e-6)
+    assert len(data.x) == 18
+
+
+def test_a_category_may_occur_in_the_test_part_only(tmp_path):
+    """In whichever row it is, it has a feature of its own; a quarter of the rows are the test."""
+    tested = 0.0
+    for odd in range(16):
+        rows = [["violet" if index == odd else ("red", "blue")[index % 3 > 0], "ab"[index % 2]] for index in range(16)]
+        data = table(write(tmp_path / "t.csv", ["colour", "y"], rows), test=0.25)
+        assert data.form.details["columns"][0]["categories"] == ["blue", "red", "violet"]
+        assert float(torch.cat([data.x, data.x_test])[:, 2].sum()) == 1.0
+        tested += float(data.x_test[:, 2].sum())
+    assert tested == 4.0
+
+
+def test_quotes_semicolons_gaps_and_categories_together(tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text(
+        '\ufeff"age";"home; town";"income";"Class"\r\n'
+        '30;"Saint ""Malo""";1000;yes\r\n'
+        '40;"a; b";;no\r\n'
+        "\r\n"
+        '50;?;3000;"yes"\r\n'
+        '60;"a; b";NA;no\r\n'
+        '70;"a; b";2000;\r\n',
+        encoding="utf-8",
+    )
+    other = tmp_path / "other.csv"
+    other.write_text("Class,home; town,income,age\nyes,a; b,5000,50\n,a; b,1,1\n")
+    data = table(path, test_file="other.csv")
+    std = 200.0**0.5
+    ages = [-20 / std, -10 / std, 0, 10 / std, 20 / std]
+    towns = [[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    incomes = [[-(1.5**0.5), 0], [0, 1], [1.5**0.5, 0], [0, 1], [0, 0]]
+    expected = [[age, *town, *income] for age, town, income in zip(ages, towns, incomes, strict=True)]
+    np.testing.assert_allclose(data.x, expected, atol=1e-6)
+    assert data.y.tolist() == [1, 0, 1, 0, -1]
+    assert data.form.classes == ("no", "yes")
+    np.testing.assert_allclose(data.x_test, [[0, 0, 0, 1, 3000 / (2e6 / 3) ** 0.5, 0]], rtol=1e-6)
+    assert data.y_test.tolist() == [1]
+
+
+# ---------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("size,colour,weight,y", "y"),
+        ("size,colour,weight,kind", "kind"),
+        ("size,Label,weight,kind", "Label"),
+        ("size,TARGET,weight,kind", "TARGET"),
+        ("size,class,weight,kind", "class"),
+    ],
+)
+def test_the_label_column_is_found(tmp_path, header, found):
+    path = small(tmp_path, ["red", "blue"] * 6, header)
+    data = table(path)
+    assert data.form.details["label"] == found
+    assert found not in [column["name"] for column in data.form.details["columns"]]
+    assert data.form.classes == ("blue", "red")
+
+
+def test_a_label_column_that_is_given(tmp_path):
+    path = small(tmp_path, ["a", "b"] * 6)
+    data = table(path, label="colour")
+    assert data.form.classes == ("blue", "red")
+    assert [column["name"] for column in data.form.details["columns"]] == ["size", "weight", "y"]
+
+
+def test_ignored_columns(tmp_path):
+    """One name of scikit-learn's wine has a slash."""
+    raw = load_wine()
+    names, rows = [*raw.feature_names, "kind"], np.column_stack([raw.data, raw.target])
+    path = write(tmp_path / "wine.csv", names, rows)
+    slash = next(name for name in names if "/" in name)
+    data = table(path, ignore=f"hue/{slash}/alcohol")
+    left = [column["name"] for column in data.form.details["columns"]]
+    assert left == [name for name in raw.feature_names if name not in ("hue", "alcohol", slash)]
+
+
+def test_the_longest_name_is_ignored(tmp_path):
+    path = small(tmp_path, ["a", "b"] * 6, "a,b,a/b,y")
+    kept = [column["name"] for column in table(path, ignore="a/b").form.details["columns"]]
+    assert kept == ["a", "b"]
+
+
+@pytest.mark.parametrize(("ignore", "label"), [("class", "y"), ("y", "class"), ("y/class", "weight")])
+def test_an_ignored_column_is_not_taken_for_the_labels(tmp_path, ignore, label):
+    rows = [[index**2, "ab"[index % 2], index % 3, "uv"[index % 2]] for index in range(12)]
+    path = write(tmp_path / "t.csv", ["size", "class", "weight", "y"], rows)
+    assert table(path, ignore=ignore).form.details["label"] == label
+
+
+def test_options_are_given_as_text(cancer):
+    data = notation.build(
+        "table:label=diagnosis,ignore=mean area/area error,test=0.4", {"table": table}, "data", cancer
+    )
+    assert data.form.shape == (28,)
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "message"),
+    [
+        (
+            "size,label,weight,y",
+            {},
+            r"t.csv: the labels may be in 'label' or 'y': give label=label, and ignore=y unless",
+        ),
+        ("size,colour,weight,y", {"label": "z"}, r"unknown label column of .*t.csv 'z': choose from colour, size, w"),
+        ("size,colour,weight,y", {"label": "weigth"}, r"'weigth': did you mean 'weight'\?"),
+        (
+            "size,colour,weight,y",
+            {"ignore": "colour/sise"},
+            r"unknown ignored column of .* 'sise': did you mean 'size'",
+        ),
+        ("size,colour,weight,y", {"ignore": "colour/"}, r"unknown ignored column of .* '': choose"),
+        ("size,colour,weight,y", {"ignore": "y", "label": "y"}, r"label=y is also in ignore: take it out"),
+        ("size,colour,weight,y", {"ignore": "size/colour/weight"}, r"no column that varies is left beside 'y'"),
+        ("size,colour,weight,y", {"ignore": "size/colour/weight/y"}, r"ignore leaves no column: ignore fewer"),
+    ],
+)
+def test_columns_that_are_not_clear_are_refused(tmp_path, header, options, message):
+    assert_refused(message, table, small(tmp_path, ["a", "b"] * 6, header), **options)
+
+
+# ---------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["b", "a", "B"], ("B", "a", "b")),
+        (["10", "9", "-1"], ("-1", "9", "10")),
+        (["1.0", "0", "1", "0.0"], ("0", "1")),
+        (["0.5", "2", ".25"], ("0.25", "0.5", "2")),
+        (["10", "9", "x"], ("10", "9", "x")),
+        (["9007199254740993", "9007199254740992"], ("9007199254740992", "9007199254740993")),
+    ],
+)
+def test_classes_are_sorted_texts(tmp_path, labels, classes):
+    data = table(small(tmp_path, [*labels, "", "NA", "?"] * 4))
+    assert data.form.classes == classes
+    per_class = torch.bincount(torch.cat([data.y, data.y_test]) + 1).tolist()
+    assert per_class == [12] + [4 * len(labels) // len(classes)] * len(classes)
+
+
+def test_every_row_keeps_its_label(tmp_path):
+    labels = ["", "b", "a", "c", "", "a"] * 5
+    data = table(small(tmp_path, labels))
+    column = data.form.details["columns"][-1]
+    x, y = torch.cat([data.x, data.x_test]).double(), torch.cat([data.y, data.y_test])
+    rows = (-(x[:, -1] * column["std"] + column["mean"])).round().long().tolist()
+    assert sorted(rows) == list(range(30))
+    assert [" abc"[label + 1].strip() for label in y.tolist()] == [labels[row] for row in rows]
+
+
+def test_numbers_as_labels_agree_with_those_of_the_test_file(tmp_path):
+    """pandas writes 1.0 where a label is missing, and 1 where none is."""
+    small(tmp_path, ["1", "0", "1"], name="test.csv")
+    data = table(small(tmp_path, ["0.0", "1.0", "", ""] * 4), test_file="test.csv")
+    assert data.y_test.tolist() == [1, 0, 1]
+    assert data.y.tolist() == [0, 1, -1, -1] * 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([""] * 20, r"t.csv: column 'y' has no label at all: give rows of two classes"),
+        (["a", ""] * 10, r"t.csv: column 'y' has one class only, 'a': give rows of two classes"),
+        (["1", "1.0"] * 10, r"column 'y' has one class only, '1'"),
+        (["a", "b", "", ""], r"no class has two"),
+        ([str(value) for value in range(101)] * 3, r"column 'y' has 101 different numbers, which look like a quantity"),
+        (
+            [f"{value / 2}" for value in range(11)] * 3,
+            r"column 'y' has 11 different numbers.*label=NAME, or write rang",
+        ),
+        ([f"text {value}" for value in range(101)], r"column 'y' has 101 different texts in 101 labelled rows"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, message):
+    assert_refused(message, table, small(tmp_path, labels))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [str(value) for value in range(100)] * 2,
+        [f"{value / 2}" for value in range(10)] * 3,
+        [f"text {value}" for value in range(101)] * 2,
+    ],
+)
+def test_many_classes_are_classes(tmp_path, labels):
+    assert table(small(tmp_path, labels)).classes == len(set(labels))
+
+
+# ---------------------------------------------------------------- a test of its own
+
+
+def test_a_test_file_leaves_the_pool_whole(tmp_path, cancer):
+    """Beside the table or by its absolute path, with columns in another order and rows without a label."""
+    header = ["diagnosis", *RAW.feature_names[::-1], "note"]
+    rows = [[name, *map(float, row[::-1]), "x"] for row, name in zip(RAW.data, DIAGNOSES, strict=True)]
+    rows[5][0] = rows[8][0] = ""
+    path = write(tmp_path / "test.csv", header, rows, ";")
+    write(cancer.parent / "beside.csv", header, rows, ";")
+    data, same = table(cancer, test_file=str(path)), table(cancer, test_file="beside.csv")
+    assert torch.equal(data.x_test, same.x_test)
+    assert len(data.x) == 569
+    assert int((data.y >= 0).sum()) == 57
+    kept = [index for index in range(569) if index not in (5, 8)]
+    assert torch.equal(data.x_test, data.x[kept])
+    assert data.y_test.tolist() == [int(RAW.target[index] == 0) for index in kept]
+    np.testing.assert_allclose(data.x, StandardScaler().fit_transform(RAW.data), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("size,colour,weight\n1,red,2\n", r"test.csv has no column 'y' with the labels: add it"),
+        ("size,colour,weight,y\n1,red,2,\n", r"test.csv: no row has a label in 'y', so that nothing can be tested"),
+        ("size,colour,weight,y\n1,red,2,c\n", r"test.csv, line 2: class 'c' is not in the training table \(a, b\): c"),
+        ("size,colour,weight,y\n1,violet,2,a\n", r"test.csv, line 2: column 'colour' has 'violet'"),
+        ("size,colour,y\n1,red,a\n", r"test.csv has no column 'weight'"),
+    ],
+)
+def test_test_files_that_do_not_fit_are_refused(tmp_path, content, message):
+    (tmp_path / "test.csv").write_text(content)
+    assert_refused(message, table, small(tmp_path, ["a", "b"] * 6), test_file="test.csv")
+
+
+def test_a_test_file_that_is_not_there_is_refused(tmp_path):
+    assert_refused("none.csv cannot be read", table, small(tmp_path, ["a", "b"] * 6), test_file="none.csv")
+
+
+# ---------------------------------------------------------------- recognised
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.csv", True), ("b.TSV", True), ("c.txt", False), ("d", False)])
+def test_a_table_is_recognised_by_its_name(tmp_path, name, expected):
+    (tmp_path / name).write_text("")
+    assert is_table(tmp_path / name) is expected
+    assert not is_table(tmp_path / f"other{name}")
+
+
+def test_a_folder_is_no_table(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    assert not is_table(tmp_path / "folder.csv")

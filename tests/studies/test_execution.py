@@ -1,0 +1,340 @@
+"""The runs of a study as files: killed and gone on with, shared between processes, one by one where need be."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+from asserts import assert_close_tree
+
+from metapl.files import storage
+from metapl.registry.errors import InputError
+from metapl.studies import execution, specification, tables
+from metapl.training import phases, population
+from metapl.training.setup import prepare
+
+# torch.func.jvp scripts its decompositions when it is first called.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+TINY = {
+    "data": "moons:points=60",
+    "model": "mlp:width=3,depth=1",
+    "batch": 8,
+    "labels": 6,
+    "validation": 10,
+    "steps": 4,
+    "finetune_steps": 2,
+    "report_every": 2,
+    "device": "cpu",
+}
+ARMS = {"exact": {}, "none": {"grad": "none"}, "slow": {"lr": 0.02}}
+STUDY = {"common": TINY, "arms": ARMS, "seeds": 2}
+
+
+def jobs_of(arms=ARMS, seeds=2, **common):
+    return specification.jobs(specification.build({"common": {**TINY, **common}, "arms": arms, "seeds": seeds}, "here"))
+
+
+def run(jobs, folder, together=3, tick=lambda progress: None):
+    """The lines that were said."""
+    said = []
+    execution.run(jobs, folder, together, said.append, tick)
+    return said
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def copy(folder, to, without=()):
+    for name, text in contents(folder).items():
+        if name.removesuffix(".json") not in without:
+            (to / name).write_bytes(text)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Jobs in populations of 3, 1 and 2, and the files of a sweep that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "runs"
+    jobs = jobs_of()
+    assert run(jobs, folder) == []
+    return jobs, folder
+
+
+PHASES = ["mpl", "finetune"]
+LINES = [("mpl", 2), ("mpl", 4), ("finetune", 2)]
+
+
+def near(found, expected):
+    assert_close_tree(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_a_run(whole):
+    jobs, folder = whole
+    assert sorted(contents(folder)) == sorted(f"{arm}-seed={seed}.json" for arm in ARMS for seed in (0, 1))
+    found = execution.read(jobs, folder)
+    assert [(run["arm"], run["seed"], run["config"]) for run in found] == [
+        (job.arm, job.config.seed, asdict(job.config)) for job in jobs
+    ]
+    assert all(run["finite"] is True and run["setting"] == {} for run in found)
+
+
+def test_a_run_is_what_metapl_train_would_have_trained(whole):
+    for job, found in zip(whole[0], execution.read(*whole), strict=True):
+        setting, log = prepare(job.config), []
+        truth = phases.run(setting, lambda at, to=log, on=setting: to.append(phases.look(on, at)))
+        near(found["test"], truth.test)
+        near(found["validation"], truth.validation)
+        assert [(line["phase"], line["step"]) for line in log] == LINES
+        assert log[1]["validation"] == {name: truth.validation[name] for name in ("teacher", "student", "ema")}
+        near(*([{**line, "phase": PHASES.index(line["phase"])} for line in lines] for lines in (found["log"], log)))
+
+
+def test_one_after_another_gives_the_same(whole, tmp_path):
+    assert run(whole[0], tmp_path, together=1) == []
+    for one, other in zip(execution.read(whole[0], tmp_path), execution.read(*whole), strict=True):
+        near(one["test"], other["test"])
+
+
+@pytest.mark.parametrize("arms", [["wild", "tame"], ["wild"]])
+def test_a_run_that_diverges_is_kept(tmp_path, arms):
+    run(jobs_of({arm: {"lr": 1e30} if arm == "wild" else {} for arm in arms}, seeds=1, clip=0.0, steps=8), tmp_path)
+    paths = {arm: tmp_path / f"{arm}-seed=0.json" for arm in arms}
+    found = {arm: json.loads(path.read_text(), parse_constant=pytest.fail) for arm, path in paths.items()}
+    assert [found[arm]["finite"] for arm in arms] == [arm == "tame" for arm in arms]
+    assert found["wild"]["test"]["ema"]["nll"] is None
+    assert found["wild"]["log"][-1]["metrics"]["supervised"] is None
+    assert 0.0 <= found["wild"]["test"]["ema"]["top1"] <= 1.0
+
+
+@pytest.mark.parametrize("missing", [["exact-seed=0"], ["slow-seed=1", "none-seed=0"], ["none-seed=0", "none-seed=1"]])
+def test_what_is_missing_is_made_again_byte_for_byte(whole, tmp_path, missing):
+    jobs, folder = whole
+    copy(folder, tmp_path, without=missing)
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+@pytest.mark.parametrize("step", [1, 5, 7, 12, 15])
+def test_interrupted_at_a_step(whole, tmp_path, step):
+    jobs, folder = whole
+    ticks = []
+
+    def tick(progress):
+        ticks.append(progress)
+        if len(ticks) == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, tmp_path, tick=tick)
+    assert len(execution.read(jobs, tmp_path)) == {1: 0, 5: 0, 7: 3, 12: 3, 15: 4}[step]
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 5])
+def test_interrupted_between_the_files_of_a_population(whole, tmp_path, monkeypatch, written):
+    jobs, folder = whole
+    with monkeypatch.context() as patched:
+        names, write = [], storage.write_text
+
+        def stopping(path, text):
+            if len(names) == written:
+                raise KeyboardInterrupt
+            names.append(path)
+            write(path, text)
+
+        patched.setattr(storage, "write_text", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(jobs, tmp_path)
+    assert len(contents(tmp_path)) == written
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+def test_what_is_there_is_not_trained_again(whole, tmp_path):
+    jobs, folder = whole
+    ticks = []
+    run(jobs, folder, tick=ticks.append)
+    assert ticks == []
+    copy(folder, tmp_path, without=["none-seed=1"])
+    run(jobs, tmp_path, together=1, tick=ticks.append)
+    assert [(at.runs, at.name) for at in ticks] == [(1, "none-seed=1")] * 6
+
+
+def test_where_it_stands(whole, tmp_path):
+    """Runs that are finished are counted once, though those of a population are made again."""
+    jobs, folder = whole
+    copy(folder, tmp_path, without=[job.name for job in jobs[1:]])
+    ticks = []
+    run(jobs, tmp_path, tick=ticks.append)
+    steps = [("mpl", step, 4) for step in (1, 2, 3, 4)] + [("finetune", step, 2) for step in (1, 2)]
+    assert [at[3:] for at in ticks] == 3 * steps
+    assert list(dict.fromkeys(at[1:3] for at in ticks)) == [(3, "exact-seed=0"), (1, "slow-seed=1"), (2, "none-seed=0")]
+    assert list(dict.fromkeys(at.done for at in ticks)) == [1, 3, 4]
+
+
+def test_files_of_another_study_are_left_alone(whole, tmp_path):
+    folder = whole[1]
+    copy(folder, tmp_path)
+    with pytest.raises(InputError, match=r"exact-seed=0\.json is of another study: name another folder"):
+        run(jobs_of(lr=0.3), tmp_path)
+    with pytest.raises(InputError, match="another study"):
+        execution.read(jobs_of(steps=5), tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"setting": {}, "arm": "exa', "[]", "3", "{}", '{"config": 3}', "[" * 100_000, "\xff"]
+)
+def test_a_damaged_file(whole, tmp_path, text):
+    (tmp_path / "exact-seed=0.json").write_text(text, encoding="latin1")
+    with pytest.raises(InputError, match=r"exact-seed=0\.json (cannot be read .*: remove it|is of another study)"):
+        run(whole[0], tmp_path)
+    assert (tmp_path / "exact-seed=0.json").read_text(encoding="latin1") == text
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 5000, b"\n"])
+def test_a_file_that_a_crash_left_empty_is_made_again(whole, tmp_path, left):
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    (tmp_path / "exact-seed=0.json").write_bytes(left)
+    assert len(execution.read(jobs, tmp_path)) == len(jobs) - 1
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("test", {}),
+        ("test", {"ema": {"top1": 0.5}}),
+        ("test", {"ema": [1, 2]}),
+        ("validation", []),
+        ("finite", 1),
+        ("seed", 7),
+        ("arm", "none"),
+        ("setting", {"labels": 10}),
+        ("log", [3]),
+        ("log", [{"phase": "mpl", "step": "1", "metrics": {}, "validation": {}}]),
+    ],
+)
+def test_a_file_whose_fields_are_not_those_of_a_run(whole, tmp_path, field, value):
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    path = tmp_path / "exact-seed=0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(
+        InputError, match=r"exact-seed=0\.json (cannot be read|is of another study)|has none of finetuned"
+    ):
+        tables.rows(specification.build(STUDY, "here"), execution.read(jobs, tmp_path))
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 5, 100])
+def test_populations_are_alike_and_no_larger_than_asked(together):
+    jobs = jobs_of({**ARMS, "calm": {"uda_weight": 0.0}, "late": {"grad": "none", "lr": 0.3}}, seeds=3)
+    groups = execution.groups(jobs, together)
+    assert Counter(job.name for group in groups for job in group) == Counter(job.name for job in jobs)
+    assert all(1 <= len(group) <= together for group in groups)
+    kinds = [{(job.config.grad, job.config.uda_weight > 0) for job in group} for group in groups]
+    assert {len(kind) for kind in kinds} == {1}
+    for one in set().union(*kinds):
+        sizes = [len(group) for group, kind in zip(groups, kinds, strict=True) if kind == {one}]
+        assert all(size == together for size in sizes[:-1]), "a population could have been larger"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 20])
+def test_processes_share_the_work(monkeypatch, size):
+    groups = [[number] for number in range(7)]
+    shares = []
+    monkeypatch.setenv("WORLD_SIZE", str(size))
+    for rank in range(size):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(execution.mine(groups))
+    assert sorted(number for share in shares for (number,) in share) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("order", [("0", "1"), ("1", "0")])
+def test_two_processes_give_the_files_of_one(whole, tmp_path, monkeypatch, order):
+    jobs, folder = whole
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    counts = []
+    for rank in order:
+        monkeypatch.setenv("RANK", rank)
+        run(jobs, tmp_path)
+        counts.append(len(execution.read(jobs, tmp_path)))
+    assert counts == [{"0": 5, "1": 1}[order[0]], 6]
+    assert contents(tmp_path) == contents(folder)
+
+
+def test_every_run_has_a_file_of_its_own_whatever_the_name_of_its_arm(tmp_path):
+    names = ["a b", "a/b", "a_b", "a%20b", "../a", ".", "", "A", "é", "🙂", "a:b", "x\ny"]
+    jobs = jobs_of({name: {"lr": 0.01 * (1 + index)} for index, name in enumerate(names)}, seeds=1, steps=1)
+    run(jobs, tmp_path / "runs", together=20)
+    assert [found["arm"] for found in execution.read(jobs, tmp_path / "runs")] == names
+    assert len(contents(tmp_path / "runs")) == len(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    with pytest.raises(InputError, match="too long for the name of a file"):
+        run(jobs_of({"a" * 300: {}}), tmp_path)
+
+
+def assert_alone(jobs, folder):
+    """Bit for bit what a run of its own gives, and with the log of that alone."""
+    for job, found in zip(jobs, execution.read(jobs, folder), strict=True):
+        truth = phases.run(prepare(job.config), lambda progress: None)
+        assert (found["test"], found["validation"]) == (truth.test, truth.validation)
+        assert [(line["phase"], line["step"]) for line in found["log"]] == LINES
+
+
+def test_what_cannot_be_vectorised_goes_one_by_one_with_a_word(tmp_path):
+    jobs = jobs_of({"peer": {"grad": "higher"}})
+    (said,) = run(jobs, tmp_path)
+    assert said.startswith("one after another: 2 runs such as peer-seed=0, since ")
+    assert "requires_grad_" in said
+    assert "\n" not in said
+    assert_alone(jobs, tmp_path)
+
+
+def test_of_those_only_the_missing_are_trained(tmp_path):
+    jobs = jobs_of({"fixed": {"method": "reduced"}}, seeds=3)
+    assert ["fixed teacher" in line for line in run(jobs, tmp_path)] == [True]
+    before, ticks = contents(tmp_path), []
+    (tmp_path / "fixed-seed=1.json").unlink()
+    run(jobs, tmp_path, tick=ticks.append)
+    assert {at.name for at in ticks} == {"fixed-seed=1"}
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("vmap: no. See elsewhere\nand so on"), RuntimeError(), AssertionError()]
+)
+def test_whatever_goes_wrong_together_is_tried_alone(tmp_path, monkeypatch, error):
+    whole = population.run
+
+    def broken(settings, report, tick):
+        def stop(phase, step, steps):
+            if phase == "finetune":
+                raise error
+
+        return whole(settings, report, stop)
+
+    monkeypatch.setattr(population, "run", broken)
+    jobs = jobs_of({"exact": {}})
+    (said,) = run(jobs, tmp_path)
+    assert said.startswith("one after another: 2 runs such as exact-seed=0, since")
+    assert said.endswith(", since vmap: no") == bool(str(error))
+    assert_alone(jobs, tmp_path)
+
+
+def test_bad_input_is_no_reason_to_go_one_by_one(tmp_path):
+    with pytest.raises(InputError, match="unknown estimator 'exat'"):
+        run(jobs_of({"a": {"grad": "exat"}}), tmp_path)
+
+    def tick(progress):
+        raise InputError("the disk is full")
+
+    said = []
+    with pytest.raises(InputError, match="the disk is full"):
+        execution.run(jobs_of(), tmp_path, 3, said.append, tick)
+    assert (said, contents(tmp_path)) == ([], {})

@@ -1,0 +1,114 @@
+"""The steps and the exam of a case by torch alone: its `nn.Module`, `torch.optim` and `torch.nn.functional`.
+
+Nothing of metapl is on the way: this is what the tests differentiate numerically.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from problems import CLASSES, Case
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from metapl.core.types import Params
+
+HELD = {
+    "momentum": {"SgdState": "momentum_buffer", "RmspropState": "momentum_buffer"},
+    "mean": {"AdamState": "exp_avg", "RmspropState": "grad_avg"},
+    "square": {"AdamState": "exp_avg_sq", "RmspropState": "square_avg"},
+}
+"""What torch calls our fields, by the kind of state; not by way of the bridge, on which the truth must not rest."""
+
+
+def load_torch(case: Case) -> tuple[nn.Module, torch.optim.Optimizer, int]:
+    """The module and the torch optimiser in the state of the learner, and the steps that it has taken."""
+    module = case.network.build().train()
+    module.load_state_dict({**case.learner.params, **case.learner.buffers}, strict=False)
+    optimizer = case.rule.theirs(list(module.parameters()))
+    state = case.learner.opt_state[-1] if type(case.learner.opt_state) is tuple else case.learner.opt_state
+    for name, parameter in module.named_parameters() if state.step > 0 else ():
+        held = {
+            theirs[type(state).__name__]: getattr(state, field)[name].clone()
+            for field, theirs in HELD.items()
+            if getattr(state, field, ()) != ()
+        }
+        if held:
+            optimizer.state[parameter] = {"step": state.step.double(), **held}
+    return module, optimizer, int(state.step)
+
+
+def loss_torch(case: Case, module: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    if case.network.squared:
+        return 0.5 * F.mse_loss(module(x), target, reduction="sum") / len(x)
+    return F.cross_entropy(module(x), target)
+
+
+def exam_torch(case: Case, module: nn.Module) -> Tensor:
+    """A probe: what BatchNorm counts on the way is dropped."""
+    if case.network.exam == "linear":
+        return sum((case.exam[name] * value).sum() for name, value in module.named_parameters())
+    x, y = case.exam
+    buffers = {name: value.clone() for name, value in module.named_buffers()}
+    return F.cross_entropy(torch.func.functional_call(module.train(case.network.exam == "train"), buffers, (x,)), y)
+
+
+def run_torch(
+    case: Case,
+    targets: Sequence[Tensor],
+    nudges: Sequence[Params] | None = None,
+    gradients: Sequence[Params] | None = None,
+) -> tuple[Tensor, nn.Module, torch.optim.Optimizer]:
+    """The exam loss after torch's own steps on these targets.
+
+    `nudges` are added to the gradients of each step; `gradients` are taken in their place, whatever the targets.
+    """
+    module, optimizer, step = load_torch(case)
+    for index, (target, x) in enumerate(zip(targets, case.batches, strict=True)):
+        optimizer.zero_grad()
+        loss_torch(case, module, x, target).backward()
+        for name, parameter in module.named_parameters() if gradients else ():
+            parameter.grad = gradients[index][name].clone()
+        for name, parameter in module.named_parameters() if nudges else ():
+            parameter.grad += nudges[index][name]
+        if math.isfinite(case.rule.max_norm):
+            nn.utils.clip_grad_norm_(module.parameters(), case.rule.max_norm)
+        if case.rule.rate:
+            optimizer.param_groups[0]["lr"] = case.rule.rate(step + index)
+        optimizer.step()
+    with torch.no_grad():
+        return exam_torch(case, module), module, optimizer
+
+
+def soft_exam(case: Case, lessons: Sequence[Tensor]) -> Tensor:
+    """The exam loss as a function of soft lessons."""
+    return run_torch(case, [torch.softmax(lesson, dim=-1) for lesson in lessons])[0]
+
+
+def tuples(count: int, classes: int = CLASSES) -> list[Tensor]:
+    """Every assignment of labels to `count` examples, as one-hot targets."""
+    return [F.one_hot(torch.tensor(y), classes).double() for y in itertools.product(range(classes), repeat=count)]
+
+
+def gradients_of(loss: Tensor, module: nn.Module) -> Params:
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def learner_gradient(case: Case, target: Tensor) -> Params:
+    """g, the learner's gradient on these targets, by torch."""
+    module, _, _ = load_torch(case)
+    return gradients_of(loss_torch(case, module, case.batches[0], target), module)
+
+
+def exam_gradient(case: Case, target: Tensor) -> Params:
+    """v, the exam's gradient after torch's own step on these targets."""
+    _, module, _ = run_torch(case, [target])
+    return gradients_of(exam_torch(case, module), module)
+
+
+def inner_product(a: Params, b: Params) -> Tensor:
+    return sum((a[name] * b[name]).sum() for name in b)

@@ -1,0 +1,24 @@
+"""Points of training to measure estimators at, and draws one after another."""
+
+import torch
+
+from metapl.core import rng
+from metapl.studies import snapshot
+from metapl.training.config import TrainConfig
+from metapl.training.setup import prepare
+
+TINY = {"model": "mlp:width=8,depth=1", "batch": 16, "validation": 0, "device": "cpu"}
+
+
+def build(**options):
+    steps = options.pop("steps", 2)
+    return snapshot.trained(prepare(TrainConfig(**{**TINY, **options})), steps, lambda progress: None)
+
+
+def loop(estimator, assignment, count):
+    *given, key = assignment
+    memory, drawn = estimator.init(), []
+    for index in range(count):
+        feedback, memory = estimator.estimate(*given, memory, rng.fold_in(key, index))
+        drawn.append(torch.cat([one.flatten() for one in feedback.lessons]))
+    return torch.stack(drawn)

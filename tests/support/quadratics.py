@@ -1,0 +1,107 @@
+"""Learners whose inner loss is quadratic, so that everything about them has a closed form.
+
+With w all parameters, t the lesson and x the batch, ℓ_i = ½ wᵀ A w − t_iᵀ x_i w. The lesson is the target itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metapl import optim
+from metapl.core import rng
+from metapl.core.types import Key, Labels, Learner, Optimizer, Params, Problem
+
+SIZE, BATCH, ROWS = 5, 2, 3
+
+TAUGHT = Labels(lambda lesson, _key: lesson, None)
+
+EXAMS = {
+    "linear": lambda w, exam: w @ exam,
+    "square": lambda w, exam: 0.5 * ((w - exam) ** 2).sum(),
+    "cubic": lambda w, exam: ((w - exam) ** 3).sum(),
+}
+
+
+class Quadratic(NamedTuple):
+    """Called as the cases of `problems` are."""
+
+    problem: Problem
+    lessons: list[Tensor]
+    learner: Learner
+    batches: list[Tensor]
+    exam: Tensor
+    key: Key
+    a: Tensor
+    """A, `[size, size]`."""
+
+
+def joined(params: Params) -> Tensor:
+    """w."""
+    return torch.cat([params["first"], params["second"]])
+
+
+def parted(w: Tensor) -> Params:
+    """Two parameters, since a tree of one would hide what is lost between them."""
+    return {"first": w[:2].clone(), "second": w[2:].clone()}
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return rng.normal(rng.key(seed), shape, torch.float64)
+
+
+def quadratic(
+    curvatures: Sequence[float],
+    rule: Optimizer | None = None,
+    *,
+    steps: int = 1,
+    exam: str = "square",
+    shared: bool = False,
+    w: Tensor | None = None,
+) -> Quadratic:
+    """A with these eigenvalues; `shared`: all steps have one lesson and one batch; w: where the learner stands."""
+    rule = rule or optim.sgd(0.1)
+    basis = torch.linalg.qr(normal(1, SIZE, SIZE))[0]
+    a = basis @ torch.diag(torch.tensor(curvatures, dtype=torch.float64)) @ basis.T
+
+    def inner(params: Params, buffers: Any, targets: Tensor, x: Tensor) -> tuple[Tensor, Any]:
+        w = joined(params)
+        return 0.5 * w @ a @ w - (targets * (x @ w)).sum(-1), buffers
+
+    def outer(params: Params, buffers: Any, exam_at: Tensor) -> Tensor:
+        return EXAMS[exam](joined(params), exam_at)
+
+    seeds = [0] * steps if shared else range(steps)
+    lessons = [normal(10 + seed, BATCH, ROWS) for seed in seeds]
+    batches = [normal(30 + seed, BATCH, ROWS, SIZE) for seed in seeds]
+    params = parted(normal(2, SIZE) if w is None else w)
+    learner = Learner(params, {}, rule.init(params))
+    return Quadratic(Problem(inner, outer, rule, TAUGHT), lessons, learner, batches, normal(3, SIZE), rng.key(7), a)
+
+
+def pulls(case: Quadratic) -> Tensor:
+    """The mean over examples of x_iᵀ t_i, one a step: what the lessons pull w towards, `[steps, size]`."""
+    pairs = zip(case.lessons, case.batches, strict=True)
+    return torch.stack([torch.einsum("ir,irs->s", lesson, x) / BATCH for lesson, x in pairs])
+
+
+def optimum(case: Quadratic) -> Quadratic:
+    """The same case with the learner where the mean loss over all lessons is least."""
+    w = torch.linalg.solve(case.a, pulls(case).mean(dim=0))
+    return case._replace(learner=case.learner._replace(params=parted(w)))
+
+
+def descended(case: Quadratic, lr: float) -> Tensor:
+    """w after steps of gradient descent."""
+    w = joined(case.learner.params)
+    for pull in pulls(case):
+        w = w - lr * (case.a @ w - pull)
+    return w
+
+
+def felt(case: Quadratic, along: Sequence[Tensor]) -> list[Tensor]:
+    """Along a change of the mean over examples of x_iᵀ t_i of each step: what it is per number of the lesson."""
+    return [x @ one / BATCH for x, one in zip(case.batches, along, strict=True)]

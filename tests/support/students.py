@@ -1,0 +1,34 @@
+"""A small student made of any module, and what an estimator is called with."""
+
+import torch
+
+from metapl import optim
+from metapl.core import losses, rng, targets
+from metapl.core.types import Learner, Problem
+from metapl.nn import functional
+
+
+def f64(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def given(module, rows=6, *, key=None):
+    """What an estimator is called with, for a module from `[batch, 4]` to `[batch, 3]`."""
+    model = functional.cast(functional.from_module(module), torch.float64)
+    params, buffers = model.init(rng.key(0))
+
+    def inner(params, buffers, targets, batch):
+        logits, buffers = model.apply(params, buffers, batch, train=True, key=key)
+        return losses.cross_entropy(logits, targets), buffers
+
+    def outer(params, buffers, exam):
+        return losses.cross_entropy(model.apply(params, buffers, exam[0], train=False)[0], exam[1]).mean()
+
+    problem = Problem(inner, outer, optim.sgd(0.3, momentum=0.9), targets.SOFT)
+    learner = Learner(params, buffers, problem.optimizer.init(params))
+    exam = (f64(5, 4, seed=3), torch.arange(5) % 3)
+    return problem, [f64(rows, 3, seed=1)], learner, [f64(rows, 4, seed=2)], exam, (), rng.key(1)
+
+
+def feedback(estimator, at):
+    return estimator.estimate(*at)[0].lessons[0]

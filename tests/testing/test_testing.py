@@ -1,0 +1,173 @@
+"""`check_estimator` passes every estimator that there is, and fails those that are wrong on purpose."""
+
+import pytest
+import torch
+
+from metapl import estimators
+from metapl.core import autodiff, tree
+from metapl.core.types import Estimator, Feedback
+from metapl.estimators import ESTIMATORS, student
+from metapl.testing import check_estimator, finite_differences
+
+CHEAP = {"forward": {"directions": 1}, "evolution": {"pairs": 2}, "implicit": {"iterations": 3}}
+"""Options that spare time and leave the claim as it is."""
+
+VARIANTS = {
+    "first-order, unbiased": lambda: estimators.first_order(baseline=0.0, reduction="sum"),
+    "exact, of a half": lambda: estimators.exact(fraction=0.5),
+    "exact, mixed": lambda: estimators.exact(method="mixed"),
+    "implicit, neumann": lambda: estimators.implicit(solver="neumann", iterations=3),
+    "implicit, fixed-point": lambda: estimators.implicit(solver="fixed-point", iterations=3),
+    "taylor, released": lambda: estimators.taylor(sign="released"),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_passes(name):
+    check_estimator(lambda: ESTIMATORS[name](**CHEAP.get(name, {})))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_passes(name):
+    check_estimator(VARIANTS[name])
+
+
+def stale(claim):
+    """`exact` or `first_order` with the exam's gradient at the learner before its step."""
+
+    def estimate(problem, lessons, learner, batches, exam, memory, key):
+        lesson, batch = student.single("stale()", lessons, batches)
+        (targets,) = student.targets(problem, lessons, key)
+        step = student.step(problem, learner, targets, batch)
+        outer, _ = student.exam_gradient(problem, step.learner, exam)
+        u = step.pull(student.exam_gradient(problem, learner._replace(buffers=step.learner.buffers), exam)[1])
+
+        def change(lesson):
+            if claim == "exact":
+                return student.slopes(problem, learner, batch, u)(problem.labels.teach(lesson, key))[1].mean(), ()
+            return tree.dot(u, step.grads) * problem.labels.log_prob(lesson, targets).sum(), ()
+
+        cotangent = autodiff.value_and_grad(change, lesson)[2]
+        scale = tree.norm(u) * tree.norm(step.grads)
+        return Feedback((cotangent,), step.learner, outer, step.loss, scale, {}), memory
+
+    labels = ("soft",) if claim == "exact" else ("sampled",)
+    return Estimator(lambda: (), estimate, claim, labels, "1 F + 1 B", several=False)
+
+
+def changed(build, change):
+    """An estimator whose feedback goes through `change(feedback, memory, arguments)`."""
+    inner = build()
+
+    def estimate(*arguments):
+        return change(*inner.estimate(*arguments), arguments)
+
+    return inner._replace(estimate=estimate)
+
+
+def scaled(build, factor):
+    def change(feedback, memory, _):
+        return feedback._replace(lessons=tuple(factor * one for one in feedback.lessons)), memory
+
+    return changed(build, change)
+
+
+def field(**change):
+    """`exact` with fields of its feedback replaced by functions of feedback and arguments."""
+
+    def apply(feedback, memory, arguments):
+        return feedback._replace(**{name: make(feedback, arguments) for name, make in change.items()}), memory
+
+    return changed(estimators.exact, apply)
+
+
+def _probing(feedback, arguments):
+    problem, _, learner, batches, _, _, _ = arguments
+    with torch.no_grad():  # a second pass, whose statistics are kept
+        targets = torch.full((2, 3), 1.0 / 3.0, dtype=torch.float64)
+        buffers = problem.inner(learner.params, feedback.learner.buffers, targets, batches[-1])[1]
+    return feedback.learner._replace(buffers=buffers)
+
+
+def _writing(feedback, arguments):
+    next(iter(arguments[2].params.values())).add_(1e-9)
+    return feedback.scale
+
+
+def _drawing(feedback, arguments):
+    return feedback.lessons[0] * (1.0 + 0.0 * torch.rand(())), *feedback.lessons[1:]
+
+
+def _standing(feedback, arguments):
+    return arguments[2]
+
+
+def _unbiased():
+    return estimators.first_order(baseline=0.0, reduction="sum")
+
+
+WRONG = {
+    "exact: sign": (lambda: scaled(estimators.exact, -1.0), "finite differences"),
+    "exact: factor": (lambda: scaled(estimators.exact, 1.02), "finite differences"),
+    "exact: stale v": (lambda: stale("exact"), "finite differences"),
+    "exact: first-order in disguise": (lambda: estimators.sama()._replace(claim="exact"), "finite differences"),
+    "exact: truncated in disguise": (lambda: estimators.truncated()._replace(claim="exact"), "3 steps: the feedback"),
+    "unbiased: sign": (lambda: scaled(_unbiased, -1.0), "of the truth"),
+    "unbiased: factor": (lambda: scaled(_unbiased, 1.02), "of the truth"),
+    "unbiased: stale v": (lambda: stale("unbiased"), "of the truth"),
+    "unbiased: the mean over the batch": (
+        lambda: estimators.first_order(baseline=0.0)._replace(claim="unbiased"),
+        "of the truth",
+    ),
+    "unbiased: per-example factor": (lambda: scaled(estimators.score, torch.tensor([[1.1], [1.0]])), "direction|truth"),
+    "approximate: sign": (
+        lambda: estimators.taylor(sign="released")._replace(claim="approximate"),
+        "does not point",
+    ),
+    "zero: not zero": (lambda: estimators.exact()._replace(claim="zero"), "claim zero"),
+    "a claim of its own": (lambda: estimators.exact()._replace(claim="perfect"), "is not one of"),
+    "labels of its own": (lambda: estimators.exact()._replace(labels=("hard",)), "not among"),
+    "several steps, and takes one": (lambda: _unbiased()._replace(several=True), None),
+    "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two lessons"),
+    "a probe that moves the statistics": (lambda: field(learner=_probing), "buffers"),
+    "a learner that stands still": (lambda: field(learner=_standing), "parameters after"),
+    "an argument written to": (lambda: field(scale=_writing), "writes to its arguments"),
+    "the global generator": (lambda: field(lessons=_drawing), "global generator"),
+    "another exam loss": (lambda: field(outer=lambda feedback, _: feedback.outer * 1.001), "outer"),
+    "another loss": (lambda: field(inner=lambda feedback, _: feedback.inner * 1.001), "inner"),
+    "a negative scale": (lambda: field(scale=lambda feedback, _: -feedback.scale), "negative"),
+    "a graph that is left": (
+        lambda: field(outer=lambda feedback, _: feedback.outer.clone().requires_grad_()),
+        "requires a gradient",
+    ),
+    "single precision": (
+        lambda: field(lessons=lambda feedback, _: tuple(one.float() for one in feedback.lessons)),
+        "not shaped as its lesson",
+    ),
+    "memory of another shape": (lambda: changed(estimators.exact, lambda f, m, _: (f, (f.outer,))), "memory"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_one_fails(name):
+    build, message = WRONG[name]
+    with pytest.raises((AssertionError, ValueError), match=message):
+        check_estimator(build)
+
+
+def test_an_estimator_that_torch_cannot_vectorise_is_looped_over():
+    calls = []
+
+    def change(feedback, memory, arguments):
+        calls.append(int(arguments[-1]))  # a key as a number: torch.vmap refuses
+        return feedback, memory
+
+    check_estimator(lambda: changed(estimators.gumbel, change))
+    assert len(set(calls)) > 500
+
+
+def test_finite_differences_of_a_polynomial():
+    at = {"x": torch.tensor([1.0, -2.0], dtype=torch.float64), "y": torch.tensor(3.0, dtype=torch.float64)}
+    found = finite_differences(lambda t: (t["x"] ** 3).sum() * t["y"], at)
+    assert torch.allclose(found["x"], torch.tensor([9.0, 36.0], dtype=torch.float64), rtol=1e-9)
+    assert float(found["y"]) == pytest.approx(-7.0, rel=1e-9)

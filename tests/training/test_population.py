@@ -1,0 +1,307 @@
+"""A population beside the single runs of its members, which are its truth, in float64; and what cannot be one."""
+
+import math
+import sys
+import types
+from dataclasses import fields
+
+import pytest
+import torch
+from asserts import assert_close_tree, relative_error
+from torch import nn
+
+from metapl.data.augment.presets import VIEWS
+from metapl.estimators import ESTIMATORS
+from metapl.nn import functional
+from metapl.optim import OPTIMIZERS
+from metapl.registry.errors import InputError
+from metapl.training import loop, phases, population
+from metapl.training.config import VARYING, TrainConfig
+from metapl.training.setup import prepare
+
+# torch.func.jvp scripts its decompositions when it is first called.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+TINY = {
+    "data": "moons:points=100",
+    "model": "mlp:width=5,depth=1",
+    "batch": 16,
+    "labelled_batch": 6,
+    "labels": 8,
+    "validation": 20,
+    "steps": 10,
+    "finetune_steps": 4,
+    "report_every": 4,
+    "baselines": False,
+    "smoothing": 0.05,
+    "device": "cpu",
+}
+# The decay of the average is below its bound of the first steps, or it would not count.
+NUMBERS = {
+    "lr": 0.05,
+    "teacher_lr": 0.2,
+    "finetune_lr": 0.03,
+    "feedback_weight": 0.3,
+    "uda_weight": 0.4,
+    "uda_temperature": 0.5,
+    "uda_threshold": 0.9,
+    "smoothing": 0.2,
+    "ema": 0.3,
+}
+DIGITS = {"data": "digits", "labels": 10, "steps": 6, "finetune_steps": 0, "report_every": 3}
+
+
+def config(**options):
+    return TrainConfig(**{**TINY, **options})
+
+
+def pair(**options):
+    """Members that differ in the seed and in all numbers that are not zero."""
+    others = {name: value for name, value in NUMBERS.items() if options.get(name) != 0}
+    return [config(**options), config(**{**options, **others}, seed=5)]
+
+
+def double(setting):
+    data, models = setting.data, setting.models
+    student, teacher = (functional.cast(model, torch.float64) for model in models[:2])
+    return setting._replace(
+        data=data._replace(x=data.x.double(), x_test=data.x_test.double()),
+        models=models._replace(student=student, teacher=teacher),
+    )
+
+
+def alone(given, kind=double):
+    reports = []
+    return phases.run(kind(prepare(given)), reports.append, strict=False), reports
+
+
+def together(configs, kind=double):
+    reports = [[] for _ in configs]
+    members = [kind(one) for one in population.members(configs)]
+    return list(zip(population.run(members, lambda index, at: reports[index].append(at)), reports, strict=True))
+
+
+def assert_run(found, expected, rtol):
+    """The result and every report on the way."""
+    (result, reports), (truth, told) = found, expected
+    assert_close_tree(result, truth, rtol, atol=1e-3 * rtol)
+    assert [one[:3] for one in reports] == [one[:3] for one in told]
+    for one, other in zip(reports, told, strict=True):
+        assert_close_tree((one.metrics, one.networks), (other.metrics, other.networks), rtol, atol=1e-3 * rtol)
+
+
+def assert_same(configs, rtol=1e-10, kind=double):
+    truths = [alone(one, kind) for one in configs]
+    first = truths[0][0].networks
+    assert all(relative_error(result.networks, first) > 1e-4 for result, _ in truths[1:]), "the members are the same"
+    for found, expected in zip(together(configs, kind), truths, strict=True):
+        assert_run(found, expected, rtol)
+
+
+CASES = {
+    "every phase": {"baselines": True, "steps": 6, "report_every": 6},
+    "first-order": {"grad": "first-order"},
+    "none": {"grad": "none", "clip": 0.1},
+    "drawn labels": {"grad": "score"},
+    "uda": {"method": "uda"},
+    "supervised": {"method": "supervised", "optimizer": "sgd", "clip": 0.0},
+    "pseudo-labels": {"method": "pseudo-labels", "pseudo_labels": "sampled"},
+    "dropout": {"model": "mlp:width=6,depth=1,dropout=0.3"},
+    "unroll": {"unroll": 2, "finetune_batch": 3},
+    "adam": {"optimizer": "adam", "lr": 0.02, "clip": 0.2},
+    "another teacher, with its pace": {"teacher_model": "mlp:width=3,depth=2", "warmup": 4, "student_wait": 5},
+    "a ramp": {"uda_ramp": 9, "labelled_in_unlabelled": False},
+    "microbatches": {"microbatch": 4, "steps": 6, "report_every": 3},
+    "zeros": {"uda_weight": 0.0, "smoothing": 0.0},
+    "images": {**DIGITS, "labels": 20},
+    "convolutions": {**DIGITS, "model": "convnet:width=3,depth=1", "steps": 3},
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_a_member_is_what_its_own_run_is(options):
+    assert_same(pair(**options))
+
+
+def test_a_hundred_steps():
+    assert_same(pair(steps=100, finetune_steps=20, report_every=40))
+
+
+@pytest.mark.parametrize("name", VARYING)
+def test_one_number_alone(name):
+    assert_same([config(steps=8), config(steps=8, **{name: NUMBERS[name]})])
+
+
+@pytest.mark.parametrize("seeds", [(3,), (3, 1, 4, 15)])
+def test_seeds_alone(seeds):
+    assert_same([config(steps=8, seed=seed) for seed in seeds])
+
+
+def test_in_single_precision_too():
+    assert_same(pair(**DIGITS), 1e-3, lambda setting: setting)
+    result = together(pair(**DIGITS), lambda setting: setting)[1][0]
+    assert {leaf.dtype for network in result.networks.values() for leaf in network.params.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("grad", ESTIMATORS)
+def test_every_estimator_is_the_same_or_refused(grad):
+    """Two record gradients themselves, which a transform forbids; `studies.execution` goes one by one."""
+    shared = {"steps": 3, "finetune_steps": 0, "grad": grad}
+    configs = [config(**shared), config(**shared, seed=1, lr=0.4)]
+    if grad in ("higher", "unroll"):
+        with pytest.raises(RuntimeError, match="requires_grad_"):
+            together(configs)
+    else:
+        assert_same(configs)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimiser_is_the_same(optimizer):
+    shared = {"optimizer": optimizer, "steps": 4, "method": "supervised", "lr": 0.01}
+    assert_same([config(**shared), config(**{**shared, "seed": 1, "lr": 0.03})])
+
+
+@pytest.mark.parametrize("augment", [name for name in VIEWS if name != "jitter"])
+def test_every_view_of_images_is_the_same_or_refused(augment):
+    """RandAugment sorts a batch by what it does to each image, which depends on numbers."""
+    shared = {**DIGITS, "augment": augment}
+    configs = [config(**shared), config(**shared, seed=1)]
+    if augment in ("small", "large"):
+        with pytest.raises(RuntimeError, match="data pointer"):
+            together(configs, lambda setting: setting)
+    else:
+        assert_same(configs, 1e-4, lambda setting: setting)
+
+
+def normed(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 5), nn.BatchNorm1d(5, momentum=0.3), nn.ReLU(), nn.Linear(5, classes))
+
+
+class Noisy(nn.Linear):
+    def __init__(self, shape, classes):
+        super().__init__(*shape, classes)
+
+    def forward(self, x):
+        return super().forward(x + torch.rand(2) if self.training else x)
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(normed=normed, noisy=Noisy))
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "supervised"}, {"batch_norm_batch": 4}])
+def test_running_statistics_are_those_of_the_own_run(mine, options):
+    configs = pair(model="module:mine:normed", steps=6, report_every=6, **options)
+    assert_same(configs)
+    networks = together(configs)[1][0].networks
+    name = "supervised" if options.get("method") else "student"
+    mean = networks[name].buffers["1.running_mean"]
+    assert mean.shape == (5,)
+    assert (mean.abs() > 1e-3).all()
+
+
+def test_what_draws_from_hidden_generators_is_refused(mine):
+    """Rather than drawing one mask for all."""
+    with pytest.raises(RuntimeError, match="random"):
+        together([config(model="module:mine:noisy", seed=seed) for seed in (0, 1)])
+
+
+@pytest.mark.parametrize("method", ["mpl", "supervised"])
+def test_a_member_that_diverges_leaves_the_others_alone(method):
+    wild = {"lr": 1e30, "teacher_lr": 1e30}
+    shared = {"method": method, "clip": 0.0, "steps": 12}
+    configs = [config(**shared), config(**shared, **wild), config(**shared, seed=2)]
+    found = together(configs)
+    for index in (0, 2):
+        assert_run(found[index], alone(configs[index]), 1e-10)
+    for result, reports in (found[1], alone(configs[1])):
+        assert all(leaf.isnan().any() for network in result.networks.values() for leaf in network.params.values())
+        assert math.isnan(reports[-1].metrics["supervised"])
+
+
+def test_a_run_of_its_own_may_be_strict():
+    setting = prepare(config(clip=0.0, lr=1e30, teacher_lr=1e30))
+    with pytest.raises(InputError, match="no longer finite"):
+        phases.run(setting, lambda progress: None)
+    assert phases.run(setting, lambda progress: None, strict=False).networks
+
+
+def test_every_step_of_all_is_told_once():
+    ticks = []
+    population.run(population.members(pair(steps=3)), lambda index, progress: None, lambda *at: ticks.append(at))
+    assert ticks == [*(("mpl", step, 3) for step in (1, 2, 3)), *(("finetune", step, 4) for step in (1, 2, 3, 4))]
+
+
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_the_rate_counts_the_images_of_all(monkeypatch, unroll):
+    """A clock that goes on by a second whenever it is looked at."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(seconds)))
+    configs = [config(**{**DIGITS, "unroll": unroll}, seed=seed) for seed in (0, 1, 2)]
+    for count in (1, 3):
+        rates = []
+        population.run(population.members(configs[:count]), lambda index, at, to=rates: to.append(at))
+        assert {one.images_per_second for one in rates} == {count * 3.0 * (6 + 16 * unroll)}
+
+
+def test_numbers_and_seeds_may_differ():
+    assert len({population.alike(one) for one in (*pair(), config(seed=9))}) == 1
+
+
+@pytest.mark.parametrize("field", [one for one in fields(TrainConfig) if one.name not in ("seed", *VARYING)])
+def test_nothing_else_may(field):
+    before = TINY.get(field.name, field.default)
+    changed = (
+        not before if isinstance(before, bool) else before + 1 if isinstance(before, (int, float)) else before + "x"
+    )
+    other = config(**{field.name: "uda" if field.name == "method" else changed})
+    assert population.alike(other) != population.alike(config())
+    with pytest.raises(ValueError, match="differ in the seed"):
+        population.members([config(), other])
+
+
+@pytest.mark.parametrize("name", [name for name in VARYING if "lr" not in name and name != "uda_temperature"])
+def test_a_zero_is_another_program(name):
+    assert population.alike(config(**{name: 0.0})) != population.alike(config(**{name: 0.5}))
+    assert population.alike(config(**{name: 0.0})) == population.alike(config(**{name: 0.0}, seed=1))
+
+
+def test_members_share_the_data_and_nobody_is_none():
+    first, second = population.members([config(), config(seed=1)])
+    assert second.data is first.data
+    assert not torch.equal(first.split.labelled, second.split.labelled)
+    with pytest.raises(ValueError, match="members of a population"):
+        population.members([])
+    with pytest.raises(InputError, match="--labels 1 "):
+        population.members([config(labels=1)])
+
+
+REFUSED = [
+    ({}, ""),
+    (DIGITS, ""),
+    ({**DIGITS, "model": "convnet:width=2,depth=1"}, ""),
+    ({"method": "reduced"}, "fixed teacher"),
+    ({**DIGITS, "augment": "small:magnitude=2"}, "RandAugment"),
+]
+
+
+@pytest.mark.parametrize(("options", "word"), REFUSED)
+def test_what_had_better_go_one_by_one(options, word):
+    why = population.refuses(population.members([config(**options)]))
+    assert bool(why) == bool(word)
+    assert word in why
+
+
+@pytest.mark.parametrize("key", ["model", "teacher_model"])
+def test_convolutions_of_large_images_go_one_by_one_on_a_cpu(key):
+    setting = prepare(config(**{**DIGITS, key: "convnet:width=2,depth=1"}))
+    large = setting.data._replace(form=setting.data.form._replace(shape=(1, 28, 28)))
+    assert "convolutions" in population.refuses([setting._replace(data=large)])
+    elsewhere = large._replace(y=large.y.to("meta"))
+    assert population.refuses([setting._replace(data=elsewhere)]) == ""
+
+
+def test_examples_in_files_go_one_by_one():
+    setting = prepare(config(**DIGITS))
+    assert "from files" in population.refuses([setting._replace(data=setting.data._replace(x=["a.png"]))])
