@@ -15,7 +15,7 @@ import torch
 
 from metapl import estimators, optim
 from metapl.core import rng, targets, tree
-from metapl.core.types import Learner
+from metapl.core.types import TrainState
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
 from metapl.evaluation import cost
@@ -34,10 +34,12 @@ def step(size: int, grad: str, dtype: torch.dtype) -> cost.Call:
     """A step from fresh weights, in microbatches of a size; 0 for the whole batch."""
     model = functional.cast(functional.from_module(lambda: build(NETWORK, SHAPE, CLASSES)), dtype)
     rule = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    player = mpl.Player(in_parts(model, size) if size else model, optim.chain(optim.clip_by_global_norm(5.0), rule))
+    trainable = mpl.Trainable(
+        in_parts(model, size) if size else model, optim.chain(optim.clip_by_global_norm(5.0), rule)
+    )
     estimator = notation.build(grad, estimators.ESTIMATORS, "estimator")
-    kind, views = targets.LABELS[estimator.labels[0]], Augment(noise(0.1), noise(0.5))
-    method = mpl.meta_pseudo_labels(player, player, estimator, kind, views, mpl.Recipe(uda_threshold=0.1))
+    kind, views = targets.TARGETS[estimator.targets[0]], Augment(noise(0.1), noise(0.5))
+    method = mpl.meta_pseudo_labels(trainable, trainable, estimator, kind, views, mpl.Recipe(uda_threshold=0.1))
     x = rng.normal(rng.key(0), (LABELLED + UNLABELLED, *SHAPE), dtype)
     batch, state = Batch(x[:LABELLED], torch.arange(LABELLED) % CLASSES, x[LABELLED:]), method.init(rng.key(1))
     return lambda: method.step(state, batch, rng.key(2))
@@ -46,8 +48,8 @@ def step(size: int, grad: str, dtype: torch.dtype) -> cost.Call:
 def update(call: cost.Call) -> torch.Tensor:
     """The momentum that the step leaves, which is the clipped gradient."""
     state = call()[0]
-    learners: tuple[Learner, ...] = (state.teacher, state.student)
-    return torch.cat([leaf.flatten() for one in learners for leaf in tree.leaves(one.opt_state[-1].momentum)])
+    states: tuple[TrainState, ...] = (state.teacher, state.student)
+    return torch.cat([leaf.flatten() for one in states for leaf in tree.leaves(one.opt_state[-1].momentum)])
 
 
 def main() -> None:

@@ -19,24 +19,24 @@ from metapl.core import rng
 from metapl.evaluation import cost
 from metapl.training import phases, population, run_folder
 from metapl.training.config import TrainConfig
-from metapl.training.setup import Setting
+from metapl.training.experiment import Experiment
 
 
-def stepping(settings: list[Setting], steps: int, alone: bool) -> Callable[[], None]:
+def stepping(experiments: list[Experiment], steps: int, alone: bool) -> Callable[[], None]:
     """A call that takes some steps: of the first run alone, or of all together."""
-    part = phases.plan(settings[0].config)[0]
+    part = phases.plan(experiments[0].config)[0]
     if alone:
-        _, method, batches, _, key = part.phase(settings[0], {})
+        _, method, inner_batches, _, key = part.phase(experiments[0], {})
     else:
-        method = population.together(settings, part, {})
-        batches = population.batches(settings, part, method)
-        key = torch.stack([part.key(one) for one in settings])
+        method = population.together(experiments, part, {})
+        inner_batches = population.inner_batches(experiments, part, method)
+        key = torch.stack([part.key(one) for one in experiments])
     init_key, step_key = rng.split(key, 2)
     at = {"state": method.init(init_key), "step": 0}
 
     def call() -> None:
         for _ in range(steps):
-            at["state"], _ = method.step(at["state"], batches(at["step"]), rng.fold_in(step_key, at["step"]))
+            at["state"], _ = method.step(at["state"], inner_batches(at["step"]), rng.fold_in(step_key, at["step"]))
             at["step"] += 1
 
     return call
@@ -54,10 +54,10 @@ def main() -> None:
     parser.add_argument("--augment", default="auto")
     args = parser.parse_args()
     given = {"data": args.data, "augment": args.augment, "model": args.model, "method": args.method, "baselines": False}
-    settings = population.members([TrainConfig(**given, seed=seed) for seed in range(args.members)])
+    experiments = population.members([TrainConfig(**given, seed=seed) for seed in range(args.members)])
     names = {"one run": True, f"{args.members} together": False}
-    calls = {name: stepping(settings, args.steps, alone) for name, alone in names.items()}
-    times = cost.interleave(calls, args.rounds, settings[0].device)
+    calls = {name: stepping(experiments, args.steps, alone) for name, alone in names.items()}
+    times = cost.interleave(calls, args.rounds, experiments[0].device)
     one, several = times.values()
     low, middle, high = cost.quartiles([b / a for a, b in zip(one, several, strict=True)])
     print(json.dumps(run_folder.environment()))

@@ -24,7 +24,7 @@ from metapl.core import rng, targets
 from metapl.data.augment.base import Augment, identity
 from metapl.data.loader import Batch
 from metapl.methods import baselines
-from metapl.methods.mpl import Method, Player, Recipe, meta_pseudo_labels
+from metapl.methods.mpl import Method, Recipe, Trainable, meta_pseudo_labels
 from metapl.models import mlp
 from metapl.nn import functional
 
@@ -129,7 +129,7 @@ def main() -> None:
     y_labelled = rng.randint(rng.key(3), (args.labelled,), 10)
     batch = Batch(x_labelled, y_labelled, rng.normal(rng.key(4), (args.unlabelled, *shape)))
     plain = Batch(batch.x_unlabelled, rng.randint(rng.key(5), (args.unlabelled,), 10), batch.x_unlabelled)
-    player = Player(model, optim.sgd(0.05, **RULE))
+    trainable = Trainable(model, optim.sgd(0.05, **RULE))
     augment, recipe = Augment(identity, identity), Recipe()
     print(
         f"{args.network}, {args.unlabelled} unlabelled and {args.labelled} labelled examples, {args.rounds} rounds, "
@@ -143,13 +143,13 @@ def main() -> None:
         "none": (estimators.none(), targets.SOFT),
     }
     steps = {
-        name: running(meta_pseudo_labels(player, player, estimator, kind, augment, recipe), batch)
+        name: running(meta_pseudo_labels(trainable, trainable, estimator, kind, augment, recipe), batch)
         for name, (estimator, kind) in arms.items()
     }
     report("Meta Pseudo Labels with UDA, one step, against first-order", interleave(steps, args.rounds), "first-order")
     pair = {
         "by hand": by_hand(build, plain, recipe.ema),
-        "metapl supervised": running(baselines.supervised(player, augment, recipe._replace(uda_weight=0.0)), plain),
+        "metapl supervised": running(baselines.supervised(trainable, augment, recipe._replace(uda_weight=0.0)), plain),
     }
     report("a supervised step, against hand-written PyTorch", interleave(pair, 3 * args.rounds), "by hand")
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import estimators, optim
 from metapl.core import inside, losses, rng, targets, tree
-from metapl.core.types import Assignment, Learner, Problem
+from metapl.core.types import Instance, Problem, TrainState
 from metapl.estimators import student
 from metapl.evaluation import cost
 from metapl.nn import functional
@@ -45,7 +45,7 @@ def convnet() -> nn.Module:
     return nn.Sequential(*block(3, 16, 1), *block(16, 32, 2), *block(32, 32, 2), nn.Flatten(), nn.Linear(2048, 10))
 
 
-def assignment(steps: int, batch: int) -> Assignment:
+def instance(steps: int, batch: int) -> Instance:
     """K lessons and batches of random images, and an exam."""
     model = functional.from_module(convnet)
 
@@ -53,65 +53,67 @@ def assignment(steps: int, batch: int) -> Assignment:
         logits, buffers = model.apply(params, buffers, x, train=True)
         return losses.cross_entropy(logits, targets), buffers
 
-    def outer(params, buffers, exam):
-        x, y = exam
+    def outer(params, buffers, outer_batch):
+        x, y = outer_batch
         return losses.cross_entropy(model.apply(params, buffers, x, train=True)[0], y).mean()
 
     optimizer = optim.sgd(LR, momentum=MOMENTUM)
     params, buffers = model.init(rng.key(0))
-    learner = Learner(params, buffers, optimizer.init(params))
-    lessons = [rng.normal(key, (batch, 10)) for key in rng.split(rng.key(1), steps)]
-    batches = [rng.normal(key, (batch, 3, 32, 32)) for key in rng.split(rng.key(2), steps)]
-    exam = rng.normal(rng.key(3), (batch, 3, 32, 32)), torch.arange(batch) % 10
-    return Assignment(Problem(inner, outer, optimizer, targets.SOFT), lessons, learner, batches, exam, rng.key(4))
+    train_state = TrainState(params, buffers, optimizer.init(params))
+    thetas = [rng.normal(key, (batch, 10)) for key in rng.split(rng.key(1), steps)]
+    inner_batches = [rng.normal(key, (batch, 3, 32, 32)) for key in rng.split(rng.key(2), steps)]
+    outer_batch = rng.normal(rng.key(3), (batch, 3, 32, 32)), torch.arange(batch) % 10
+    return Instance(
+        Problem(inner, outer, optimizer, targets.SOFT), thetas, train_state, inner_batches, outer_batch, rng.key(4)
+    )
 
 
-def by_unroll(given: Assignment, **how: object) -> list[Tensor]:
+def by_unroll(given: Instance, **how: object) -> list[Tensor]:
     """metapl, by a method of `unroll`."""
-    problem, lessons, learner, batches, exam, key = given
-    return list(student.examined(problem, lessons, learner, batches, exam, key, **how).lessons)
+    problem, thetas, train_state, inner_batches, outer_batch, key = given
+    return list(student.examined(problem, thetas, train_state, inner_batches, outer_batch, key, **how).grads)
 
 
-def by_exact(given: Assignment) -> list[Tensor]:
+def by_exact(given: Instance) -> list[Tensor]:
     """metapl's default: one forward-mode pass for one step, replay for more."""
-    problem, lessons, learner, batches, exam, key = given
-    return list(estimators.exact().estimate(problem, lessons, learner, batches, exam, (), key)[0].lessons)
+    problem, thetas, train_state, inner_batches, outer_batch, key = given
+    return list(estimators.exact().estimate(problem, thetas, train_state, inner_batches, outer_batch, (), key)[0].grads)
 
 
-def by_higher(given: Assignment) -> list[Tensor]:
+def by_higher(given: Instance) -> list[Tensor]:
     """The same, as a user of `higher` writes it."""
     module = convnet()
-    module.load_state_dict({**given.learner.params, **given.learner.buffers}, strict=False)
+    module.load_state_dict({**given.state.params, **given.state.buffers}, strict=False)
     optimizer = torch.optim.SGD(module.parameters(), lr=LR, momentum=MOMENTUM)
-    lessons = [lesson.clone().requires_grad_() for lesson in given.lessons]
-    with higher.innerloop_ctx(module, optimizer) as (learner, stepper):
-        for lesson, x in zip(lessons, given.batches, strict=True):
-            stepper.step(F.cross_entropy(learner(x), torch.softmax(lesson, -1)))
-        x, y = given.exam
-        return list(torch.autograd.grad(F.cross_entropy(learner(x), y), lessons))
+    thetas = [theta.clone().requires_grad_() for theta in given.thetas]
+    with higher.innerloop_ctx(module, optimizer) as (train_state, stepper):
+        for theta, x in zip(thetas, given.inner_batches, strict=True):
+            stepper.step(F.cross_entropy(train_state(x), torch.softmax(theta, -1)))
+        x, y = given.outer_batch
+        return list(torch.autograd.grad(F.cross_entropy(train_state(x), y), thetas))
 
 
-def by_nesting(given: Assignment) -> list[Tensor]:
+def by_nesting(given: Instance) -> list[Tensor]:
     """`torch.func.grad` of a loop of `torch.func.grad`."""
-    problem, lessons, learner, batches, exam, _ = given
+    problem, thetas, train_state, inner_batches, outer_batch, _ = given
 
-    def examine(lessons: list[Tensor]) -> Tensor:
-        params, buffers, state = learner
-        for lesson, x in zip(lessons, batches, strict=True):
+    def examine(thetas: list[Tensor]) -> Tensor:
+        params, buffers, state = train_state
+        for theta, x in zip(thetas, inner_batches, strict=True):
 
-            def loss(params, lesson=lesson, x=x, buffers=buffers):
-                values, after = problem.inner(params, buffers, torch.softmax(lesson, -1), x)
+            def loss(params, theta=theta, x=x, buffers=buffers):
+                values, after = problem.inner(params, buffers, torch.softmax(theta, -1), x)
                 return values.mean(), after
 
             grads, buffers = torch.func.grad(loss, has_aux=True)(params)
             updates, state = problem.optimizer.update(grads, state, params)
             params = tree.add(params, updates)
-        return problem.outer(params, buffers, exam)
+        return problem.outer(params, buffers, outer_batch)
 
-    return torch.func.grad(examine)(lessons)
+    return torch.func.grad(examine)(thetas)
 
 
-WAYS: dict[str, Callable[[Assignment], list[Tensor]]] = {
+WAYS: dict[str, Callable[[Instance], list[Tensor]]] = {
     "exact (default)": by_exact,
     "replay": partial(by_unroll, method="replay"),
     "replay, checkpoints": partial(by_unroll, method="replay", checkpoints=True),
@@ -132,7 +134,7 @@ def memory(steps: list[int], batch: int, most: int) -> list[dict[str, object]]:
     """Peak bytes of every way for every K; ways that keep all graphs only up to `most` steps."""
     rows: list[dict[str, object]] = []
     for count in steps:
-        given = assignment(count, batch)
+        given = instance(count, batch)
         for name, way in WAYS.items():
             if count > most and name in ("reverse", "higher", "torch.func, nested"):
                 continue
@@ -145,7 +147,7 @@ def memory(steps: list[int], batch: int, most: int) -> list[dict[str, object]]:
 
 def times(names: list[str], steps: int, batch: int, rounds: int) -> list[dict[str, object]]:
     """Seconds of every way, and the quartiles of its ratio to `higher` in the same round."""
-    given = assignment(steps, batch)
+    given = instance(steps, batch)
     cpu = torch.device("cpu")
     taken = cost.interleave({name: partial(WAYS[name], given) for name in names}, rounds, cpu)
     truth = by_higher(given)
@@ -170,7 +172,7 @@ def differences(steps: list[int], batch: int, radii: list[float]) -> None:
     print("method='difference', |found - exact| / |exact|, single precision")
     print(f"{'':8}" + "".join(f"{'radius ' + format(radius, 'g'):>16}" for radius in radii))
     for count in steps:
-        given = assignment(count, batch)
+        given = instance(count, batch)
         exact = by_unroll(given, method="replay")
         cells = [distance(by_unroll(given, method=inside.difference(radius)), exact) for radius in radii]
         print(f"K = {count:<4}" + "".join(f"{cell:16.3g}" for cell in cells))
@@ -211,12 +213,12 @@ def main() -> None:
     if args.radii:
         differences(args.steps, args.batch, args.radii)
         return
-    given = assignment(1, args.batch)
+    given = instance(1, args.batch)
     names = [name for name in WAYS if name in {*args.ways, "higher"}]
     told = {
         "batch": args.batch,
         "rounds": args.rounds,
-        "carry": sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(given.learner)),
+        "carry": sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(given.state)),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),

@@ -59,8 +59,8 @@ class Bar:
 def show(about: Study, runs: Sequence[Run], out: Path, seconds: float) -> None:
     """The tables, and where the rest is."""
     table = tables.rows(about, runs)
-    for setting in specification.settings(about):
-        _table(specification.label(setting), [row for row in table if row.setting == setting], about)
+    for condition in specification.conditions(about):
+        _table(specification.label(condition), [row for row in table if row.condition == condition], about)
     console.print(f"{seconds:.0f} s; {tables.NOTE}")
     for name in ("index.html", "plots/arms.png", "table.md", "runs.jsonl"):
         console.print(f"{name:<14} {out / name}")

@@ -141,15 +141,15 @@ def _restored(run: Path, device: str, trust_code: bool) -> Stage:
 
 def _trained(config: TrainConfig, steps: int, tell: Callable[[str], None]) -> Stage:
     from metapl.studies import snapshot  # noqa: PLC0415 - imports torch
-    from metapl.training import setup  # noqa: PLC0415 - imports torch
+    from metapl.training import experiment  # noqa: PLC0415 - imports torch
 
-    built = setup.prepare(config)
+    built = experiment.prepare(config)
     return snapshot.trained(built, steps, lambda progress: tell(f"training, step {progress.step} of {steps}"))
 
 
 def _title(stage: Stage) -> str:
-    config = stage.setting.config
-    return f"{config.data}, {len(stage.setting.split.labelled)} labels, {config.model}, after {stage.step} steps"
+    config = stage.experiment.config
+    return f"{config.data}, {len(stage.experiment.split.labelled)} labels, {config.model}, after {stage.step} steps"
 
 
 def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[
 
     return {
         "environment": run_folder.environment(),
-        "config": asdict(stage.setting.config),
+        "config": asdict(stage.experiment.config),
         "run": None if run is None else str(run),
         "steps": stage.step,
         **plan._asdict(),

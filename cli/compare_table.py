@@ -15,9 +15,9 @@ from metapl.studies.snapshot import Stage
 
 def show(stage: Stage, report: Report, plan: Plan) -> None:
     """Where it was measured, accuracy, cost, and what was left out."""
-    config = stage.setting.config
+    config = stage.experiment.config
     console.print(
-        f"point      {config.data}, {len(stage.setting.split.labelled)} labels, {config.model}, {config.optimizer}, "
+        f"point      {config.data}, {len(stage.experiment.split.labelled)} labels, {config.model}, {config.optimizer}, "
         f"seed {config.seed}: "
         f"after {stage.step} steps, {config.unroll} of the student for one of the teacher"
     )

@@ -25,8 +25,8 @@ from metapl.registry.errors import InputError
 from metapl.reporting import plots
 from metapl.training import loggers, loop, phases
 from metapl.training.config import PAIRED
+from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
-from metapl.training.setup import Setting
 
 ROWS = {
     "supervised": "supervised only",
@@ -68,39 +68,39 @@ console = Careful(
 )
 
 
-def header(setting: Setting, folder: Path, seeds: Sequence[int] = ()) -> None:
+def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> None:
     """What is about to be trained, on what; with several seeds the setting is that of the first."""
-    config, parts = setting.config, setting.split
+    config, parts = experiment.config, experiment.split
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
     console.print(
-        f"data       {config.data}, {setting.data.classes} classes: {len(parts.labelled)} labelled, "
+        f"data       {config.data}, {experiment.data.classes} classes: {len(parts.labelled)} labelled, "
         f"{len(parts.unlabelled)} unlabelled ({shared}), {len(parts.validation)} validation, "
-        f"{len(setting.data.y_test)} test"
+        f"{len(experiment.data.y_test)} test"
     )
-    console.print(f"networks   {', '.join(_network(*one, setting) for one in _networks(setting))}")
+    console.print(f"networks   {', '.join(_network(*one, experiment) for one in _networks(experiment))}")
     if config.method in PAIRED:
         console.print(
-            f"feedback   {config.grad} (claim: {setting.estimator.claim}), {setting.labels} labels, "
+            f"feedback   {config.grad} (claim: {experiment.estimator.claim}), {experiment.labels} labels, "
             f"size {config.feedback_size}, weight {config.feedback_weight:g}"
         )
     told = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
-    console.print(f"device     {setting.device}, {told}")
+    console.print(f"device     {experiment.device}, {told}")
     console.print(f"run        {folder}")
 
 
-def _networks(setting: Setting) -> list[tuple[str, str, Model]]:
-    config = setting.config
+def _networks(experiment: Experiment) -> list[tuple[str, str, Model]]:
+    config = experiment.config
     if config.method not in PAIRED:
-        return [("network", config.model, setting.models.student)]
+        return [("network", config.model, experiment.models.student)]
     return [
-        ("teacher", config.teacher_model or config.model, setting.models.teacher),
-        *([("calibrator", config.calibrator, setting.models.calibrator)] if config.method == "reduced" else []),
-        ("student", config.model, setting.models.student),
+        ("teacher", config.teacher_model or config.model, experiment.models.teacher),
+        *([("calibrator", config.calibrator, experiment.models.calibrator)] if config.method == "reduced" else []),
+        ("student", config.model, experiment.models.student),
     ]
 
 
-def _network(role: str, text: str, model: Model, setting: Setting) -> str:
-    params, buffers = model.init(setting.keys.mpl)
+def _network(role: str, text: str, model: Model, experiment: Experiment) -> str:
+    params, buffers = model.init(experiment.keys.mpl)
     frozen = sum(buffers[name].numel() for name in model.frozen)
     some = f", {tree.size(params):,} of them trained" if frozen else ""
     return f"{role} {text} ({tree.size(params) + frozen:,} parameters{some})"
@@ -109,9 +109,9 @@ def _network(role: str, text: str, model: Model, setting: Setting) -> str:
 class Bars:
     """Progress bars, one a phase, and the logs of each run: as a context manager it gives itself, to report to."""
 
-    def __init__(self, settings: Sequence[Setting], folders: Sequence[Path]) -> None:
-        self._settings = settings
-        self._logs = [loggers.start(one.config, folder) for one, folder in zip(settings, folders, strict=True)]
+    def __init__(self, experiments: Sequence[Experiment], folders: Sequence[Path]) -> None:
+        self._settings = experiments
+        self._logs = [loggers.start(one.config, folder) for one, folder in zip(experiments, folders, strict=True)]
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
         self._bars = Progress(
@@ -183,10 +183,10 @@ def apart(runs: int, why: str) -> None:
     console.print(f"one after another: {runs} runs, since {why}")
 
 
-def title(setting: Setting, runs: int) -> str:
+def title(experiment: Experiment, runs: int) -> str:
     """The title of a table of a run's end."""
     several = f", mean ± standard deviation of {runs} seeds" if runs > 1 else ""
-    return f"test, {len(setting.data.y_test)} examples, final weights{several}"
+    return f"test, {len(experiment.data.y_test)} examples, final weights{several}"
 
 
 COLUMNS = {"top1": ("top-1 %", 100, 2), "top5": ("top-5 %", 100, 2), "nll": ("NLL", 1, 3), "ece": ("ECE %", 100, 2)}
@@ -211,17 +211,17 @@ def _cell(values: Sequence[float], metric: str) -> str:
     return mean if len(values) == 1 else f"{mean} ± {unit * statistics.stdev(values):.{digits}f}"
 
 
-def pictures(setting: Setting, result: Result, folder: Path) -> None:
+def pictures(experiment: Experiment, result: Result, folder: Path) -> None:
     """The curves, and for data in the plane the decision regions."""
     plots.curves(folder / "metrics.jsonl", folder / "plots" / "curves.png")
-    if setting.data.form.shape != (2,) or not isinstance(setting.data.x, Tensor):
+    if experiment.data.form.shape != (2,) or not isinstance(experiment.data.x, Tensor):
         return
     wanted = {"supervised": "supervised", "pseudo-labels": "pseudo labels", "uda": "UDA", "ema": "Meta Pseudo Labels"}
     shown = {
-        wanted[name]: (setting.models.student, result.networks[name]) for name in wanted if name in result.networks
+        wanted[name]: (experiment.models.student, result.networks[name]) for name in wanted if name in result.networks
     }
-    points = (setting.data.x, setting.data.y)
-    plots.regions(shown, points, setting.split.labelled, folder / "plots" / "regions.png")
+    points = (experiment.data.x, experiment.data.y)
+    plots.regions(shown, points, experiment.split.labelled, folder / "plots" / "regions.png")
 
 
 def footer(summary: dict[str, Any], folder: Path) -> None:

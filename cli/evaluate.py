@@ -28,8 +28,8 @@ def evaluate(
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.training import checkpoint, phases, run_folder  # noqa: PLC0415 - imports torch
 
-    setting, networks = run_folder.load(run, device, trust_code)
-    rows = phases.evaluate(setting, networks, part)
+    experiment, networks = run_folder.load(run, device, trust_code)
+    rows = phases.evaluate(experiment, networks, part)
     if not rows:
         raise InputError(f"{run} was trained with --validation 0, so that part is empty: use --part test")
     display.table([rows], title=f"{part} of {run}")

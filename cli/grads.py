@@ -19,7 +19,7 @@ def _row(name: str, constructor: Callable[..., Any]) -> dict[str, str]:
         "name": name,
         "signature": notation.signature(name, constructor),
         "claim": estimator.claim,
-        "labels": ", ".join(estimator.labels),
+        "labels": ", ".join(estimator.targets),
         "cost": estimator.cost,
         "about": (constructor.__doc__ or "").strip().splitlines()[0],
     }

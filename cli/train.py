@@ -17,7 +17,7 @@ from metapl.registry.errors import InputError
 from metapl.training.config import PAIRED, TrainConfig, resolve
 
 if TYPE_CHECKING:
-    from metapl.training.setup import Setting
+    from metapl.training.experiment import Experiment
 
 HELP = """Train a teacher and a student by Meta Pseudo Labels, beside its baselines, and print the test table.
 
@@ -46,57 +46,59 @@ def train(
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
     from metapl.studies import execution, specification  # noqa: PLC0415 - imports torch
     from metapl.training import loggers  # noqa: PLC0415 - imports torch
-    from metapl.training.setup import prepare  # noqa: PLC0415 - imports torch
+    from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
 
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
     specification.require_few("--seeds", seeds)
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
-    setting = prepare(resolved)
+    experiment = prepare(resolved)
     loggers.require(resolved)
     folder = out or _free_name(resolved)
     if seeds == 1:
-        _one(setting, folder, started)
+        _one(experiment, folder, started)
     elif mine := execution.mine(range(seeds)):  # of more processes than seeds, some have none
-        _several(setting, mine, folder, started)
+        _several(experiment, mine, folder, started)
 
 
-def _one(setting: Setting, folder: Path, started: float) -> None:
+def _one(experiment: Experiment, folder: Path, started: float) -> None:
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
     from metapl.training import phases, run_folder  # noqa: PLC0415 - imports torch
 
     run_folder.create(folder)
-    run_folder.save_start(folder, setting, fingerprint(setting.data))
-    display.header(setting, folder)
-    with display.Bars([setting], [folder]) as bars:
-        result = phases.run(setting, partial(bars.report, 0), bars.tick)
-    summary = run_folder.save_end(folder, setting, result, started)
-    display.pictures(setting, result, folder)
-    display.table([summary["test"]], title=display.title(setting, 1))
+    run_folder.save_start(folder, experiment, fingerprint(experiment.data))
+    display.header(experiment, folder)
+    with display.Bars([experiment], [folder]) as bars:
+        result = phases.run(experiment, partial(bars.report, 0), bars.tick)
+    summary = run_folder.save_end(folder, experiment, result, started)
+    display.pictures(experiment, result, folder)
+    display.table([summary["test"]], title=display.title(experiment, 1))
     display.footer(summary, folder)
 
 
-def _several(first: Setting, seeds: Sequence[int], folder: Path, started: float) -> None:
+def _several(first: Experiment, seeds: Sequence[int], folder: Path, started: float) -> None:
     """One run folder a seed below the folder, and a table of means."""
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
     from metapl.training import population, run_folder  # noqa: PLC0415 - imports torch
 
     known = fingerprint(first.data)
-    settings = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])
-    folders = [folder / f"seed{one.config.seed}" for one in settings]
-    for one, place in zip(settings, folders, strict=True):
+    experiments = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])
+    folders = [folder / f"seed{one.config.seed}" for one in experiments]
+    for one, place in zip(experiments, folders, strict=True):
         run_folder.create(place)
         run_folder.save_start(place, one, known)
-    display.header(first, folder, [one.config.seed for one in settings])
+    display.header(first, folder, [one.config.seed for one in experiments])
     summaries = []
-    with display.Bars(settings, folders) as bars:
-        trained = population.train_all(settings, bars.report, bars.tick_of, lambda why: display.apart(len(seeds), why))
+    with display.Bars(experiments, folders) as bars:
+        trained = population.train_all(
+            experiments, bars.report, bars.tick_of, lambda why: display.apart(len(seeds), why)
+        )
         for index, result in trained:
-            summaries.append(run_folder.save_end(folders[index], settings[index], result, started))
-            display.pictures(settings[index], result, folders[index])
+            summaries.append(run_folder.save_end(folders[index], experiments[index], result, started))
+            display.pictures(experiments[index], result, folders[index])
     display.table([summary["test"] for summary in summaries], title=display.title(first, len(summaries)))
     display.footer(summaries[-1], folders[-1])
 

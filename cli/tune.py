@@ -65,7 +65,7 @@ def show(searches: Sequence[Search], paths: Sequence[Path], seconds: float) -> N
         printed.add_column(name, justify="right")
     for search in searches:
         found = specification.label(search.best.values)
-        cells = specification.label(search.setting), search.arm, found
+        cells = specification.label(search.condition), search.arm, found
         printed.add_row(*cells, f"{search.best.number}", search_result.gain(search))
     console.print(printed)
     console.print(f"{seconds:.0f} s; {NOTE}")

@@ -83,7 +83,7 @@ def estimators() -> str:
     rows = []
     for name, constructor in ESTIMATORS.items():
         value = constructor()
-        rows.append([f"`{notation.signature(name, constructor)}`", value.claim, ", ".join(value.labels), value.cost])
+        rows.append([f"`{notation.signature(name, constructor)}`", value.claim, ", ".join(value.targets), value.cost])
     return table(["as typed, with its defaults", "claim", "labels", "cost beyond the learner's step"], rows)
 
 

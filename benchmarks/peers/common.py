@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metapl import estimators, optim
 from metapl.core import losses, rng, targets, tree
-from metapl.core.types import Labels, Learner, Optimizer, Problem
+from metapl.core.types import Optimizer, Problem, TargetTransform, TrainState
 from metapl.nn import functional
 
 PHI = 0.7
@@ -60,12 +60,12 @@ def metapl_hypergradient(**options: Any) -> float:
         return quadratic(params["z"], phi[0])[None], buffers
 
     stay, params = optim.sgd(0.0), {"z": PHI * torch.linalg.solve(A, B)}
-    plain = Labels(teach=lambda lesson, _key: lesson, log_prob=None)
+    plain = TargetTransform(apply=lambda theta, _key: theta, log_prob=None)
     problem = Problem(loss, lambda params, _buffers, _exam: miss(params["z"]), stay, plain)
-    lesson = torch.full((1,), PHI, dtype=torch.float64)
+    theta = torch.full((1,), PHI, dtype=torch.float64)
     implicit = estimators.implicit(damping=0.0, **options)
-    given = problem, [lesson], Learner(params, {}, stay.init(params)), [()], (), implicit.init(), rng.key(0)
-    return implicit.estimate(*given)[0].lessons[0].item()
+    given = problem, [theta], TrainState(params, {}, stay.init(params)), [()], (), implicit.init(), rng.key(0)
+    return implicit.estimate(*given)[0].grads[0].item()
 
 
 def start() -> Tensor:
@@ -148,10 +148,10 @@ def differentiable_exam(make: Callable[..., torch.optim.Optimizer], phi: float |
     return outer(w)
 
 
-def slope(exam: Callable[[Tensor], Tensor], at: float = PHI) -> float:
+def slope(outer_batch: Callable[[Tensor], Tensor], at: float = PHI) -> float:
     """The derivative of an exam by reverse mode, which is what the peers are asked for."""
     value = torch.tensor(at, dtype=torch.float64, requires_grad=True)
-    return torch.autograd.grad(exam(value), value)[0].item()
+    return torch.autograd.grad(outer_batch(value), value)[0].item()
 
 
 # A third one, for Meta Pseudo Labels: a linear student of one unlabelled example with three classes. Its exam is minus
@@ -182,14 +182,14 @@ def metapl_feedback() -> float:
     def loss(params: Any, buffers: Any, targets: Tensor, x: Tensor) -> tuple[Tensor, Any]:
         return losses.cross_entropy(model.apply(params, buffers, x, train=True)[0], targets), buffers
 
-    def exam(params: Any, _buffers: Any, _exam: Any) -> Tensor:
+    def outer_batch(params: Any, _buffers: Any, _exam: Any) -> Tensor:
         return examined(params["weight"].T)
 
     sgd, params = optim.sgd(RATE), {"weight": STUDENT.T.contiguous()}
-    problem, learner = Problem(loss, exam, sgd, targets.SOFT), Learner(params, {}, sgd.init(params))
+    problem, train_state = Problem(loss, outer_batch, sgd, targets.SOFT), TrainState(params, {}, sgd.init(params))
     exact = estimators.exact()
-    feedback, _ = exact.estimate(problem, [LESSON[None]], learner, [UNLABELLED[None]], (), exact.init(), rng.key(0))
-    return feedback.lessons[0][0, 0].item()
+    feedback, _ = exact.estimate(problem, [LESSON[None]], train_state, [UNLABELLED[None]], (), exact.init(), rng.key(0))
+    return feedback.grads[0][0, 0].item()
 
 
 def load(module: str, package: str) -> ModuleType:

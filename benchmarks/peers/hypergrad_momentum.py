@@ -14,7 +14,7 @@ diff_sgd = load("hypergrad.optimizers", "hypergrad").diff_sgd
 SETTING = {"lr": 0.1, "momentum": 0.9}
 
 
-def exam(phi: Tensor) -> Tensor:
+def outer_batch(phi: Tensor) -> Tensor:
     """The exam after a few steps by hypergrad."""
     weights, state = [start().requires_grad_()], None
     for _ in range(STEPS):
@@ -29,7 +29,7 @@ def measure() -> dict[str, Any]:
         "hypergrad",
         "`diff_sgd` detaches the first momentum",
         "meta-gradient",
-        found=slope(exam),
+        found=slope(outer_batch),
         expected=difference(lambda phi: torch_exam(lambda w: torch.optim.SGD(w, **SETTING), phi), PHI),
         metapl=slope(lambda phi: metapl_exam(optim.sgd(**SETTING), phi)),
     )

@@ -23,9 +23,9 @@ def expected_exam(shift: float) -> float:
 
 def port(label: torch.Tensor) -> float:
     """What the port's term adds to the gradient of the first logit when this label was drawn."""
-    lesson = LESSON.clone().requires_grad_()
+    theta = LESSON.clone().requires_grad_()
     new_minus_old = examined(taught(label)) - examined(STUDENT)
-    return torch.autograd.grad(new_minus_old * cross_entropy(lesson, label), lesson)[0][0].item()
+    return torch.autograd.grad(new_minus_old * cross_entropy(theta, label), theta)[0][0].item()
 
 
 def measure() -> dict[str, Any]:

@@ -17,14 +17,14 @@ FIRST = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 
 def measure() -> dict[str, Any]:
     """The derivative of the exam after a step on soft labels with respect to the teacher's first logit."""
-    lesson = LESSON.clone().requires_grad_()
-    target = torch.softmax(lesson, dim=0).detach()
-    term = (examined(taught(target)) - examined(STUDENT)) * cross_entropy(lesson, target)
+    theta = LESSON.clone().requires_grad_()
+    target = torch.softmax(theta, dim=0).detach()
+    term = (examined(taught(target)) - examined(STUDENT)) * cross_entropy(theta, target)
     return row(
         "google-research/meta_pseudo_labels",
         "no feedback from soft labels",
         "feedback on a logit",
-        found=torch.autograd.grad(term, lesson)[0][0].item(),
+        found=torch.autograd.grad(term, theta)[0][0].item(),
         expected=difference(lambda shift: examined(taught(torch.softmax(LESSON + shift * FIRST, dim=0))).item(), 0.0),
         metapl=metapl_feedback(),
         of="35a5be2, formula",

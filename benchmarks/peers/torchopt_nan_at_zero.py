@@ -16,7 +16,7 @@ from metapl import optim
 torchopt = load("torchopt", "torchopt")
 
 
-def exam(phi: Tensor) -> Tensor:
+def outer_batch(phi: Tensor) -> Tensor:
     """The exam after a few steps by TorchOpt."""
     weights = (start().requires_grad_(),)
     adam = torchopt.adam(0.05)
@@ -34,7 +34,7 @@ def measure() -> dict[str, Any]:
         "torchopt",
         "Adam: NaN where a gradient is exactly zero",
         "meta-gradient",
-        found=slope(exam),
+        found=slope(outer_batch),
         expected=difference(lambda phi: torch_exam(lambda w: torch.optim.Adam(w, lr=0.05), phi, DEAD), PHI),
         metapl=slope(lambda phi: metapl_exam(optim.adam(0.05), phi, DEAD)),
     )

@@ -14,7 +14,7 @@ torchopt = load("torchopt", "torchopt")
 SETTING = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
 
 
-def exam(phi: Tensor) -> Tensor:
+def outer_batch(phi: Tensor) -> Tensor:
     """The exam after a few steps by TorchOpt."""
     weights = (start().requires_grad_(),)
     sgd = torchopt.sgd(**SETTING)
@@ -32,7 +32,7 @@ def measure() -> dict[str, Any]:
         "torchopt",
         "SGD with Nesterov momentum",
         "meta-gradient",
-        found=slope(exam),
+        found=slope(outer_batch),
         expected=difference(lambda phi: torch_exam(lambda w: torch.optim.SGD(w, **SETTING), phi), PHI),
         metapl=slope(lambda phi: metapl_exam(optim.sgd(**SETTING), phi)),
     )

@@ -14,31 +14,31 @@ import torch
 from torch import Tensor
 
 from metapl.core import rng
-from metapl.core.types import Key, Labels
+from metapl.core.types import Key, TargetTransform
 
 
-def _one_hot_log_prob(lesson: Tensor, targets: Tensor) -> Tensor:
-    return (targets.detach() * torch.log_softmax(lesson, dim=-1)).sum(dim=-1)
+def _one_hot_log_prob(theta: Tensor, targets: Tensor) -> Tensor:
+    return (targets.detach() * torch.log_softmax(theta, dim=-1)).sum(dim=-1)
 
 
-def _hard(choose: Callable[[Tensor, Key], Tensor]) -> Labels:
-    def teach(lesson: Tensor, key: Key) -> Tensor:
-        classes = torch.arange(lesson.shape[-1], device=lesson.device)
+def _hard(choose: Callable[[Tensor, Key], Tensor]) -> TargetTransform:
+    def transform(theta: Tensor, key: Key) -> Tensor:
+        classes = torch.arange(theta.shape[-1], device=theta.device)
         # A comparison, since torch's own one_hot looks at its data, which torch.vmap refuses.
-        chosen = (choose(lesson.detach(), key)[..., None] == classes).to(lesson.dtype)
-        expected = torch.softmax(lesson, dim=-1)
+        chosen = (choose(theta.detach(), key)[..., None] == classes).to(theta.dtype)
+        expected = torch.softmax(theta, dim=-1)
         return chosen + (expected - expected.detach())  # the value of `chosen`, the derivative of `expected`
 
-    return Labels(teach, _one_hot_log_prob)
+    return TargetTransform(transform, _one_hot_log_prob)
 
 
-SOFT = Labels(teach=lambda lesson, _key: torch.softmax(lesson, dim=-1), log_prob=None)
+SOFT = TargetTransform(apply=lambda theta, _key: torch.softmax(theta, dim=-1), log_prob=None)
 """The teacher's distribution itself (the released code)."""
 
-SAMPLED = _hard(lambda lesson, key: rng.categorical(key, lesson))
+SAMPLED = _hard(lambda theta, key: rng.categorical(key, theta))
 """One class drawn from the teacher's distribution (the paper)."""
 
-ARGMAX = _hard(lambda lesson, _key: lesson.argmax(dim=-1))
+ARGMAX = _hard(lambda theta, _key: theta.argmax(dim=-1))
 """The teacher's most probable class (most ports)."""
 
-LABELS = {"soft": SOFT, "sampled": SAMPLED, "argmax": ARGMAX}
+TARGETS = {"soft": SOFT, "sampled": SAMPLED, "argmax": ARGMAX}

@@ -1,10 +1,13 @@
 """The nouns of metapl, on one page.
 
-Everything is a value: networks, optimisers and estimators are small named tuples of pure functions, and all
-state is a pytree of tensors that goes in and comes out. A *learner* (the student) takes steps on what a *lesson*
-(the teacher's logits) tells it, then sits an *exam* (the labelled loss). An *estimator* returns the *feedback*:
-the gradient of the exam loss with respect to the lesson. It never sees the teacher, so the same estimators serve
-whatever else may be a lesson: example weights, synthetic data, hyperparameters.
+Everything is a value: networks, optimisers and estimators are small named tuples of pure functions, and all state is
+a pytree of tensors that goes in and comes out.
+
+A bilevel problem has an *inner* level, parameters that take steps on an inner loss, and an *outer* level,
+*meta-parameters* θ that the inner loss depends on. The outer loss is that of the parameters after their steps; its
+gradient with respect to θ is the *meta-gradient* (hypergradient), and an *estimator* computes it. What θ is, nobody
+here needs to know: the logits of a teacher, example weights, synthetic data, hyperparameters. In few-shot learning the
+inner batch is called the support set, and the outer batch the query set.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ Key: TypeAlias = Tensor
 """Randomness as a value: an int64 scalar, see `metapl.core.rng`."""
 
 Claim: TypeAlias = Literal["exact", "unbiased", "approximate", "zero", "wrong"]
-"""What an estimator promises of its feedback; the tests hold each one to its claim. Wrong ones serve comparisons."""
+"""What an estimator promises of its meta-gradient; the tests hold each to its claim. Wrong ones serve comparisons."""
 
 
 class Model(NamedTuple):
@@ -65,7 +68,14 @@ class Optimizer(NamedTuple):
     """How it was made; None where nobody can say."""
 
 
-class Learner(NamedTuple):
+class Variables(NamedTuple):
+    """Parameters and buffers, ready to be evaluated."""
+
+    params: Params
+    buffers: Buffers
+
+
+class TrainState(NamedTuple):
     """Everything about a network in training that changes from step to step."""
 
     params: Params
@@ -73,59 +83,59 @@ class Learner(NamedTuple):
     opt_state: PyTree
 
 
-class Labels(NamedTuple):
-    """How a lesson (logits) becomes the targets that the learner is taught; see `metapl.core.targets`."""
+class TargetTransform(NamedTuple):
+    """How meta-parameters become the targets of the inner loss, as logits become labels; see `metapl.core.targets`."""
 
-    teach: Callable[[PyTree, Key], PyTree]
-    """`teach(lesson, key)`: targets, differentiable in the lesson as their expectation over the key is."""
+    apply: Callable[[PyTree, Key], PyTree]
+    """`apply(theta, key)`: targets, differentiable in θ as their expectation over the key is."""
     log_prob: Callable[[PyTree, PyTree], Tensor] | None
-    """`log_prob(lesson, targets)`: log-probability `[batch]` of drawn targets; None where nothing is drawn."""
+    """`log_prob(theta, targets)`: log-probability `[batch]` of drawn targets; None where nothing is drawn."""
 
 
 class Problem(NamedTuple):
-    """A bilevel problem: what the learner minimises, what it is examined on, and how it steps.
+    """A bilevel problem: the inner loss, the outer loss, and how the parameters step.
 
     `inner` returns one loss per example because per-example credit is what makes low-variance estimators possible;
-    the learner minimises the mean.
+    a step minimises the mean.
     """
 
     inner: Callable[[Params, Buffers, PyTree, PyTree], tuple[Tensor, Buffers]]
     """`inner(params, buffers, targets, batch)`: losses `[batch]` and the buffers after the pass."""
     outer: Callable[[Params, Buffers, PyTree], Tensor]
-    """`outer(params, buffers, exam)`: the exam loss, a scalar. A probe: it returns no buffers."""
+    """`outer(params, buffers, batch)`: the outer loss, a scalar. A probe: it returns no buffers."""
     optimizer: Optimizer
-    labels: Labels
+    targets: TargetTransform
 
 
-class Assignment(NamedTuple):
-    """What an estimator is called with, but for its memory."""
+class Instance(NamedTuple):
+    """A bilevel problem with everything that an estimate of its meta-gradient is a function of."""
 
     problem: Problem
-    lessons: Sequence[PyTree]
-    """One for each inner step."""
-    learner: Learner
+    thetas: Sequence[PyTree]
+    """The meta-parameters of each inner step."""
+    state: TrainState
     """Before the first step."""
-    batches: Sequence[PyTree]
+    inner_batches: Sequence[PyTree]
     """One for each inner step."""
-    exam: PyTree
+    outer_batch: PyTree
     key: Key
-    """Draws the labels, and whatever else the estimator draws."""
+    """Draws the targets, and whatever else the estimator draws."""
 
 
-class Feedback(NamedTuple):
+class MetaGradient(NamedTuple):
     """What an estimator returns."""
 
-    lessons: Sequence[PyTree]
-    """One cotangent per inner step, shaped as its lesson: (an estimate of) d exam loss / d lesson."""
-    learner: Learner
-    """The learner after its steps."""
+    grads: Sequence[PyTree]
+    """One cotangent for each inner step, shaped as its θ: (an estimate of) d outer / d θ."""
+    state: TrainState
+    """After the inner steps."""
     outer: Tensor
-    """The exam loss of that learner, a scalar."""
+    """The outer loss after the inner steps, a scalar."""
     inner: Tensor
-    """The learner's mean loss on what it was taught, before its step; the mean over steps if there are several."""
+    """The mean inner loss before the step; the mean over steps if there are several."""
     scale: Tensor
-    """Σ |u||g| over the steps: g is the learner's gradient, u the exam's gradient with respect to g. Feedback divided
-    by it is the paper's cosine normalisation: no feedback can change the exam loss by more, to first order."""
+    """Σ |u||g| over the steps: g is the inner gradient, u the outer loss's gradient with respect to g. A meta-gradient
+    divided by it is the paper's cosine normalisation: none can change the outer loss by more, to first order."""
     info: dict[str, Tensor]
     """Scalars worth logging."""
 
@@ -135,14 +145,15 @@ class Estimator(NamedTuple):
 
     init: Callable[[], PyTree]
     """`init()`: the memory before the first estimate, such as a moving baseline; `()` for most."""
-    estimate: Callable[..., tuple[Feedback, PyTree]]
-    """`estimate(problem, lessons, learner, batches, exam, memory, key)`: the feedback and the next memory."""
+    estimate: Callable[..., tuple[MetaGradient, PyTree]]
+    """`estimate(problem, thetas, state, inner_batches, outer_batch, memory, key)`: the meta-gradient and the next
+    memory."""
     claim: Claim
-    labels: tuple[str, ...]
-    """The kinds of labels (keys of `metapl.core.targets.LABELS`) that it can use; the first is its default."""
+    targets: tuple[str, ...]
+    """The kinds of targets (keys of `metapl.core.targets.TARGETS`) that it can use; the first is its default."""
     cost: str
-    """Cost beyond the learner's own step, in passes of the learner: F forward, B backward; K steps."""
+    """Cost beyond the inner step itself, in passes of the network: F forward, B backward; K steps."""
     several: bool = True
     """Whether it takes more than one inner step."""
     accepts: Callable[[Optimizer], object] = lambda optimizer: None  # noqa: ARG005
-    """`accepts(optimizer)`: an `InputError` for a learner's optimiser that it refuses, before anything is trained."""
+    """`accepts(optimizer)`: an `InputError` for an inner optimiser that it refuses, before anything is trained."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metapl.core import inside
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -41,18 +41,18 @@ def difference(*, radius: float = 0.01) -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
-        if len(lessons) == 1:
-            _, step, outer, u, scale = student.sit(problem, lessons[0], learner, batches[0], exam, key)
-            cotangent = student.displaced(problem, learner, lessons[0], batches[0], key, u, radius)
-            return Feedback((cotangent,), step.learner, outer, step.loss, scale, {}), memory
-        return student.examined(problem, lessons, learner, batches, exam, key, method=product), memory
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
+        if len(thetas) == 1:
+            _, step, outer, u, scale = student.sit(problem, thetas[0], state, inner_batches[0], outer_batch, key)
+            cotangent = student.displaced(problem, state, thetas[0], inner_batches[0], key, u, radius)
+            return MetaGradient((cotangent,), step.state, outer, step.loss, scale, {}), memory
+        return student.examined(problem, thetas, state, inner_batches, outer_batch, key, method=product), memory
 
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff, rng, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Params, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -41,34 +41,34 @@ def evograd(*, children: int = 8, sigma: float = 0.01, temperature: float = 0.05
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        lesson, batch = student.single("evograd()", lessons, batches)
-        noise = _noise(learner.params, student.own_key(key), children // 2)
-        family = [tree.add(learner.params, tree.scale(sign * sigma, one)) for one in noise for sign in (1.0, -1.0)]
+    ) -> tuple[MetaGradient, PyTree]:
+        theta, batch = student.single("evograd()", thetas, inner_batches)
+        noise = _noise(state.params, student.own_key(key), children // 2)
+        family = [tree.add(state.params, tree.scale(sign * sigma, one)) for one in noise for sign in (1.0, -1.0)]
 
-        def losses(lesson: PyTree) -> tuple[Tensor, tuple[()]]:
-            taught = problem.labels.teach(lesson, key)
-            return torch.stack([problem.inner(one, learner.buffers, taught, batch)[0].mean() for one in family]), ()
+        def losses(theta: PyTree) -> tuple[Tensor, tuple[()]]:
+            taught = problem.targets.apply(theta, key)
+            return torch.stack([problem.inner(one, state.buffers, taught, batch)[0].mean() for one in family]), ()
 
         def blend(losses: Tensor) -> tuple[Params, tuple[()]]:
             weights = torch.softmax(-losses / temperature, dim=0)
             return tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *family), ()
 
-        step = student.step(problem, learner, student.targets(problem, [lesson], key)[0], batch)
-        values, _, to_lesson = autodiff.pullback(losses, lesson)
+        step = student.step(problem, state, student.targets(problem, [theta], key)[0], batch)
+        values, _, to_lesson = autodiff.pullback(losses, theta)
         mean, _, to_losses = autodiff.pullback(blend, values)
-        _, v = student.exam_gradient(problem, learner._replace(params=mean), exam)
+        _, v = student.exam_gradient(problem, state._replace(params=mean), outer_batch)
         cotangent = to_lesson(to_losses(v))
         with torch.no_grad():
-            outer = problem.outer(step.learner.params, step.learner.buffers, exam)
+            outer = problem.outer(step.state.params, step.state.buffers, outer_batch)
         scale = sigma**2 / temperature * tree.norm(v) * tree.norm(step.grads)
-        return Feedback((cotangent,), step.learner, outer, step.loss, scale, {}), memory
+        return MetaGradient((cotangent,), step.state, outer, step.loss, scale, {}), memory
 
     cost = "1 F a child, 2 F + 1 B (exam)"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost, several=False)

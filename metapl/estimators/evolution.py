@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import rng, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -66,20 +66,20 @@ def evolution(*, sigma: float = 0.1, pairs: int = 8) -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        def examine(lessons: list[PyTree]) -> Tensor:
-            after, _ = student.course(problem, lessons, learner, batches, key, method="reverse")
-            return problem.outer(after.params, after.buffers, exam)
+    ) -> tuple[MetaGradient, PyTree]:
+        def examine(thetas: list[PyTree]) -> Tensor:
+            after, _ = student.course(problem, thetas, state, inner_batches, key, method="reverse")
+            return problem.outer(after.params, after.buffers, outer_batch)
 
-        told = student.taught(problem, lessons, learner, batches, exam, key)
-        found = antithetic(examine, list(lessons), student.own_key(key), sigma=sigma, pairs=pairs)
-        return told._replace(lessons=tuple(found)), memory
+        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
+        found = antithetic(examine, list(thetas), student.own_key(key), sigma=sigma, pairs=pairs)
+        return told._replace(grads=tuple(found)), memory
 
     cost = "2 pairs (K (1 F + 1 B) + 1 F), 1 F + 1 B (exam)"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled"), cost)

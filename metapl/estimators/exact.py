@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metapl.core import autodiff, tree
-from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Claim, Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, part_credit, require, watched_step
 from metapl.estimators.route import step as taken
@@ -59,35 +59,35 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
     @autodiff.explained()
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
-        if len(lessons) == 1:
-            at = Lesson(problem, learner, lessons[0], batches[0], key)
-            return (_one(at, exam, route) if fraction == 1.0 else _part(at, exam, fraction)), memory
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
+        if len(thetas) == 1:
+            at = Lesson(problem, state, thetas[0], inner_batches[0], key)
+            return (_one(at, outer_batch, route) if fraction == 1.0 else _part(at, outer_batch, fraction)), memory
         if fraction < 1.0:
-            student.single(f"exact(fraction={fraction})", lessons, batches)
-        return student.examined(problem, lessons, learner, batches, exam, key, method=method), memory
+            student.single(f"exact(fraction={fraction})", thetas, inner_batches)
+        return student.examined(problem, thetas, state, inner_batches, outer_batch, key, method=method), memory
 
     claim: Claim = "exact" if fraction == 1.0 else "unbiased"
     cost = "1 F + 1 B (exam), 2 F to 3 F; K > 1: 3 F + 3 B a step"
     return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost, several=fraction == 1.0)
 
 
-def _one(at: Lesson, exam: PyTree, route: str) -> Feedback:
+def _one(at: Lesson, outer_batch: PyTree, route: str) -> MetaGradient:
     step, back = taken(at, route)
-    outer, _, u, scale = student.examine(at.problem, step, exam)
-    return Feedback((back(u),), step.learner, outer, step.loss, scale, {"slope": tree.dot(u, step.grads)})
+    outer, _, u, scale = student.examine(at.problem, step, outer_batch)
+    return MetaGradient((back(u),), step.state, outer, step.loss, scale, {"slope": tree.dot(u, step.grads)})
 
 
-def _part(at: Lesson, exam: PyTree, fraction: float) -> Feedback:
+def _part(at: Lesson, outer_batch: PyTree, fraction: float) -> MetaGradient:
     step, watch = watched_step(at)
     watch.require_forward(f"exact(fraction={fraction})")
-    outer, _, u, scale = student.examine(at.problem, step, exam)
+    outer, _, u, scale = student.examine(at.problem, step, outer_batch)
     cotangent = part_credit(at, u, step.losses, fraction, student.own_key(at.key))
-    return Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": tree.dot(u, step.grads)})
+    return MetaGradient((cotangent,), step.state, outer, step.loss, scale, {"slope": tree.dot(u, step.grads)})

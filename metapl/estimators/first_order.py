@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff, rng, tree
-from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Claim, Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -61,31 +61,31 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean", draws: int =
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: Baseline,
         key: Key,
-    ) -> tuple[Feedback, Baseline]:
-        lesson, batch = student.single("first_order()", lessons, batches)
+    ) -> tuple[MetaGradient, Baseline]:
+        theta, batch = student.single("first_order()", thetas, inner_batches)
         log_prob = student.drawn("first_order()", problem)
         reduce = torch.sum if reduction == "sum" else torch.mean
-        taken: list[Feedback] = []
+        taken: list[MetaGradient] = []
         for index in range(draws):
             one = key if index == 0 else rng.fold_in(student.own_key(key), index)
-            targets, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, one)
+            targets, step, outer, u, scale = student.sit(problem, theta, state, batch, outer_batch, one)
             h = -tree.dot(u, step.grads)
             credit = h
             if baseline:
                 cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)
                 credit = h - memory.mean * scale
                 memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
-            _, _, score = autodiff.value_and_grad(_likelihood(log_prob, reduce, targets), lesson)
+            _, _, score = autodiff.value_and_grad(_likelihood(log_prob, reduce, targets), theta)
             cotangent = tree.scale(-credit / draws, score)
-            taken.append(Feedback((cotangent,), step.learner, outer, step.loss, scale, {"slope": -h}))
-        mean = functools.reduce(tree.add, (feedback.lessons[0] for feedback in taken))
-        return taken[0]._replace(lessons=(mean,)), memory
+            taken.append(MetaGradient((cotangent,), step.state, outer, step.loss, scale, {"slope": -h}))
+        mean = functools.reduce(tree.add, (feedback.grads[0] for feedback in taken))
+        return taken[0]._replace(grads=(mean,)), memory
 
     claim: Claim = "unbiased" if reduction == "sum" and not baseline else "approximate"
 
@@ -99,4 +99,4 @@ def _likelihood(
     log_prob: Callable[[PyTree, PyTree], Tensor], reduce: Callable[[Tensor], Tensor], targets: PyTree
 ) -> Callable[[PyTree], tuple[Tensor, tuple[()]]]:
     """`lesson ↦` log-probability of the targets, over the batch."""
-    return lambda lesson: (reduce(log_prob(lesson, targets)), ())
+    return lambda theta: (reduce(log_prob(theta, targets)), ())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from metapl.core import autodiff, rng, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -32,28 +32,28 @@ def forward(*, directions: int = 8) -> Estimator:
     @autodiff.explained()
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
         # Detached, since forward mode must not record what another mode would.
-        lessons, learner = [tree.detach(lesson) for lesson in lessons], tree.detach(learner)
+        thetas, state = [tree.detach(theta) for theta in thetas], tree.detach(state)
 
-        def examine(*lessons: PyTree) -> Tensor:
-            after, _ = student.course(problem, lessons, learner, batches, key, method="reverse")
-            return problem.outer(after.params, after.buffers, exam)
+        def examine(*thetas: PyTree) -> Tensor:
+            after, _ = student.course(problem, thetas, state, inner_batches, key, method="reverse")
+            return problem.outer(after.params, after.buffers, outer_batch)
 
-        told = student.taught(problem, lessons, learner, batches, exam, key)
-        cotangents = tree.zeros_like(list(lessons))
+        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
+        cotangents = tree.zeros_like(list(thetas))
         for one in rng.split(student.own_key(key), directions):
-            direction = _signs(list(lessons), one)
-            rise = autodiff.jvp(examine, lessons, direction)[1]
+            direction = _signs(list(thetas), one)
+            rise = autodiff.jvp(examine, thetas, direction)[1]
             cotangents = tree.add(cotangents, tree.scale(rise / directions, direction))
-        return told._replace(lessons=tuple(cotangents)), memory
+        return told._replace(grads=tuple(cotangents)), memory
 
     cost = "n (K (2 F + 2 B) + 2 F), 1 F + 1 B (exam)"
     return Estimator(lambda: (), estimate, "unbiased", ("soft", "sampled", "argmax"), cost)

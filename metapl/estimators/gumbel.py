@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import rng, tree
-from metapl.core.types import Estimator, Feedback, Key, Labels, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TargetTransform, TrainState
 from metapl.estimators.exact import exact
 
 
@@ -40,20 +40,20 @@ def gumbel(*, temperature: float = 1.0, route: str = "auto") -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        def teach(lesson: PyTree, key: Key) -> PyTree:
+    ) -> tuple[MetaGradient, PyTree]:
+        def transform(theta: PyTree, key: Key) -> PyTree:
             return tree.map(
-                lambda logits, hard: _relaxed(logits, hard, key, temperature), lesson, problem.labels.teach(lesson, key)
+                lambda logits, hard: _relaxed(logits, hard, key, temperature), theta, problem.targets.apply(theta, key)
             )
 
-        relaxed = problem._replace(labels=Labels(teach, problem.labels.log_prob))
-        return through.estimate(relaxed, lessons, learner, batches, exam, memory, key)
+        relaxed = problem._replace(targets=TargetTransform(transform, problem.targets.log_prob))
+        return through.estimate(relaxed, thetas, state, inner_batches, outer_batch, memory, key)
 
     return Estimator(through.init, estimate, "approximate", ("sampled",), through.cost)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metapl.core import autodiff, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Optimizer, Params, Problem, PyTree, Rule
+from metapl.core.types import Estimator, Key, MetaGradient, Optimizer, Params, Problem, PyTree, Rule, TrainState
 from metapl.estimators import student
 from metapl.estimators.watch import Watch
 from metapl.optim import OPTIMIZERS, schedule, to_torch
@@ -38,26 +38,26 @@ def higher() -> Estimator:
     @autodiff.explained()
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        train_state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
-        student.zero(learner)
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
+        student.zero(train_state)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own about RMSprop, and of Python about its syntax
-            given = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
-            told = _steps(Watch().watching(problem), given, learner, batches, key)
-            outer = problem.outer(told.learner.params, told.learner.buffers, exam)
+            given = [tree.map(lambda leaf: leaf.detach().requires_grad_(), theta) for theta in thetas]
+            told = _steps(Watch().watching(problem), given, train_state, inner_batches, key)
+            outer = problem.outer(told.state.params, told.state.buffers, outer_batch)
             leaves, structure = tree.flatten((given, told.grads))
             cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
         feedback, u = tree.unflatten(list(cotangents), structure)
         lengths = [tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, told.grads, strict=True)]
         scale, loss = torch.stack(lengths).sum(), torch.stack(told.losses).mean()
-        return Feedback(tuple(feedback), tree.detach(told.learner), outer.detach(), loss, scale, {}), memory
+        return MetaGradient(tuple(feedback), tree.detach(told.state), outer.detach(), loss, scale, {}), memory
 
     cost = "1 F + 1 B (exam), 2 F + 2 B a step"
     return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), cost, accepts=_understood)
@@ -66,25 +66,25 @@ def higher() -> Estimator:
 class _Taken(NamedTuple):
     """The learner after its steps, in the graph, with g and the loss of each."""
 
-    learner: Learner
+    state: TrainState
     grads: list[Params]
     losses: list[Tensor]
 
 
 def _steps(
-    problem: Problem, lessons: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree], key: Key
+    problem: Problem, thetas: Sequence[PyTree], train_state: TrainState, inner_batches: Sequence[PyTree], key: Key
 ) -> _Taken:
     links, rule = _understood(problem.optimizer)
     chained = problem.optimizer.rule is not None and problem.optimizer.rule.name == "chain"
-    state = learner.opt_state[-1] if chained else learner.opt_state
-    params: Params = {name: nn.Parameter(value.detach().clone()) for name, value in learner.params.items()}
+    state = train_state.opt_state[-1] if chained else train_state.opt_state
+    params: Params = {name: nn.Parameter(value.detach().clone()) for name, value in train_state.params.items()}
     stepper = _stepper(rule, params, state)
-    buffers, opt_state = learner.buffers, learner.opt_state
+    buffers, opt_state = train_state.buffers, train_state.opt_state
     grads: list[Params] = []
     losses: list[Tensor] = []
-    keys = student.label_keys(key, len(lessons))
-    for index, (lesson, batch, one) in enumerate(zip(lessons, batches, keys, strict=True)):
-        values, buffers = problem.inner(params, buffers, problem.labels.teach(lesson, one), batch)
+    keys = student.label_keys(key, len(thetas))
+    for index, (theta, batch, one) in enumerate(zip(thetas, inner_batches, keys, strict=True)):
+        values, buffers = problem.inner(params, buffers, problem.targets.apply(theta, one), batch)
 
         def callback(found: Sequence[Tensor | None], at: Params = params) -> list[Tensor]:
             # A parameter without a part in the loss has the gradient zero, and still moves by its momentum.
@@ -104,7 +104,7 @@ def _steps(
         _, opt_state = problem.optimizer.update(tree.detach(grads[-1]), opt_state, tree.detach(params))
         params = dict(zip(params, after, strict=True))
         losses.append(values.detach().mean())
-    return _Taken(Learner(params, buffers, opt_state), grads, losses)
+    return _Taken(TrainState(params, buffers, opt_state), grads, losses)
 
 
 def _understood(optimizer: Optimizer) -> tuple[list[Optimizer], Rule]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff, inside, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Params, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Params, Problem, PyTree, TrainState
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, credit
 
@@ -57,47 +57,47 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
     @autodiff.explained()
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
-        told = student.taught(problem, lessons, learner, batches, exam, key)
-        learner = told.learner
-        _, v = student.exam_gradient(problem, learner, exam)
-        taught = student.targets(problem, lessons, key)
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
+        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
+        state = told.state
+        _, v = student.exam_gradient(problem, state, outer_batch)
+        taught = student.targets(problem, thetas, key)
 
         def gradient(params: Params) -> tuple[Params, PyTree]:
-            return inside.gradient(lambda params: _mean_loss(problem, params, learner, taught, batches), params)
+            return inside.gradient(lambda params: _mean_loss(problem, params, state, taught, inner_batches), params)
 
-        grads, _, hessian = autodiff.pullback(gradient, learner.params, keep=True)
+        grads, _, hessian = autodiff.pullback(gradient, state.params, keep=True)
         if solver == "fixed-point":
-            u = _fixed_point(problem, learner, grads, hessian, v, iterations)
+            u = _fixed_point(problem, state, grads, hessian, v, iterations)
         else:
             damped: Linear = lambda one: tree.add(hessian(one), tree.scale(damping, one))  # noqa: E731
             u = tree.scale(-1.0, SOLVERS[solver](damped, v, iterations, rate))
 
-        keys = student.label_keys(key, len(lessons))
+        keys = student.label_keys(key, len(thetas))
         cotangents = [
-            tree.scale(1.0 / len(lessons), credit(Lesson(problem, learner, *one), u))
-            for one in zip(lessons, batches, keys, strict=True)
+            tree.scale(1.0 / len(thetas), credit(Lesson(problem, state, *one), u))
+            for one in zip(thetas, inner_batches, keys, strict=True)
         ]
         scale = tree.norm(u) * tree.norm(grads)
-        return told._replace(lessons=tuple(cotangents), scale=scale), memory
+        return told._replace(grads=tuple(cotangents), scale=scale), memory
 
     cost = "1 F + 1 B (exam), 1 F + 1 B, 2 F + 2 B an iteration, 2 F"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost)
 
 
 def _mean_loss(
-    problem: Problem, params: Params, learner: Learner, taught: Sequence[PyTree], batches: Sequence[PyTree]
+    problem: Problem, params: Params, state: TrainState, taught: Sequence[PyTree], inner_batches: Sequence[PyTree]
 ) -> Tensor:
     losses = [
-        problem.inner(params, learner.buffers, targets, batch)[0].mean()
-        for targets, batch in zip(taught, batches, strict=True)
+        problem.inner(params, state.buffers, targets, batch)[0].mean()
+        for targets, batch in zip(taught, inner_batches, strict=True)
     ]
     return torch.stack(losses).mean()
 
@@ -133,14 +133,14 @@ SOLVERS: dict[str, Callable[[Linear, Params, int, float], Params]] = {"cg": _con
 
 
 def _fixed_point(
-    problem: Problem, learner: Learner, grads: Params, hessian: Linear, v: Params, iterations: int
+    problem: Problem, state: TrainState, grads: Params, hessian: Linear, v: Params, iterations: int
 ) -> Params:
     """u after `iterations` rounds, the first of which has q = v."""
 
     def move(at: tuple[Params, Params]) -> tuple[Params, tuple[()]]:
-        return problem.optimizer.update(at[0], learner.opt_state, at[1])[0], ()
+        return problem.optimizer.update(at[0], state.opt_state, at[1])[0], ()
 
-    _, _, pull = autodiff.pullback(move, (grads, learner.params), keep=True)
+    _, _, pull = autodiff.pullback(move, (grads, state.params), keep=True)
     q = v
     u, direct = pull(q)
     for _ in range(iterations - 1):

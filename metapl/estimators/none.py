@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from metapl.core import tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -21,17 +21,17 @@ def none() -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
+    ) -> tuple[MetaGradient, PyTree]:
         with torch.no_grad():
-            after, loss = student.course(problem, lessons, learner, batches, key, method="reverse")
-            outer = problem.outer(after.params, after.buffers, exam)
-        nothing = tuple(tree.zeros_like(lesson) for lesson in lessons)
-        return Feedback(nothing, after, outer, loss, torch.ones_like(outer), {}), memory
+            after, loss = student.course(problem, thetas, state, inner_batches, key, method="reverse")
+            outer = problem.outer(after.params, after.buffers, outer_batch)
+        nothing = tuple(tree.zeros_like(theta) for theta in thetas)
+        return MetaGradient(nothing, after, outer, loss, torch.ones_like(outer), {}), memory
 
     return Estimator(lambda: (), estimate, "zero", ("soft", "sampled", "argmax"), "1 F (exam)")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import rng, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 from metapl.estimators.exact import exact
 
@@ -45,19 +45,19 @@ def placebo(*, kind: str = "signs", route: str = "auto") -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        feedback, memory = right.estimate(problem, lessons, learner, batches, exam, memory, key)
-        keys = student.label_keys(student.own_key(key), len(lessons))
+    ) -> tuple[MetaGradient, PyTree]:
+        feedback, memory = right.estimate(problem, thetas, state, inner_batches, outer_batch, memory, key)
+        keys = student.label_keys(student.own_key(key), len(thetas))
         spoilt = tuple(
-            tree.map(lambda leaf, one=one: KINDS[kind](leaf, one), lesson)
-            for lesson, one in zip(feedback.lessons, keys, strict=True)
+            tree.map(lambda leaf, one=one: KINDS[kind](leaf, one), theta)
+            for theta, one in zip(feedback.grads, keys, strict=True)
         )
-        return feedback._replace(lessons=spoilt), memory
+        return feedback._replace(grads=spoilt), memory
 
-    return Estimator(right.init, estimate, "wrong", right.labels, right.cost)
+    return Estimator(right.init, estimate, "wrong", right.targets, right.cost)

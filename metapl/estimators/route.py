@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff, rng, tree
-from metapl.core.types import Key, Learner, Params, Problem, PyTree
+from metapl.core.types import Key, Params, Problem, PyTree, TrainState
 from metapl.estimators import student
 from metapl.estimators.watch import Watch
 from metapl.nn import functional
@@ -41,8 +41,8 @@ class Lesson(NamedTuple):
     """A lesson, and all that a gradient on it is a function of."""
 
     problem: Problem
-    learner: Learner
-    lesson: PyTree
+    state: TrainState
+    theta: PyTree
     batch: PyTree
     key: Key
 
@@ -55,7 +55,7 @@ def step(at: Lesson, route: str = "auto") -> tuple[student.Step, Callable[[Param
     Raises:
         InputError: `route` is "forward", and forward mode is not for this network.
     """
-    if not _forward_first(route, at.learner.params):
+    if not _forward_first(route, at.state.params):
         taken, recorded = student.recorded_step(*at)
         return taken, recorded if route == "reverse" else _or(recorded, lambda u: _watched_forward(at, u))
     taken, watch = watched_step(at)
@@ -94,8 +94,8 @@ def credit(at: Lesson, u: Params) -> PyTree:
 def watched_step(at: Lesson) -> tuple[student.Step, Watch]:
     """The step of `step`, and what has been found out about the network by taking it."""
     watch = Watch()
-    targets = tree.detach(at.problem.labels.teach(at.lesson, at.key))
-    return student.step(watch.watching(at.problem), at.learner, targets, at.batch), watch
+    targets = tree.detach(at.problem.targets.apply(at.theta, at.key))
+    return student.step(watch.watching(at.problem), at.state, targets, at.batch), watch
 
 
 def _forward_first(route: str, params: Params) -> bool:
@@ -104,9 +104,9 @@ def _forward_first(route: str, params: Params) -> bool:
 
 
 def _forward(at: Lesson, u: Params) -> PyTree:
-    slopes = student.slopes(at.problem, at.learner, at.batch, u)
+    slopes = student.slopes(at.problem, at.state, at.batch, u)
     return autodiff.value_and_grad(
-        lambda lesson: (slopes(at.problem.labels.teach(lesson, at.key))[1].mean(), ()), at.lesson
+        lambda theta: (slopes(at.problem.targets.apply(theta, at.key))[1].mean(), ()), at.theta
     )[2]
 
 
@@ -129,16 +129,16 @@ def part_credit(at: Lesson, u: Params, losses: Tensor, fraction: float, key: Key
             the result is NaN instead.
         ValueError: an array whose first axis is not the batch.
     """
-    count = len(tree.leaves(at.lesson)[0])
+    count = len(tree.leaves(at.theta)[0])
     chosen = rng.permutation(key, count, key.device)[: max(1, round(fraction * count))]
-    slopes = student.slopes(at.problem, at.learner, _rows(at.batch, chosen, count), u)
+    slopes = student.slopes(at.problem, at.state, _rows(at.batch, chosen, count), u)
 
-    def change(lesson: PyTree) -> tuple[Tensor, Tensor]:
+    def change(theta: PyTree) -> tuple[Tensor, Tensor]:
         with functional.part_of_batch(chosen):
-            found, along = slopes(_rows(at.problem.labels.teach(lesson, at.key), chosen, count))
+            found, along = slopes(_rows(at.problem.targets.apply(theta, at.key), chosen, count))
         return along.mean(), found
 
-    _, found, cotangent = autodiff.value_and_grad(change, at.lesson)
+    _, found, cotangent = autodiff.value_and_grad(change, at.theta)
     same = _same(found, losses.index_select(0, chosen.to(losses.device)))
     if autodiff.transforming():
         return tree.map(lambda leaf: torch.where(same, leaf, torch.nan), cotangent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -36,27 +36,27 @@ def sama(*, radius: float = 0.01) -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
-        *before, last = zip(lessons, batches, student.label_keys(key, len(lessons)), strict=True)
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
+        *before, last = zip(thetas, inner_batches, student.label_keys(key, len(thetas)), strict=True)
         losses = []
-        for lesson, batch, label_key in before:
-            step = student.step(problem, learner, student.targets(problem, [lesson], label_key)[0], batch)
-            learner = step.learner
+        for theta, batch, label_key in before:
+            step = student.step(problem, state, student.targets(problem, [theta], label_key)[0], batch)
+            state = step.state
             losses.append(step.loss)
-        lesson, batch, label_key = last
-        _, step, outer, u, scale = student.sit(problem, lesson, learner, batch, exam, label_key)
+        theta, batch, label_key = last
+        _, step, outer, u, scale = student.sit(problem, theta, state, batch, outer_batch, label_key)
         cotangents = [
-            student.displaced(problem, step.learner, lesson, batch, label_key, u, radius)
-            for lesson, batch, label_key in (*before, last)
+            student.displaced(problem, step.state, theta, batch, label_key, u, radius)
+            for theta, batch, label_key in (*before, last)
         ]
-        inner = sum(losses, step.loss) / len(lessons)
-        return Feedback(tuple(cotangents), step.learner, outer, inner, scale * len(lessons), {}), memory
+        inner = sum(losses, step.loss) / len(thetas)
+        return MetaGradient(tuple(cotangents), step.state, outer, inner, scale * len(thetas), {}), memory
 
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F a step")

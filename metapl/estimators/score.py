@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from metapl.core import tree
-from metapl.core.types import Buffers, Estimator, Feedback, Key, Labels, Learner, Params, Problem, PyTree
+from metapl.core.types import (
+    Buffers,
+    Estimator,
+    Key,
+    MetaGradient,
+    Params,
+    Problem,
+    PyTree,
+    TargetTransform,
+    TrainState,
+)
 from metapl.estimators import student
 from metapl.estimators.exact import exact
 
@@ -40,18 +50,18 @@ def score(*, route: str = "auto") -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
+    ) -> tuple[MetaGradient, PyTree]:
         log_prob = student.drawn("score()", problem)
 
-        def teach(lesson: PyTree, key: Key) -> tuple[PyTree, Tensor]:
-            drawn = tree.detach(problem.labels.teach(lesson, key))
-            chance = log_prob(lesson, drawn)
+        def transform(theta: PyTree, key: Key) -> tuple[PyTree, Tensor]:
+            drawn = tree.detach(problem.targets.apply(theta, key))
+            chance = log_prob(theta, drawn)
             return drawn, torch.exp(chance - chance.detach())
 
         def inner(
@@ -60,7 +70,7 @@ def score(*, route: str = "auto") -> Estimator:
             losses, buffers = problem.inner(params, buffers, taught[0], batch)
             return taught[1] * losses, buffers
 
-        credited = problem._replace(inner=inner, labels=Labels(teach, log_prob))
-        return through.estimate(credited, lessons, learner, batches, exam, memory, key)
+        credited = problem._replace(inner=inner, targets=TargetTransform(transform, log_prob))
+        return through.estimate(credited, thetas, state, inner_batches, outer_batch, memory, key)
 
     return Estimator(through.init, estimate, "unbiased", ("sampled", "argmax"), through.cost)

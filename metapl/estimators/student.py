@@ -9,40 +9,42 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff, inside, rng, tree
-from metapl.core.types import Feedback, Key, Learner, Params, Problem, PyTree
+from metapl.core.types import Key, MetaGradient, Params, Problem, PyTree, TrainState
 from metapl.core.unrolling import unroll
 from metapl.estimators.watch import Watch
 from metapl.registry.errors import InputError
 
 
-def single(estimator: str, lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
+def single(estimator: str, thetas: Sequence[PyTree], inner_batches: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
     """The only lesson and batch, or a `ValueError` that says which estimator takes one step at a time."""
-    require_steps(lessons, batches)
-    if len(lessons) != 1 or len(batches) != 1:
-        raise ValueError(f"{estimator} takes one inner step, got {len(lessons)} lessons: use exact() for more")
-    return lessons[0], batches[0]
+    require_steps(thetas, inner_batches)
+    if len(thetas) != 1 or len(inner_batches) != 1:
+        raise ValueError(f"{estimator} takes one inner step, got {len(thetas)}: use exact() for more")
+    return thetas[0], inner_batches[0]
 
 
-def require_steps(lessons: Sequence[PyTree], batches: Sequence[PyTree]) -> None:
+def require_steps(thetas: Sequence[PyTree], inner_batches: Sequence[PyTree]) -> None:
     """A `ValueError` unless lessons and batches are lists of as many steps."""
-    for name, given in (("lessons", lessons), ("batches", batches)):
+    for name, given in (("thetas", thetas), ("inner_batches", inner_batches)):
         if not isinstance(given, list | tuple):
             kind = type(given).__name__
             raise ValueError(f"{name} is a {kind}: it must be a list of one entry a step, [{name}] for one step")
-    if len(lessons) != len(batches) or not lessons:
-        raise ValueError(f"{len(lessons)} lessons and {len(batches)} batches: one of each is wanted for every step")
+    if len(thetas) != len(inner_batches) or not thetas:
+        raise ValueError(
+            f"{len(thetas)} thetas and {len(inner_batches)} inner batches: one of each is wanted for every step"
+        )
 
 
 def drawn(estimator: str, problem: Problem) -> Callable[[PyTree, PyTree], Tensor]:
     """The log-probability of the problem's labels, or a `ValueError` if they are not drawn."""
-    if problem.labels.log_prob is None:
+    if problem.targets.log_prob is None:
         raise ValueError(f"{estimator} needs labels that are drawn (sampled), these have no log-probability")
-    return problem.labels.log_prob
+    return problem.targets.log_prob
 
 
-def zero(learner: Learner) -> Tensor:
+def zero(state: TrainState) -> Tensor:
     """A real scalar zero as precise as the learner's parameters; an `InputError` if it has none."""
-    first = next(iter(learner.params.values()), None)
+    first = next(iter(state.params.values()), None)
     if first is None:
         raise InputError("the learner has no parameters: there is nothing to train")
     return first.new_zeros((), dtype=first.dtype.to_real())
@@ -58,16 +60,16 @@ def own_key(key: Key) -> Key:
     return rng.fold_in(key, -1)
 
 
-def targets(problem: Problem, lessons: Sequence[PyTree], key: Key) -> list[PyTree]:
+def targets(problem: Problem, thetas: Sequence[PyTree], key: Key) -> list[PyTree]:
     """What the learner is taught at each step, as data."""
-    keys = label_keys(key, len(lessons))
-    return [tree.detach(problem.labels.teach(lesson, one)) for lesson, one in zip(lessons, keys, strict=True)]
+    keys = label_keys(key, len(thetas))
+    return [tree.detach(problem.targets.apply(theta, one)) for theta, one in zip(thetas, keys, strict=True)]
 
 
 class Step(NamedTuple):
     """A step of the learner."""
 
-    learner: Learner
+    state: TrainState
     """The learner after the step."""
     grads: Params
     """g, the gradient of its mean loss before the step."""
@@ -82,66 +84,66 @@ class Step(NamedTuple):
         return self.losses.mean()
 
 
-def _mean_loss(problem: Problem, learner: Learner, batch: PyTree) -> Callable[..., tuple[Tensor, PyTree]]:
+def _mean_loss(problem: Problem, state: TrainState, batch: PyTree) -> Callable[..., tuple[Tensor, PyTree]]:
     def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
         with Watch():
-            losses, buffers = problem.inner(params, learner.buffers, targets, batch)
+            losses, buffers = problem.inner(params, state.buffers, targets, batch)
         return losses.mean(), (losses, buffers)
 
     return loss
 
 
-def _moved(problem: Problem, learner: Learner, grads: Params, losses: Tensor, buffers: PyTree) -> Step:
+def _moved(problem: Problem, state: TrainState, grads: Params, losses: Tensor, buffers: PyTree) -> Step:
     updates, opt_state, pull = autodiff.pullback(
-        lambda g: problem.optimizer.update(g, learner.opt_state, learner.params), grads
+        lambda g: problem.optimizer.update(g, state.opt_state, state.params), grads
     )
-    return Step(Learner(tree.add(learner.params, updates), buffers, opt_state), grads, losses, pull)
+    return Step(TrainState(tree.add(state.params, updates), buffers, opt_state), grads, losses, pull)
 
 
 @autodiff.explained()
-def step(problem: Problem, learner: Learner, targets: PyTree, batch: PyTree) -> Step:
+def step(problem: Problem, state: TrainState, targets: PyTree, batch: PyTree) -> Step:
     """Take one step on the mean of the inner losses. Cost: 1 F + 1 B, and the graph of the (elementwise) update."""
-    zero(learner)
-    loss = _mean_loss(problem, learner, batch)
-    _, (losses, buffers), grads = autodiff.value_and_grad(lambda params: loss(params, targets), learner.params)
-    return _moved(problem, learner, grads, losses, buffers)
+    zero(state)
+    loss = _mean_loss(problem, state, batch)
+    _, (losses, buffers), grads = autodiff.value_and_grad(lambda params: loss(params, targets), state.params)
+    return _moved(problem, state, grads, losses, buffers)
 
 
 def recorded_gradient(
-    problem: Problem, learner: Learner, lesson: PyTree, batch: PyTree, key: Key
+    problem: Problem, state: TrainState, theta: PyTree, batch: PyTree, key: Key
 ) -> tuple[tuple[Params, Tensor, PyTree], Callable[[Params], PyTree]]:
     """g, the losses `[batch]` and the buffers after the pass; and the way back from g to the lesson, to be taken once.
 
     Reverse mode over reverse mode. The lesson enters at the loss alone, so that the way back, u ↦ d⟨u, g⟩ / d lesson,
     passes each layer twice and no Hessian. Cost: 1 F + 1 B and the graph of a gradient; the way back 2 F.
     """
-    zero(learner)
-    loss = _mean_loss(problem, learner, batch)
+    zero(state)
+    loss = _mean_loss(problem, state, batch)
 
-    def gradient(lesson: PyTree) -> tuple[Params, PyTree]:
-        return inside.gradient(loss, learner.params, problem.labels.teach(lesson, key))
+    def gradient(theta: PyTree) -> tuple[Params, PyTree]:
+        return inside.gradient(loss, state.params, problem.targets.apply(theta, key))
 
-    grads, (losses, buffers), back = autodiff.pullback(gradient, lesson)
+    grads, (losses, buffers), back = autodiff.pullback(gradient, theta)
     return (grads, losses, buffers), back
 
 
 def recorded_step(
-    problem: Problem, learner: Learner, lesson: PyTree, batch: PyTree, key: Key
+    problem: Problem, state: TrainState, theta: PyTree, batch: PyTree, key: Key
 ) -> tuple[Step, Callable[[Params], PyTree]]:
     """A step, and the way back from its gradient to the lesson; see `recorded_gradient`."""
-    found, back = recorded_gradient(problem, learner, lesson, batch, key)
-    return _moved(problem, learner, *found), back
+    found, back = recorded_gradient(problem, state, theta, batch, key)
+    return _moved(problem, state, *found), back
 
 
 @autodiff.explained()
-def exam_gradient(problem: Problem, learner: Learner, exam: PyTree) -> tuple[Tensor, Params]:
+def exam_gradient(problem: Problem, state: TrainState, outer_batch: PyTree) -> tuple[Tensor, Params]:
     """The exam loss of a learner, and v, its gradient with respect to the learner's parameters. Cost: 1 F + 1 B."""
 
     def loss(params: Params) -> tuple[Tensor, tuple[()]]:
         with Watch():
-            return problem.outer(params, learner.buffers, exam), ()
+            return problem.outer(params, state.buffers, outer_batch), ()
 
-    value, _, grads = autodiff.value_and_grad(loss, learner.params)
+    value, _, grads = autodiff.value_and_grad(loss, state.params)
     return value, grads
 
 
@@ -158,9 +160,9 @@ class Examined(NamedTuple):
     """|u||g|."""
 
 
-def examine(problem: Problem, step: Step, exam: PyTree) -> Examined:
+def examine(problem: Problem, step: Step, outer_batch: PyTree) -> Examined:
     """Sit the exam after a step and pull its gradient back to g. Cost: 1 F + 1 B."""
-    outer, v = exam_gradient(problem, step.learner, exam)
+    outer, v = exam_gradient(problem, step.state, outer_batch)
     u = step.pull(v)
     return Examined(outer, v, u, tree.norm(u) * tree.norm(step.grads))
 
@@ -179,53 +181,53 @@ class Sitting(NamedTuple):
     """|u||g|."""
 
 
-def sit(problem: Problem, lesson: PyTree, learner: Learner, batch: PyTree, exam: PyTree, key: Key) -> Sitting:
+def sit(problem: Problem, theta: PyTree, state: TrainState, batch: PyTree, outer_batch: PyTree, key: Key) -> Sitting:
     """Teach the lesson, take the step, sit the exam and pull its gradient back to g. Cost: 2 F + 2 B."""
-    taught = tree.detach(problem.labels.teach(lesson, key))
-    taken = step(problem, learner, taught, batch)
-    outer, _, u, scale = examine(problem, taken, exam)
+    taught = tree.detach(problem.targets.apply(theta, key))
+    taken = step(problem, state, taught, batch)
+    outer, _, u, scale = examine(problem, taken, outer_batch)
     return Sitting(taught, taken, outer, u, scale)
 
 
-def slopes(problem: Problem, learner: Learner, batch: PyTree, u: Params) -> Callable[[PyTree], tuple[Tensor, Tensor]]:
+def slopes(problem: Problem, state: TrainState, batch: PyTree, u: Params) -> Callable[[PyTree], tuple[Tensor, Tensor]]:
     """`targets ↦ D_u inner`: the losses `[batch]` and their derivatives along u, by forward mode. Cost: 2 F."""
 
     def along(targets: PyTree) -> tuple[Tensor, Tensor]:
         def losses(params: Params) -> Tensor:
-            return problem.inner(params, learner.buffers, targets, batch)[0]
+            return problem.inner(params, state.buffers, targets, batch)[0]
 
-        found: tuple[Tensor, Tensor] = autodiff.jvp(losses, (learner.params,), (u,))
+        found: tuple[Tensor, Tensor] = autodiff.jvp(losses, (state.params,), (u,))
         return found
 
     return along
 
 
 def displaced(
-    problem: Problem, learner: Learner, lesson: PyTree, batch: PyTree, key: Key, u: Params, radius: float
+    problem: Problem, state: TrainState, theta: PyTree, batch: PyTree, key: Key, u: Params, radius: float
 ) -> PyTree:
     """The derivative in the lesson of D_u mean inner, D_u by a central difference of width `radius`. Cost: 2 F."""
-    leaves, structure = tree.flatten(learner.params)
+    leaves, structure = tree.flatten(state.params)
 
     def gradient(*at: Tensor) -> tuple[Tensor, ...]:
-        def loss(lesson: PyTree) -> tuple[Tensor, tuple[()]]:
-            taught = problem.labels.teach(lesson, key)
-            return problem.inner(tree.unflatten(list(at), structure), learner.buffers, taught, batch)[0].mean(), ()
+        def loss(theta: PyTree) -> tuple[Tensor, tuple[()]]:
+            taught = problem.targets.apply(theta, key)
+            return problem.inner(tree.unflatten(list(at), structure), state.buffers, taught, batch)[0].mean(), ()
 
-        return tuple(tree.leaves(autodiff.value_and_grad(loss, lesson)[2]))
+        return tuple(tree.leaves(autodiff.value_and_grad(loss, theta)[2]))
 
     found = inside.difference(radius)(gradient, leaves, tree.leaves(u))
-    return tree.unflatten(list(found), tree.flatten(lesson)[1])
+    return tree.unflatten(list(found), tree.flatten(theta)[1])
 
 
 def course(
     problem: Problem,
-    lessons: Sequence[PyTree],
-    learner: Learner,
-    batches: Sequence[PyTree],
+    thetas: Sequence[PyTree],
+    state: TrainState,
+    inner_batches: Sequence[PyTree],
     key: Key,
     meter: Tensor | None = None,
     **how: Any,
-) -> tuple[Learner, Tensor]:
+) -> tuple[TrainState, Tensor]:
     """All steps, as one function that is differentiable in the lessons and in the learner.
 
     Args:
@@ -240,60 +242,65 @@ def course(
     Returns:
         The learner after the last step, and its mean loss before each step, averaged over the steps.
     """
-    require_steps(lessons, batches)
-    meters = () if meter is None else ([meter] * len(lessons),)
-    given = list(zip(lessons, batches, label_keys(key, len(lessons)), *meters, strict=True))
+    require_steps(thetas, inner_batches)
+    meters = () if meter is None else ([meter] * len(thetas),)
+    given = list(zip(thetas, inner_batches, label_keys(key, len(thetas)), *meters, strict=True))
 
-    def step(carry: tuple[Learner, Tensor], given: tuple[Any, ...]) -> tuple[Learner, Tensor]:
+    def step(carry: tuple[TrainState, Tensor], given: tuple[Any, ...]) -> tuple[TrainState, Tensor]:
         (params, buffers, opt_state), total = carry
-        lesson, batch, key, *meter = given
+        theta, batch, key, *meter = given
 
         def loss(params: Params, targets: PyTree) -> tuple[Tensor, PyTree]:
             with Watch():
                 losses, after = problem.inner(params, tree.detach(buffers), targets, batch)
             return losses.mean(), (losses.detach().mean(), after)
 
-        grads, (value, after) = inside.gradient(loss, params, problem.labels.teach(lesson, key))
+        grads, (value, after) = inside.gradient(loss, params, problem.targets.apply(theta, key))
         grads = _metered(grads, *meter) if meter else grads
         updates, opt_state = problem.optimizer.update(grads, opt_state, params)
-        return Learner(tree.add(params, updates), after, opt_state), total + value / len(lessons)
+        return TrainState(tree.add(params, updates), after, opt_state), total + value / len(thetas)
 
-    start = zero(learner)
-    after, loss = unroll(step, (learner, start), given, **how)
+    start = zero(state)
+    after, loss = unroll(step, (state, start), given, **how)
     return after._replace(buffers=tree.detach(after.buffers)), loss  # data, whatever the way back makes of a carry
 
 
 @autodiff.explained()
 def examined(
     problem: Problem,
-    lessons: Sequence[PyTree],
-    learner: Learner,
-    batches: Sequence[PyTree],
-    exam: PyTree,
+    thetas: Sequence[PyTree],
+    state: TrainState,
+    inner_batches: Sequence[PyTree],
+    outer_batch: PyTree,
     key: Key,
     **how: Any,
-) -> Feedback:
+) -> MetaGradient:
     """All steps and the exam after them, differentiated in the lessons in the way that `unroll` is told."""
 
     def outer(told: tuple[list[PyTree], Tensor]) -> tuple[Tensor, PyTree]:
-        lessons, meter = told
-        after, loss = course(problem, lessons, learner, batches, key, meter, **how)
-        return problem.outer(after.params, after.buffers, exam), (after, loss)
+        thetas, meter = told
+        after, loss = course(problem, thetas, state, inner_batches, key, meter, **how)
+        return problem.outer(after.params, after.buffers, outer_batch), (after, loss)
 
-    meter = zero(learner)
-    value, (after, loss), (cotangents, scale) = autodiff.value_and_grad(outer, (list(lessons), meter))
-    return Feedback(tuple(cotangents), after, value, loss, scale, {})
+    meter = zero(state)
+    value, (after, loss), (cotangents, scale) = autodiff.value_and_grad(outer, (list(thetas), meter))
+    return MetaGradient(tuple(cotangents), after, value, loss, scale, {})
 
 
 def taught(
-    problem: Problem, lessons: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree], exam: PyTree, key: Key
-) -> Feedback:
+    problem: Problem,
+    thetas: Sequence[PyTree],
+    state: TrainState,
+    inner_batches: Sequence[PyTree],
+    outer_batch: PyTree,
+    key: Key,
+) -> MetaGradient:
     """All steps, the exam and the scale, for estimators that need no derivative for their feedback; it is left zero.
 
     The u of the scale is that of constant inner gradients (exact for one step). Cost: K (1 F + 1 B), 1 F + 1 B (exam).
     """
     with inside.differentiated_by(inside.dropped):
-        return examined(problem, lessons, learner, batches, exam, key, method="reverse")
+        return examined(problem, thetas, state, inner_batches, outer_batch, key, method="reverse")
 
 
 def _metered(grads: Params, meter: Tensor) -> Params:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff, tree
-from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Claim, Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -38,27 +38,27 @@ def taylor(*, sign: str = "paper") -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
+    ) -> tuple[MetaGradient, PyTree]:
         log_prob = student.drawn("taylor()", problem)
-        told = student.taught(problem, lessons, learner, batches, exam, key)
+        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
         with torch.no_grad():  # the same buffers as for the new loss: only the parameters may differ
-            before = problem.outer(learner.params, told.learner.buffers, exam)
+            before = problem.outer(state.params, told.state.buffers, outer_batch)
         h = before - told.outer
-        drawn = student.targets(problem, lessons, key)
+        drawn = student.targets(problem, thetas, key)
 
-        def chance(lessons: list[PyTree]) -> tuple[Tensor, tuple[()]]:
-            parts = [log_prob(one, label).sum() for one, label in zip(lessons, drawn, strict=True)]
+        def chance(thetas: list[PyTree]) -> tuple[Tensor, tuple[()]]:
+            parts = [log_prob(one, label).sum() for one, label in zip(thetas, drawn, strict=True)]
             return torch.stack(parts).sum(), ()
 
-        _, _, score = autodiff.value_and_grad(chance, list(lessons))
+        _, _, score = autodiff.value_and_grad(chance, list(thetas))
         feedback = tuple(tree.scale(-direction * h, one) for one in score)
-        return told._replace(lessons=feedback, info={"slope": -h}), memory
+        return told._replace(grads=feedback, info={"slope": -h}), memory
 
     claim: Claim = "approximate" if sign == "paper" else "wrong"
     return Estimator(lambda: (), estimate, claim, ("sampled", "argmax"), "2 F + 1 B (exam)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metapl.core import autodiff
-from metapl.core.types import Claim, Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Claim, Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 
 
@@ -31,14 +31,14 @@ def truncated(*, steps: int = 1) -> Estimator:
     @autodiff.explained()
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        return student.examined(problem, lessons, learner, batches, exam, key, last=steps), memory
+    ) -> tuple[MetaGradient, PyTree]:
+        return student.examined(problem, thetas, state, inner_batches, outer_batch, key, last=steps), memory
 
     claim: Claim = "approximate"
     return Estimator(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from metapl.core import tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 from metapl.estimators.route import Lesson, require
 from metapl.estimators.route import step as taken
@@ -38,20 +38,20 @@ def unadapted(*, route: str = "auto") -> Estimator:
 
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        lesson, batch = student.single("unadapted()", lessons, batches)
-        step, back = taken(Lesson(problem, learner, lesson, batch, key), route)
-        outer, v, u, scale = student.examine(problem, step, exam)
+    ) -> tuple[MetaGradient, PyTree]:
+        theta, batch = student.single("unadapted()", thetas, inner_batches)
+        step, back = taken(Lesson(problem, state, theta, batch, key), route)
+        outer, v, u, scale = student.examine(problem, step, outer_batch)
         length, whole = tree.norm(u), tree.norm(v)
         descent = tree.scale(-length / whole.clamp_min(torch.finfo(whole.dtype).tiny), v)
         info = {"slope": tree.dot(descent, step.grads)}
-        return Feedback((back(descent),), step.learner, outer, step.loss, scale, info), memory
+        return MetaGradient((back(descent),), step.state, outer, step.loss, scale, info), memory
 
     cost = "1 F + 1 B (exam), 2 F to 3 F"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost, several=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from metapl.core import autodiff, rng, tree
-from metapl.core.types import Estimator, Feedback, Key, Learner, Problem, PyTree
+from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
 from metapl.estimators import student
 from metapl.estimators.watch import Watch
 
@@ -25,22 +25,22 @@ def unroll() -> Estimator:
     @autodiff.explained()
     def estimate(
         problem: Problem,
-        lessons: Sequence[PyTree],
-        learner: Learner,
-        batches: Sequence[PyTree],
-        exam: PyTree,
+        thetas: Sequence[PyTree],
+        state: TrainState,
+        inner_batches: Sequence[PyTree],
+        outer_batch: PyTree,
         memory: PyTree,
         key: Key,
-    ) -> tuple[Feedback, PyTree]:
-        student.require_steps(lessons, batches)
-        student.zero(learner)
+    ) -> tuple[MetaGradient, PyTree]:
+        student.require_steps(thetas, inner_batches)
+        student.zero(state)
         with torch.enable_grad():
-            lessons = [tree.map(lambda leaf: leaf.detach().requires_grad_(), lesson) for lesson in lessons]
-            params = tree.map(lambda leaf: leaf.detach().requires_grad_(), learner.params)
-            buffers, opt_state = learner.buffers, learner.opt_state
+            thetas = [tree.map(lambda leaf: leaf.detach().requires_grad_(), theta) for theta in thetas]
+            params = tree.map(lambda leaf: leaf.detach().requires_grad_(), state.params)
+            buffers, opt_state = state.buffers, state.opt_state
             steps, inner, watched = [], [], Watch().watching(problem)
-            for index, (lesson, batch) in enumerate(zip(lessons, batches, strict=True)):
-                targets = problem.labels.teach(lesson, key if len(lessons) == 1 else rng.fold_in(key, index))
+            for index, (theta, batch) in enumerate(zip(thetas, inner_batches, strict=True)):
+                targets = problem.targets.apply(theta, key if len(thetas) == 1 else rng.fold_in(key, index))
                 losses, buffers = watched.inner(params, buffers, targets, batch)
                 found = torch.autograd.grad(
                     losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
@@ -51,12 +51,12 @@ def unroll() -> Estimator:
                 params = tree.add(params, updates)
                 steps.append(grads)
                 inner.append(losses.detach().mean())
-            outer = problem.outer(params, buffers, exam)
-            leaves, structure = tree.flatten((lessons, steps))
+            outer = problem.outer(params, buffers, outer_batch)
+            leaves, structure = tree.flatten((thetas, steps))
             cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
         feedback, u = tree.unflatten(list(cotangents), structure)
         scale = torch.stack([tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, steps, strict=True)]).sum()
-        after = tree.detach(Learner(params, buffers, opt_state))
-        return Feedback(tuple(feedback), after, outer.detach(), torch.stack(inner).mean(), scale, {}), memory
+        after = tree.detach(TrainState(params, buffers, opt_state))
+        return MetaGradient(tuple(feedback), after, outer.detach(), torch.stack(inner).mean(), scale, {}), memory
 
     return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F + 2 B a step")

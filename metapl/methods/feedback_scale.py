@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-class Told(NamedTuple):
+class Statistics(NamedTuple):
     """What a rule knows of a step; scalars."""
 
     feedback: Tensor
@@ -31,7 +31,7 @@ class Told(NamedTuple):
     """Labelled examples a class, of all that there are to train on."""
 
 
-Size: TypeAlias = Callable[[Told], Tensor]
+Size: TypeAlias = Callable[[Statistics], Tensor]
 """`size(told)`: the factor of the feedback, before the weight."""
 
 
@@ -40,7 +40,7 @@ def _over(top: Tensor | float, bottom: Tensor) -> Tensor:
     return torch.where(bottom > 0, top / bottom, 0.0)
 
 
-def _fewer(power: float) -> Callable[[Told], float]:
+def _fewer(power: float) -> Callable[[Statistics], float]:
     """(labelled examples a class) ^ −power, at most 1."""
     if power < 0:
         raise ValueError(f"power={power} must not be negative")
@@ -81,7 +81,7 @@ def exam(*, chance: float = 1.0, power: float = 0.0) -> Size:
         raise ValueError(f"exam(chance={chance}) must be positive")
     share = _fewer(power)
 
-    def size(told: Told) -> Tensor:
+    def size(told: Statistics) -> Tensor:
         left = (told.exam / (chance * math.log(told.classes))).clamp(max=1.0)
         return _over(left * share(told), told.scale)
 

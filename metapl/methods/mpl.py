@@ -21,30 +21,24 @@ from torch import Tensor
 
 from metapl.core import autodiff, losses, rng, tree
 from metapl.core.types import (
-    Assignment,
     Buffers,
     Estimator,
+    Instance,
     Key,
-    Labels,
-    Learner,
     Model,
     Optimizer,
     Params,
     Problem,
     PyTree,
+    TargetTransform,
+    TrainState,
+    Variables,
 )
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
 from metapl.methods import feedback_scale
-from metapl.methods.feedback_scale import Size, Told
+from metapl.methods.feedback_scale import Size, Statistics
 from metapl.registry.errors import InputError
-
-
-class Network(NamedTuple):
-    """Parameters and buffers, ready to be evaluated."""
-
-    params: Params
-    buffers: Buffers
 
 
 class Method(NamedTuple):
@@ -54,7 +48,7 @@ class Method(NamedTuple):
     """`init(key)`: the state before the first step."""
     step: Callable[[PyTree, Batch, Key], tuple[PyTree, dict[str, Tensor]]]
     """`step(state, batch, key)`: the next state, and scalars worth logging."""
-    networks: Callable[[PyTree], dict[str, Network]]
+    networks: Callable[[PyTree], dict[str, Variables]]
     """`networks(state)`: what can be evaluated, by name."""
     sees: tuple[str, ...] = ("x_labelled", "x_unlabelled")
     """Fields of the batch whose examples a step looks at; others may be empty."""
@@ -94,41 +88,43 @@ class Recipe(NamedTuple):
 class State(NamedTuple):
     """Everything that changes in a run of Meta Pseudo Labels."""
 
-    teacher: Learner
-    student: Learner
-    ema: Network
+    teacher: TrainState
+    student: TrainState
+    ema: Variables
     memory: PyTree
     """The estimator's."""
     step: Tensor
 
 
-class Player(NamedTuple):
+class Trainable(NamedTuple):
     """A network and the optimiser that trains it."""
 
     model: Model
     optimizer: Optimizer
 
 
-def new_learner(player: Player, key: Key) -> Learner:
+def new_train_state(trainable: Trainable, key: Key) -> TrainState:
     """A learner before its first step; an `InputError` if the network has nothing to train."""
-    params, buffers = player.model.init(key)
+    params, buffers = trainable.model.init(key)
     if not params:
         raise InputError("the network has no parameter that requires a gradient: there is nothing to train")
-    return Learner(params, buffers, player.optimizer.init(params))
+    return TrainState(params, buffers, trainable.optimizer.init(params))
 
 
-def apply_gradient(optimizer: Optimizer, learner: Learner, grads: Params, buffers: Buffers) -> Learner:
+def apply_gradient(optimizer: Optimizer, train_state: TrainState, grads: Params, buffers: Buffers) -> TrainState:
     """The learner after one update, with the buffers of the pass that made the gradient."""
     with torch.no_grad():
-        updates, opt_state = optimizer.update(grads, learner.opt_state, learner.params)
-        return Learner(tree.add(learner.params, updates), buffers, opt_state)
+        updates, opt_state = optimizer.update(grads, train_state.opt_state, train_state.params)
+        return TrainState(tree.add(train_state.params, updates), buffers, opt_state)
 
 
-def average(ema: Network, learner: Learner, step: Tensor, decay: float | Tensor) -> Network:
+def average(ema: Variables, train_state: TrainState, step: Tensor, decay: float | Tensor) -> Variables:
     """The moving average of parameters and buffers, BatchNorm's statistics included."""
     kept = torch.clamp((step + 1).double() / (step + 10), max=decay)
     weight = 1.0 - kept
-    return Network(tree.lerp(ema.params, learner.params, weight), tree.lerp(ema.buffers, learner.buffers, weight))
+    return Variables(
+        tree.lerp(ema.params, train_state.params, weight), tree.lerp(ema.buffers, train_state.buffers, weight)
+    )
 
 
 def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -165,7 +161,7 @@ def forward(
     return dict(zip(x, parts, strict=True)), buffers
 
 
-class Lecture(NamedTuple):
+class TeacherPass(NamedTuple):
     """The teacher's forward pass of a step, and what comes of it for the student."""
 
     logits: dict[str, Tensor]
@@ -174,23 +170,23 @@ class Lecture(NamedTuple):
     """The teacher's after the pass."""
     pull: Callable[[dict[str, Tensor]], Params]
     """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
-    assignment: Assignment
+    instance: Instance
     labelled: Tensor
     """The classes of the labelled examples."""
 
 
-See: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
+TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
 """`see(views, batch)`: what the teacher sees where the student sees the views."""
 
 
-def lectures(
-    teacher: Player,
-    student: Player,
-    labels: Labels,
+def teacher_passes(
+    teacher: Trainable,
+    student: Trainable,
+    labels: TargetTransform,
     augment: Augment,
     recipe: Recipe,
-    see: See = lambda views, batch: views,  # noqa: ARG005
-) -> Callable[[State, Batch, Key], Lecture]:
+    see: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
+) -> Callable[[State, Batch, Key], TeacherPass]:
     """The first half of a step as a function of the state, the batch and the key; see `meta_pseudo_labels`."""
 
     def inner(params: Params, buffers: Buffers, targets: Tensor, batch: tuple[Tensor, Key]) -> tuple[Tensor, Buffers]:
@@ -206,7 +202,7 @@ def lectures(
     problem = Problem(inner, outer, student.optimizer, labels)
     seen = ("labelled", "weak", "strong") if recipe.consistent else ("labelled", "strong")
 
-    def lecture(state: State, batch: Batch, key: Key) -> Lecture:
+    def teacher_pass(state: State, batch: Batch, key: Key) -> TeacherPass:
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
         x = views(seen, augment, batch, view_key)
         logits, buffers, pull = autodiff.pullback(
@@ -216,21 +212,21 @@ def lectures(
         keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
         batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
         exam = (x["labelled"], batch.y_labelled, exam_key)
-        lessons = list(logits["strong"].chunk(recipe.unroll))
-        assignment = Assignment(problem, lessons, state.student, batches, exam, label_key)
-        return Lecture(logits, buffers, pull, assignment, batch.y_labelled)
+        thetas = list(logits["strong"].chunk(recipe.unroll))
+        instance = Instance(problem, thetas, state.student, batches, exam, label_key)
+        return TeacherPass(logits, buffers, pull, instance, batch.y_labelled)
 
-    return lecture
+    return teacher_pass
 
 
 def meta_pseudo_labels(
-    teacher: Player,
-    student: Player,
+    teacher: Trainable,
+    student: Trainable,
     estimator: Estimator,
-    labels: Labels,
+    labels: TargetTransform,
     augment: Augment,
     recipe: Recipe,
-    see: See = lambda views, batch: views,  # noqa: ARG005
+    see: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
 ) -> Method:
     """Meta Pseudo Labels with any estimator of the feedback.
 
@@ -246,36 +242,36 @@ def meta_pseudo_labels(
     Returns:
         A method with the networks "teacher", "student" and "ema" (of the student).
     """
-    lecture = lectures(teacher, student, labels, augment, recipe, see)
+    teacher_pass = teacher_passes(teacher, student, labels, augment, recipe, see)
 
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)
-        pupil = new_learner(student, student_key)
-        step = torch.zeros((), dtype=torch.int64, device=next(iter(pupil.params.values())).device)
-        ema = Network(pupil.params, pupil.buffers)
-        return State(new_learner(teacher, teacher_key), pupil, ema, estimator.init(), step)
+        student_state = new_train_state(student, student_key)
+        step = torch.zeros((), dtype=torch.int64, device=next(iter(student_state.params.values())).device)
+        ema = Variables(student_state.params, student_state.buffers)
+        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
-        given = lecture(state, batch, key)
-        *assigned, label_key = given.assignment
+        given = teacher_pass(state, batch, key)
+        *assigned, label_key = given.instance
         feedback, memory = estimator.estimate(*assigned, state.memory, label_key)
-        cotangent = torch.cat(list(feedback.lessons))
+        cotangent = torch.cat(list(feedback.grads))
         _, parts, own = autodiff.value_and_grad(
             lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
         )
         size = tree.norm(cotangent)
-        told = Told(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled)
+        told = Statistics(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled)
         factor = recipe.feedback_weight * recipe.feedback_size(told)
         cotangents = {**own, "strong": own["strong"] + factor * cotangent}
         taught = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
-        ema = average(state.ema, feedback.learner, state.step, recipe.ema)
+        ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
-        return State(taught, feedback.learner, ema, memory, state.step + 1), metrics
+        return State(taught, feedback.state, ema, memory, state.step + 1), metrics
 
-    def networks(state: State) -> dict[str, Network]:
+    def networks(state: State) -> dict[str, Variables]:
         return {
-            "teacher": Network(state.teacher.params, state.teacher.buffers),
-            "student": Network(state.student.params, state.student.buffers),
+            "teacher": Variables(state.teacher.params, state.teacher.buffers),
+            "student": Variables(state.student.params, state.student.buffers),
             "ema": state.ema,
         }
 

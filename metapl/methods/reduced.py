@@ -12,15 +12,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metapl.core.types import Buffers, Key, Model, Params
+from metapl.core.types import Buffers, Key, Model, Params, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.examples import Examples
 from metapl.data.loader import Batch
 from metapl.evaluation import metrics
-from metapl.methods.mpl import Network, See
+from metapl.methods.mpl import TeacherInputs
 
 
-def said(model: Model, teacher: Network, x: Examples, augment: Augment) -> Tensor:
+def said(model: Model, teacher: Variables, x: Examples, augment: Augment) -> Tensor:
     """What a fixed teacher says of every example of the training pool: log-probabilities `[examples, classes]`.
 
     It sees the examples as evaluation does. Cost: 1 F an example, and 4 bytes a class and example.
@@ -28,7 +28,7 @@ def said(model: Model, teacher: Network, x: Examples, augment: Augment) -> Tenso
     return torch.log_softmax(metrics.predict(model, *teacher, x, augment.prepare), dim=-1)
 
 
-def lookup(log_p: Tensor) -> See:
+def lookup(log_p: Tensor) -> TeacherInputs:
     """What takes the place of the teacher's views: `see(views, batch)`, the teacher's word on these examples."""
 
     def see(views: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -64,9 +64,9 @@ def composed(teacher: Model, calibrator: Model) -> Model:
     return Model(init, apply)
 
 
-def composing(fixed: Network, networks: dict[str, Network]) -> dict[str, Network]:
+def composing(fixed: Variables, networks: dict[str, Variables]) -> dict[str, Variables]:
     """Networks of a run whose "teacher" is a calibrator, with the fixed teacher put before it, for `composed`."""
     parts = [(FIXED, fixed), (CORRECTION, networks["teacher"])]
     params = {prefix + name: value for prefix, part in parts for name, value in part.params.items()}
     buffers = {prefix + name: value for prefix, part in parts for name, value in part.buffers.items()}
-    return {**networks, "teacher": Network(params, buffers)}
+    return {**networks, "teacher": Variables(params, buffers)}

@@ -32,14 +32,14 @@ LETTERS = 44
 
 def confusion(facts: Facts) -> Tensor:
     """Counts `[classes, classes]` of the final network on the test set: row the class, column what was predicted."""
-    count = facts.setting.data.classes
+    count = facts.experiment.data.classes
     pairs = facts.y * count + facts.judged[facts.final].predicted
     return pairs.bincount(minlength=count**2).reshape(count, count)
 
 
 def classes(facts: Facts) -> Section:
     """Which classes are taken for which, and how well each is found."""
-    counts, names = confusion(facts), facts.setting.data.form.classes
+    counts, names = confusion(facts), facts.experiment.data.form.classes
     told = note(f"The network “{NETWORKS[facts.final][0]}” on the test set.")
     if len(names) > MATRIX:
         frequent = card(tag("h3", "The most frequent confusions"), _confusions(counts, names))
@@ -111,7 +111,7 @@ def _by_class(counts: Tensor, names: Sequence[str], shown: Sequence[int], label:
 
 def split(facts: Facts) -> Section:
     """How many examples of each class were labelled, held out, unlabelled and tested."""
-    found, names = parts(facts.setting), facts.setting.data.form.classes
+    found, names = parts(facts.experiment), facts.experiment.data.form.classes
     rows = [[name, *(whole(part.counts[label]) for part in found.values())] for label, name in enumerate(names)]
     unknown = [whole(part.unknown) for part in found.values()]
     totals = [whole(sum(part.counts) + part.unknown) for part in found.values()]
@@ -125,7 +125,7 @@ def split(facts: Facts) -> Section:
 
 
 def _shared(facts: Facts) -> str:
-    labelled, unlabelled, _ = facts.setting.split
+    labelled, unlabelled, _ = facts.experiment.split
     inside, count = int(torch.isin(labelled, unlabelled).sum()), len(labelled)
     told = {0: "None of the labelled examples is", count: "All labelled examples are"}
     text = told.get(inside, f"{whole(inside)} of the {whole(count)} labelled examples are")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from metapl.core import losses
+from metapl.core.types import Variables
 from metapl.evaluation import metrics
-from metapl.methods.mpl import Network
 from metapl.registry.errors import InputError
 from metapl.training import phases, run_files, run_folder
-from metapl.training.setup import Setting
+from metapl.training.experiment import Experiment
 
 BASELINES = ("supervised", "fixed")
 """What the final network is compared with: the first of these that a run has."""
@@ -40,8 +40,8 @@ class Facts(NamedTuple):
     """A finished run."""
 
     run: Path
-    setting: Setting
-    networks: Mapping[str, Network]
+    experiment: Experiment
+    networks: Mapping[str, Variables]
     summary: dict[str, Any]
     environment: dict[str, Any]
     log: list[dict[str, Any]]
@@ -102,17 +102,17 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
     Raises:
         InputError: not a run, one that is incomplete or damaged, or one whose data cannot be read any more.
     """
-    setting, networks = run_folder.load(run, device, trust_code)
+    experiment, networks = run_folder.load(run, device, trust_code)
     final = run_folder.best(networks)
     baseline = next((name for name in BASELINES if name in networks and name != final), "")
     before = "ema" if final == "finetuned" else baseline
     if before and before not in networks:
         raise InputError(f"{run} has a finetuned network and not the averaged one that it began with: is it complete?")
-    y = setting.data.y_test.cpu()
+    y = experiment.data.y_test.cpu()
     wanted = {name for name in (final, before, baseline) if name}
     return Facts(
         run,
-        setting,
+        experiment,
         networks,
         _summary(run, networks),
         run_files.environment(run / "environment.json"),
@@ -121,11 +121,11 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
         before,
         baseline,
         y,
-        {name: judge(phases.predict(setting, name, networks[name], "test").cpu(), y) for name in wanted},
+        {name: judge(phases.predict(experiment, name, networks[name], "test").cpu(), y) for name in wanted},
     )
 
 
-def _summary(run: Path, networks: Mapping[str, Network]) -> dict[str, Any]:
+def _summary(run: Path, networks: Mapping[str, Variables]) -> dict[str, Any]:
     found = run_files.summary(run / "summary.json")
     missing = [name for name in networks if name not in found["test"]]
     if missing:
@@ -186,9 +186,9 @@ def mistakes(judged: Judged, y: Tensor, most: int) -> list[Mistake]:
     return [Mistake(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def parts(setting: Setting) -> dict[str, Part]:
+def parts(experiment: Experiment) -> dict[str, Part]:
     """Examples by class of every part of the data."""
-    data, split = setting.data, setting.split
+    data, split = experiment.data, experiment.split
     of_pool = {name: data.y.cpu()[index.cpu()] for name, index in split._asdict().items()}
     ordered = {name: of_pool[name] for name in ("labelled", "validation", "unlabelled")}
     return {name: _part(y, data.classes) for name, y in {**ordered, "test": data.y_test.cpu()}.items()}

@@ -20,7 +20,7 @@ DRIFTED = (
 
 def title(facts: Facts) -> str:
     """What the page is called."""
-    config = facts.setting.config
+    config = facts.experiment.config
     return f"{opening(METHODS[config.method])} on {Path(config.data).name or config.data}"
 
 
@@ -48,19 +48,19 @@ def head(facts: Facts) -> Html:
 
 def _told(facts: Facts) -> list[str]:
     """One sentence on what was trained."""
-    setting = facts.setting
-    config, parts = setting.config, setting.split
+    experiment = facts.experiment
+    config, parts = experiment.config, experiment.split
     examples = f"{whole(len(parts.labelled))} labelled"
     if config.method != "supervised":
         examples += f" and {whole(len(parts.unlabelled))} unlabelled"
-    learnt = f" learnt {setting.data.classes} classes from {examples} examples"
-    labels = tag("code", setting.labels)
+    learnt = f" learnt {experiment.data.classes} classes from {examples} examples"
+    labels = tag("code", experiment.labels)
     if config.method in PAIRED:
         teacher = tag("code", config.teacher_model or config.model)
         said = [" with a teacher ", teacher]
         if config.method == "reduced":
             said = [" with a fixed teacher ", teacher, ", corrected by the calibrator ", tag("code", config.calibrator)]
-        feedback = [", and feedback by ", tag("code", config.grad), f" (claim: {setting.estimator.claim})."]
+        feedback = [", and feedback by ", tag("code", config.grad), f" (claim: {experiment.estimator.claim})."]
         return ["A student ", tag("code", config.model), learnt, *said, ", ", labels, " pseudo labels", *feedback]
     taught = [", with ", labels, " labels of a supervised network"] if config.method == "pseudo-labels" else []
     return ["A network ", tag("code", config.model), learnt, *taught, "."]

@@ -45,7 +45,7 @@ HEAD = ("example", "true", "predicted", "confidence, %", "of the truth, %")
 def mistakes(facts: Facts) -> Section:
     """The wrong test examples that the final network was surest of."""
     judged = facts.judged[facts.final]
-    form = facts.setting.data.form
+    form = facts.experiment.data.form
     flat = form.kind == "arrays" and form.shape == (2,)
     shown, wrong = found(judged, facts.y, BESIDE if flat else MOST), int((judged.predicted != facts.y).sum())
     if not shown:
@@ -66,7 +66,7 @@ def _row(one: Mistake, names: Sequence[str]) -> list[str]:
 
 
 def _examples(facts: Facts, shown: Sequence[Mistake]) -> Tensor:
-    return take(facts.setting.data.x_test, torch.tensor([one.example for one in shown]), torch.device("cpu"))
+    return take(facts.experiment.data.x_test, torch.tensor([one.example for one in shown]), torch.device("cpu"))
 
 
 def levels(x: Tensor, form: Form) -> Tensor:
@@ -88,7 +88,7 @@ def png(image: Tensor) -> str:
 
 
 def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Html:
-    form = facts.setting.data.form
+    form = facts.experiment.data.form
     height, width = form.shape[1:]
     small = {"class_": "crisp"} if max(height, width) <= CRISP else {}
     cards = []
@@ -102,7 +102,7 @@ def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Html:
 
 
 def _rows(facts: Facts, shown: Sequence[Mistake]) -> Html:
-    form, x = facts.setting.data.form, facts.setting.data.x_test
+    form, x = facts.experiment.data.form, facts.experiment.data.x_test
     every = take(x, torch.arange(len(x)), torch.device("cpu")).double()
     mean, std = every.mean(0), every.std(0, correction=0)
     rows = []
@@ -147,15 +147,15 @@ def _feature(columns: Columns, place: int, row: Tensor, mean: Tensor, far: Tenso
 
 
 def _plane(facts: Facts) -> Html:
-    setting, judged = facts.setting, facts.judged[facts.final]
-    form = setting.data.form
+    experiment, judged = facts.experiment, facts.judged[facts.final]
+    form = experiment.data.form
     mean, std = (torch.as_tensor(form.details[name], dtype=torch.float32) for name in ("mean", "std"))
-    x = take(setting.data.x_test, torch.arange(len(facts.y)), torch.device("cpu"))
+    x = take(experiment.data.x_test, torch.arange(len(facts.y)), torch.device("cpu"))
     low, high = x.amin(0) - 0.2, x.amax(0) + 0.2
     across, up = (torch.linspace(float(low[axis]), float(high[axis]), GRID) for axis in (0, 1))
-    places = torch.cartesian_prod(up, across).flip(-1).to(setting.device)
-    model = setting.models.of(facts.final)
-    logits = metrics.predict(model, *facts.networks[facts.final], places, setting.data.augment.prepare)
+    places = torch.cartesian_prod(up, across).flip(-1).to(experiment.device)
+    model = experiment.models.of(facts.final)
+    logits = metrics.predict(model, *facts.networks[facts.final], places, experiment.data.augment.prepare)
     corners = torch.stack([across, up], 1) * std + mean
     seen = Plane(
         (x * std + mean).numpy(),

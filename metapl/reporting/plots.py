@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import torch
 
-from metapl.core.types import Model
+from metapl.core.types import Model, Variables
 from metapl.evaluation import metrics, quality
-from metapl.methods.mpl import Network
 from metapl.training import checkpoint, run_files
 from metapl.training.config import PAIRED
 
@@ -83,7 +82,7 @@ def curves(log: Path, path: Path) -> None:
 
 
 def regions(
-    networks: dict[str, tuple[Model, Network]],
+    networks: dict[str, tuple[Model, Variables]],
     points: tuple[torch.Tensor, torch.Tensor],
     labelled: torch.Tensor,
     path: Path,

@@ -42,7 +42,7 @@ def results(facts: Facts) -> Section:
     """The final network beside the baseline, all networks, and what finetuning did."""
     rows = facts.summary["test"]
     names = [name for name in NETWORKS if name in rows]
-    several = facts.setting.data.classes > 5
+    several = facts.experiment.data.classes > 5
     listed = [
         [
             NETWORKS[name][0],
@@ -74,7 +74,7 @@ def _dots(facts: Facts, names: Sequence[str]) -> Html:
 
 
 def _explained(facts: Facts) -> Html:
-    several = facts.setting.data.classes > 5
+    several = facts.experiment.data.classes > 5
     told = (join(tag("dt", name), tag("dd", text)) for name, text in EXPLAINED.items() if several or name != "top-5")
     first = note(f"All on the same {whole(len(facts.y))} test examples, with the final weights.")
     return card(tag("h3", "How to read this"), first, tag("dl", *told, class_="words"))
@@ -107,7 +107,7 @@ def _finetuning(facts: Facts) -> Html:
     five = hits(after.among_five, before.among_five)
     metrics = [
         ("top-1 %", "top1", hits(after.predicted == facts.y, before.predicted == facts.y), percent),
-        *([("top-5 %", "top5", five, percent)] if facts.setting.data.classes > 5 else []),
+        *([("top-5 %", "top5", five, percent)] if facts.experiment.data.classes > 5 else []),
         ("NLL", "nll", means(after.nll, before.nll), number),
         ("ECE %", "ece", Difference(rows["finetuned"]["ece"] - rows["ema"]["ece"], math.nan), percent),
     ]
@@ -121,7 +121,9 @@ def _finetuning(facts: Facts) -> Html:
         for name, metric, gap, write in metrics
     ]
     columns = ["metric", "before", "after", "difference", "± s.e."]
-    told = f"The averaged student, after {whole(facts.setting.config.finetune_steps)} steps on the labelled examples."
+    told = (
+        f"The averaged student, after {whole(facts.experiment.config.finetune_steps)} steps on the labelled examples."
+    )
     return card(tag("h3", "Finetuning"), note(told), table(columns, listed, "metrics before and after finetuning"))
 
 

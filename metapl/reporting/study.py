@@ -52,7 +52,7 @@ def page(about: Study, runs: Sequence[Run], environment: Mapping[str, Any]) -> s
         runs: those that are finished, with their logs.
         environment: versions and machine, see `metapl.training.run_folder.environment`.
     """
-    by_setting = [[run for run in runs if run["setting"] == setting] for setting in specification.settings(about)]
+    by_setting = [[run for run in runs if run["setting"] == condition] for condition in specification.conditions(about)]
     sections = [
         _results(about, by_setting),
         _teachers(about, by_setting),
@@ -75,11 +75,11 @@ def _count(count: int, name: str) -> str:
 
 
 def _head(about: Study, runs: Sequence[Run]) -> Html:
-    settings, wanted = (
-        specification.settings(about),
-        len(specification.settings(about)) * len(about.arms) * len(about.seeds),
+    conditions, wanted = (
+        specification.conditions(about),
+        len(specification.conditions(about)) * len(about.arms) * len(about.seeds),
     )
-    where = f" in each of {len(settings)} settings" if len(settings) > 1 else ""
+    where = f" in each of {len(conditions)} settings" if len(conditions) > 1 else ""
     lede = (
         f"{_count(len(about.arms), 'arm')} with {_count(len(about.seeds), 'seed')} each{where}. The runs of a seed "
         "share split, initial weights, batches and views, so that arms are compared in pairs, with the arm "
@@ -100,38 +100,38 @@ def _head(about: Study, runs: Sequence[Run]) -> Html:
 def _results(about: Study, by_setting: Sequence[Sequence[Run]]) -> Section:
     parts = [
         part
-        for setting, here in zip(specification.settings(about), by_setting, strict=True)
-        for part in _setting(about, setting, here)
+        for condition, here in zip(specification.conditions(about), by_setting, strict=True)
+        for part in _condition(about, condition, here)
     ]
     words = (join(tag("dt", name), tag("dd", text)) for name, text in EXPLAINED.items())
     read = card(tag("h3", "How to read this"), tag("dl", *words, class_="words"))
     return Section("Results", join(note(JUDGED), *parts, read))
 
 
-def _setting(about: Study, setting: Given, here: Sequence[Run]) -> list[Html]:
+def _condition(about: Study, condition: Given, here: Sequence[Run]) -> list[Html]:
     """The table of a setting, and its pictures."""
     rows = tables.rows(about, here)
     missing = [arm for arm in about.arms if arm not in {row.arm for row in rows}]
     said = [note(f"Without a finished run: {', '.join(missing)}.")] if missing else []
     if not rows:
-        return [card(tag("h3", headed(setting, "every arm")), *said)]
+        return [card(tag("h3", headed(condition, "every arm")), *said)]
     columns = ("arm", "top-1 %", "sd", *COMPARED, "NLL", "ECE %", "seeds", "network")
     listed = [_cells(row, about, here) for row in rows]
-    numbers = table(columns, listed, f"test metrics by arm, {specification.label(setting) or 'all seeds'}", (0, 10))
+    numbers = table(columns, listed, f"test metrics by arm, {specification.label(condition) or 'all seeds'}", (0, 10))
     pictures = [study_figures.runs(about, rows), study_figures.differences(about, rows)]
     return [
-        card(tag("h3", headed(setting, "every arm")), numbers, *said, *_diverged(here)),
-        *_pairs(about, setting, here),
+        card(tag("h3", headed(condition, "every arm")), numbers, *said, *_diverged(here)),
+        *_pairs(about, condition, here),
         grid(*(one for one in pictures if one)),
     ]
 
 
-def _pairs(about: Study, setting: Given, here: Sequence[Run]) -> list[Html]:
+def _pairs(about: Study, condition: Given, here: Sequence[Run]) -> list[Html]:
     """The further comparisons that the study asks for."""
     listed = [[_named(pair.arm), _named(pair.minus), *_compared(pair.difference)] for pair in tables.pairs(about, here)]
-    label = f"arms against each other, {specification.label(setting) or 'all seeds'}"
+    label = f"arms against each other, {specification.label(condition) or 'all seeds'}"
     numbers = table(("arm", "minus", *COMPARED), listed, label, (0, 1)) if listed else ""
-    return [card(tag("h3", headed(setting, "against each other")), numbers)] if listed else []
+    return [card(tag("h3", headed(condition, "against each other")), numbers)] if listed else []
 
 
 def _cells(row: Row, about: Study, here: Sequence[Run]) -> list[str]:
@@ -190,15 +190,15 @@ def _diverged(here: Sequence[Run]) -> list[Html]:
 def _teachers(about: Study, by_setting: Sequence[Sequence[Run]]) -> Section | None:
     """How the teacher and the student that is judged do at the end; None where no arm has a teacher."""
     cards = []
-    for setting, here in zip(specification.settings(about), by_setting, strict=True):
+    for condition, here in zip(specification.conditions(about), by_setting, strict=True):
         pairs = [run for run in here if "teacher" in run["test"]]
         rows = zip(tables.rows(about, pairs), tables.rows(about, pairs, network="teacher"), strict=True)
         listed = [_pair(pairs, student, teacher) for student, teacher in rows]
         if listed:
             columns = ("arm", "teacher", "student", *COMPARED, "teacher ECE", "student ECE", "network")
-            label = f"teacher and student, {specification.label(setting) or 'all seeds'}"
+            label = f"teacher and student, {specification.label(condition) or 'all seeds'}"
             numbers = table(columns, listed, label, (0, 9))
-            cards.append(card(tag("h3", headed(setting, "arms with a teacher, %")), numbers))
+            cards.append(card(tag("h3", headed(condition, "arms with a teacher, %")), numbers))
     told = note(
         "Top-1 and ECE of the two networks of a run on the test set, means over seeds; the difference is that of the "
         "student to its own teacher."

@@ -71,9 +71,9 @@ def styles(about: Study) -> dict[str, Style]:
     return {arm: Style(INK, (), 2.4) if arm == about.against else next(looks) for arm in about.arms}
 
 
-def headed(setting: Given, text: str) -> str:
+def headed(condition: Given, text: str) -> str:
     """A heading that names the setting, where there are several."""
-    name = specification.label(setting)
+    name = specification.label(condition)
     return f"{name}: {text}" if name else opening(text)
 
 
@@ -82,7 +82,7 @@ def runs(about: Study, rows: Sequence[Row]) -> Html:
     looks = styles(about)
     every = [Dots(row.arm, looks[row.arm], dict(zip(row.seeds, row.values, strict=True))) for row in rows]
     said = ", ".join(f"{row.arm} {percent(row.mean)} %" for row in rows)
-    title = headed(rows[0].setting, "top-1 of every run, %")
+    title = headed(rows[0].condition, "top-1 of every run, %")
     return figure(title, _picture(every), f"{title}; means: {said}", caption=_caption("A dot a seed"))
 
 
@@ -99,7 +99,7 @@ def differences(about: Study, rows: Sequence[Row]) -> Html | None:
     if not shown:
         return None
     said = ", ".join(f"{one.arm} {_signed(statistics.fmean(one.shares.values()))}" for one in shown)
-    title = headed(rows[0].setting, f"difference to {about.against}, points")
+    title = headed(rows[0].condition, f"difference to {about.against}, points")
     caption = _caption(f"A dot a seed: the arm less {about.against}, on the same seed")
     return figure(title, _picture(shown, True), f"{title}; means: {said}", caption=caption)
 
@@ -223,7 +223,7 @@ def course(about: Study, here: Sequence[Run], title: str, unit: str, watched: Wa
     lines = [Line(arm, styles(about)[arm], curve) for arm, several in found.items() if (curve := mean(several))]
     if not lines:
         return None
-    place = specification.settings(about).index(here[0]["setting"])
+    place = specification.conditions(about).index(here[0]["setting"])
     full = headed(here[0]["setting"], title)
     said = ", ".join(f"{line.name} {line.curve[-1][1]:.4g}" for line in lines)
     picture = figures.curves(f"{title.replace(' ', '-')}-{place}", lines, unit)

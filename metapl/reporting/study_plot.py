@@ -36,26 +36,26 @@ def study(rows: Sequence[Row], path: Path) -> None:
         rows: of `metapl.studies.tables.rows`, one at least.
         path: the PNG to write.
     """
-    arms, settings = (list(dict.fromkeys(of(row) for row in rows)) for of in (lambda row: row.arm, _setting))
+    arms, conditions = (list(dict.fromkeys(of(row) for row in rows)) for of in (lambda row: row.arm, _condition))
     names = [_wrapped(arm) for arm in arms]
-    columns = min(ACROSS, len(settings))
-    down = math.ceil(len(settings) / columns)
+    columns = min(ACROSS, len(conditions))
+    down = math.ceil(len(conditions) / columns)
     lines = sum(1 + name.count("\n") for name in names) + 0.5 * len(names)
     size = (NAMES + PANEL * columns, down * (FRAME + LINE * lines))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(down, columns, sharey=True, squeeze=False).flatten()
-    for axes, setting in zip(panels, settings, strict=False):
-        _panel(axes, [row for row in rows if _setting(row) == setting], arms)
-        axes.set_title(_wrapped(setting), fontsize="medium")
-    for axes in panels[len(settings) :]:
+    for axes, condition in zip(panels, conditions, strict=False):
+        _panel(axes, [row for row in rows if _condition(row) == condition], arms)
+        axes.set_title(_wrapped(condition), fontsize="medium")
+    for axes in panels[len(conditions) :]:
         axes.set_visible(False)
     panels[0].set_yticks(range(len(arms)), names, fontsize="small")
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     write(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
-def _setting(row: Row) -> str:
-    return label(row.setting)
+def _condition(row: Row) -> str:
+    return label(row.condition)
 
 
 def _wrapped(text: str) -> str:

@@ -49,7 +49,7 @@ def _validation(facts: Facts) -> Html | None:
     if not found:
         return None
     lines = [Line(*NETWORKS[name], _percent(found[name])) for name in NETWORKS if name in found]
-    text = f"On {whole(len(facts.setting.split.validation))} labelled examples that are held out."
+    text = f"On {whole(len(facts.experiment.split.validation))} labelled examples that are held out."
     if "finetuned" not in found:
         return _figure("validation", "Validation accuracy", lines, "top-1, %", text)
     first, last = found["finetuned"][0][0], found["finetuned"][-1][0]
@@ -65,7 +65,7 @@ def _quality(facts: Facts, main: str) -> Html | None:
     ]
     if not lines:
         return None
-    least = facts.setting.config.uda_threshold
+    least = facts.experiment.config.uda_threshold
     text = f"The teacher's, of unlabelled examples. Confident: with a probability of {least:g} or more."
     return _figure("quality", "Pseudo labels", lines, "%", text)
 

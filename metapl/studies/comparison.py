@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metapl.core.types import Assignment, Estimator
+from metapl.core.types import Estimator, Instance
 from metapl.estimators import AVAILABLE, exact
 from metapl.evaluation import cost, quality
 from metapl.evaluation.quality import Accuracy
@@ -124,13 +124,13 @@ def compare(stage: Stage, estimators: Mapping[str, Estimator], plan: Plan, tell:
     Raises:
         InputError: the exact feedback is zero, so that nothing can be compared with it.
     """
-    wanted = stage.setting.config.pseudo_labels
-    kinds = {name: one.labels[0] if wanted == "auto" else wanted for name, one in estimators.items()}
-    single = {kind: assign(stage, kind, stage.setting.data.x.dtype) for kind in {*kinds.values()}}
+    wanted = stage.experiment.config.pseudo_labels
+    kinds = {name: one.targets[0] if wanted == "auto" else wanted for name, one in estimators.items()}
+    single = {kind: assign(stage, kind, stage.experiment.data.x.dtype) for kind in {*kinds.values()}}
     double = {kind: assign(stage, kind, torch.float64) for kind in {*kinds.values(), "soft"}}
-    calls, left_out = _fitting(estimators, kinds, single, stage.setting.config.unroll)
+    calls, left_out = _fitting(estimators, kinds, single, stage.experiment.config.unroll)
     tell("cost")
-    costs = _costs(calls, plan.rounds, stage.setting.device)
+    costs = _costs(calls, plan.rounds, stage.experiment.device)
     truths, references, rows = {}, {}, []
     soft = draw(exact(), double["soft"], 2, 1, drawn=False)
     if not float(soft.norm()) > 0.0:
@@ -149,7 +149,7 @@ def compare(stage: Stage, estimators: Mapping[str, Estimator], plan: Plan, tell:
 
 
 def _fitting(
-    estimators: Mapping[str, Estimator], kinds: Mapping[str, str], single: Mapping[str, Assignment], unroll: int
+    estimators: Mapping[str, Estimator], kinds: Mapping[str, str], single: Mapping[str, Instance], unroll: int
 ) -> tuple[dict[str, cost.Call], dict[str, str]]:
     """One estimate as a call, by name, and why others are left out."""
     calls: dict[str, cost.Call] = {}
@@ -158,8 +158,8 @@ def _fitting(
         *given, key = single[kinds[name]]
         call = partial(one.estimate, *given, one.init(), key)
         try:
-            if kinds[name] not in one.labels:
-                raise ValueError(f"takes {' or '.join(one.labels)} labels, not {kinds[name]}")
+            if kinds[name] not in one.targets:
+                raise ValueError(f"takes {' or '.join(one.targets)} labels, not {kinds[name]}")
             if unroll > 1 and not one.several:
                 raise ValueError(f"takes one step at a time, not {unroll}")
             call()
@@ -176,7 +176,7 @@ def _draws(
     name: str,
     estimator: Estimator,
     kind: str,
-    double: Mapping[str, Assignment],
+    double: Mapping[str, Instance],
     costs: Mapping[str, Cost],
     plan: Plan,
 ) -> Tensor:

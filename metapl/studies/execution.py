@@ -23,9 +23,9 @@ from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies.specification import Job
 from metapl.training import loop, phases, population
+from metapl.training.experiment import prepare
 from metapl.training.phases import Result
 from metapl.training.population import Say
-from metapl.training.setup import prepare
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ def _done(folder: Path, job: Job) -> Run | None:
         _require_run(found)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): remove it, and the run is made again") from None
-    own = {"setting": dict(job.setting), "arm": job.arm, "seed": job.config.seed, "config": asdict(job.config)}
+    own = {"setting": dict(job.condition), "arm": job.arm, "seed": job.config.seed, "config": asdict(job.config)}
     if any(found[name] != value for name, value in own.items()):
         raise InputError(f"{path} is of another study: name another folder, or remove this one")
     return found
@@ -188,11 +188,11 @@ def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[...
 
     `tick(runs, name, phase, step, steps)` is called after every step.
     """
-    settings = population.members([job.config for job in group])
+    conditions = population.members([job.config for job in group])
     logs: list[Log] = [[] for _ in group]
 
     def report(index: int, progress: loop.Progress) -> None:
-        logs[index].append(phases.look(settings[index], progress))
+        logs[index].append(phases.look(conditions[index], progress))
 
     def ticked(index: int, phase: str, step: int, steps: int) -> None:
         tick(len(group) if index < 0 else 1, group[max(index, 0)].name, phase, step, steps)
@@ -203,14 +203,14 @@ def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[...
         say(f"one after another: {len(group)} runs such as {group[0].name}, since {text}")
 
     skip = [index for index, job in enumerate(group) if job.name in done]
-    for index, result in population.train_all(settings, report, ticked, why, skip):
+    for index, result in population.train_all(conditions, report, ticked, why, skip):
         yield group[index], _as_json(group[index], result, logs[index])
 
 
 def _as_json(job: Job, result: Result, log: Log) -> Run:
     finite = all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(result.networks))
     return {
-        "setting": dict(job.setting),
+        "setting": dict(job.condition),
         "arm": job.arm,
         "seed": job.config.seed,
         "finite": finite,

@@ -19,7 +19,7 @@ from metapl.registry.errors import InputError
 from metapl.studies import execution, specification, tables
 from metapl.studies.search_space import Budget, Choices, Range
 from metapl.studies.specification import Given, Study
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 ROUND = 8
 """Most trials of an arm that are asked at once; the first round is drawn at random, the later ones from results."""
@@ -44,7 +44,7 @@ class Search(NamedTuple):
 
     about: Study
     """The study with this setting and this arm alone, on the seeds of the budget."""
-    setting: Given
+    condition: Given
     arm: str
     space: dict[str, Choices | Range]
     own: Given
@@ -76,8 +76,8 @@ def start(about: Study, budget: Budget, out: Path) -> list[Search]:
     package = _package()
     if execution.processes() > 1:
         raise InputError("metapl tune is one process, since trials depend on those before: start it without torchrun")
-    settings = specification.settings(about)
-    searches = [_search(package, about, budget, setting, arm) for setting in settings for arm in about.arms]
+    conditions = specification.conditions(about)
+    searches = [_search(package, about, budget, condition, arm) for condition in conditions for arm in about.arms]
     tables.start(out, about)
     return searches
 
@@ -116,17 +116,17 @@ def _package() -> Any:
         raise InputError(f"metapl tune needs a package ({error}): pip install 'metapl[tune]'") from None
 
 
-def _search(package: Any, about: Study, budget: Budget, setting: Given, arm: str) -> Search:
+def _search(package: Any, about: Study, budget: Budget, condition: Given, arm: str) -> Search:
     given = about.arms[arm]
-    over = {key: [value] for key, value in setting.items()}
+    over = {key: [value] for key, value in condition.items()}
     alone = about._replace(over=over, arms={arm: given}, seeds=budget.seeds, against=arm)
     config, space = specification.jobs(alone)[0].config, budget.of(given)
     examples = len(prepare(config).split.validation)
     if not examples:
-        where = " of ".join(part for part in (f"arm {arm!r}", specification.label(setting)) if part)
+        where = " of ".join(part for part in (f"arm {arm!r}", specification.label(condition)) if part)
         raise InputError(f"{where} has no validation examples to choose on: give validation in [common], such as 100")
     own = {key: getattr(config, key) for key, values in space.items() if values.holds(getattr(config, key))}
-    return Search(alone, setting, arm, space, own, examples, _optuna(package, budget, own))
+    return Search(alone, condition, arm, space, own, examples, _optuna(package, budget, own))
 
 
 def _optuna(package: Any, budget: Budget, own: Given) -> Any:

@@ -19,10 +19,10 @@ def write(about: Study, budget: Budget, searches: Sequence[Search], out: Path) -
     """Write `trials.jsonl`, and for every setting the study with the values found; these are returned."""
     storage.write_text(out / "trials.jsonl", "".join(_line(one, trial) for one in searches for trial in one.trials))
     paths = []
-    for setting in specification.settings(about):
-        here = [search for search in searches if search.setting == setting]
-        paths.append(out / f"{_file('-'.join(filter(None, ['tuned', specification.label(setting)])))}.toml")
-        storage.write_text(paths[-1], specification.dump(tuned(about, setting, here), comment(budget, here)))
+    for condition in specification.conditions(about):
+        here = [search for search in searches if search.condition == condition]
+        paths.append(out / f"{_file('-'.join(filter(None, ['tuned', specification.label(condition)])))}.toml")
+        storage.write_text(paths[-1], specification.dump(tuned(about, condition, here), comment(budget, here)))
     return paths
 
 
@@ -31,14 +31,14 @@ def _file(name: str) -> str:
 
 
 def _line(search: Search, trial: Trial) -> str:
-    about = {"setting": dict(search.setting), "arm": search.arm, "number": trial.number, "values": trial.values}
+    about = {"setting": dict(search.condition), "arm": search.arm, "number": trial.number, "values": trial.values}
     return json.dumps({**about, "mean": trial.mean, "scores": trial.scores}) + "\n"
 
 
-def tuned(about: Study, setting: Given, searches: Sequence[Search]) -> Study:
+def tuned(about: Study, condition: Given, searches: Sequence[Search]) -> Study:
     """The study in one setting, every arm with the values that its search found."""
     arms = {search.arm: {**about.arms[search.arm], **search.best.values} for search in searches}
-    return about._replace(common={**about.common, **setting}, over={}, arms=arms)
+    return about._replace(common={**about.common, **condition}, over={}, arms=arms)
 
 
 def comment(budget: Budget, searches: Sequence[Search]) -> str:

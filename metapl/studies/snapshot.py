@@ -10,48 +10,48 @@ import torch
 from torch import Tensor
 
 from metapl.core import rng, tree
-from metapl.core.targets import LABELS
-from metapl.core.types import Assignment, Estimator, Learner, PyTree
+from metapl.core.targets import TARGETS
+from metapl.core.types import Estimator, Instance, PyTree, TrainState, Variables
 from metapl.methods import mpl
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases
-from metapl.training.setup import Setting, optimizer
+from metapl.training.experiment import Experiment, optimizer
 
 
 class Stage(NamedTuple):
     """A point of training."""
 
-    setting: Setting
+    experiment: Experiment
     state: mpl.State
     step: int
     """The steps taken, which is the number of the batch that comes next."""
 
 
-def _players(setting: Setting) -> tuple[mpl.Player, mpl.Player]:
+def _trainables(experiment: Experiment) -> tuple[mpl.Trainable, mpl.Trainable]:
     """Teacher and student with constant learning rates: at the end of a cosine every feedback would be zero."""
-    config = setting.config
+    config = experiment.config
     return (
-        mpl.Player(setting.models.teacher, optimizer(config, config.teacher_lr, setting.models.teacher)),
-        mpl.Player(setting.models.student, optimizer(config, config.lr, setting.models.student)),
+        mpl.Trainable(experiment.models.teacher, optimizer(config, config.teacher_lr, experiment.models.teacher)),
+        mpl.Trainable(experiment.models.student, optimizer(config, config.lr, experiment.models.student)),
     )
 
 
-def trained(setting: Setting, steps: int, report: Callable[[loop.Progress], None]) -> Stage:
+def trained(experiment: Experiment, steps: int, report: Callable[[loop.Progress], None]) -> Stage:
     """Train with the setting's estimator first, at constant learning rates; 0 steps for fresh weights.
 
     Raises:
         InputError: a loss that is no longer finite.
     """
-    augment, numbers, place = setting.data.augment, setting.recipe, setting.device
-    teacher, student = _players(setting)
-    kind = LABELS[setting.labels]
-    method = mpl.meta_pseudo_labels(teacher, student, setting.estimator, kind, augment, numbers)
+    augment, numbers, place = experiment.data.augment, experiment.recipe, experiment.device
+    teacher, student = _trainables(experiment)
+    kind = TARGETS[experiment.labels]
+    method = mpl.meta_pseudo_labels(teacher, student, experiment.estimator, kind, augment, numbers)
     placed = method._replace(init=lambda key: tree.to(method.init(key), place))
-    given = phases.batches(setting, setting.config.unroll)
-    return Stage(setting, loop.fit(loop.Phase("mpl", placed, given, steps, setting.keys.mpl), report), steps)
+    given = phases.batches(experiment, experiment.config.unroll)
+    return Stage(experiment, loop.fit(loop.Phase("mpl", placed, given, steps, experiment.keys.mpl), report), steps)
 
 
-def restored(setting: Setting, networks: Mapping[str, mpl.Network]) -> Stage:
+def restored(experiment: Experiment, networks: Mapping[str, Variables]) -> Stage:
     """The end of a run, with fresh states of its optimisers: a run folder keeps none.
 
     Raises:
@@ -60,26 +60,26 @@ def restored(setting: Setting, networks: Mapping[str, mpl.Network]) -> Stage:
     if not {"teacher", "student", "ema"} <= set(networks):
         raise InputError(f"the run holds {', '.join(networks)}, no teacher and student: name a run of --method mpl")
     teacher, student = (
-        Learner(*networks[name], player.optimizer.init(networks[name].params))
-        for name, player in zip(("teacher", "student"), _players(setting), strict=True)
+        TrainState(*networks[name], trainable.optimizer.init(networks[name].params))
+        for name, trainable in zip(("teacher", "student"), _trainables(experiment), strict=True)
     )
-    steps = setting.config.steps
-    count = torch.tensor(steps, device=setting.device)
-    return Stage(setting, mpl.State(teacher, student, networks["ema"], setting.estimator.init(), count), steps)
+    steps = experiment.config.steps
+    count = torch.tensor(steps, device=experiment.device)
+    return Stage(experiment, mpl.State(teacher, student, networks["ema"], experiment.estimator.init(), count), steps)
 
 
-def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Assignment:
+def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Instance:
     """What the next step asks of an estimator, with labels of a kind, in a floating-point dtype."""
-    setting, state, step = stage
-    augment = setting.data.augment
+    experiment, state, step = stage
+    augment = experiment.data.augment
     finer = augment._replace(prepare=lambda x: augment.prepare(x).to(dtype))
-    lecture = mpl.lectures(*_players(setting), LABELS[kind], finer, setting.recipe)
-    batch = phases.batches(setting, setting.config.unroll)(step)
-    key = rng.fold_in(rng.split(setting.keys.mpl, 2)[1], step)  # as `train.fit` has it
-    return lecture(tree.to(state, dtype), tree.to(batch, dtype), key).assignment
+    teacher_pass = mpl.teacher_passes(*_trainables(experiment), TARGETS[kind], finer, experiment.recipe)
+    batch = phases.batches(experiment, experiment.config.unroll)(step)
+    key = rng.fold_in(rng.split(experiment.keys.mpl, 2)[1], step)  # as `train.fit` has it
+    return teacher_pass(tree.to(state, dtype), tree.to(batch, dtype), key).instance
 
 
-def draw(estimator: Estimator, assignment: Assignment, count: int, together: int, drawn: bool) -> Tensor:
+def draw(estimator: Estimator, instance: Instance, count: int, together: int, drawn: bool) -> Tensor:
     """Estimates with the keys `fold_in(key, 0 … count − 1)`, memory threaded through them in order.
 
     Vectorised where the first two draws leave the memory as it was, and `torch.vmap` goes through the estimator and
@@ -95,12 +95,12 @@ def draw(estimator: Estimator, assignment: Assignment, count: int, together: int
     Returns:
         `[draws, numbers]`, one draw where there is no randomness.
     """
-    *given, key = assignment
+    *given, key = instance
     keys = rng.fold_in(key, torch.arange(count, device=key.device))
 
     def one(key: Tensor, memory: PyTree) -> tuple[Tensor, PyTree]:
         feedback, memory = estimator.estimate(*given, memory, key)
-        return torch.cat([leaf.flatten() for leaf in tree.leaves(tuple(feedback.lessons))]), memory
+        return torch.cat([leaf.flatten() for leaf in tree.leaves(tuple(feedback.grads))]), memory
 
     start = estimator.init()
     found, memory = [], start

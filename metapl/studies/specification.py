@@ -61,7 +61,7 @@ class Study(NamedTuple):
 class Job(NamedTuple):
     """One run of a study."""
 
-    setting: Given
+    condition: Given
     """The values of the keys in `over`."""
     arm: str
     config: TrainConfig
@@ -69,7 +69,7 @@ class Job(NamedTuple):
     @property
     def name(self) -> str:
         """Of its file: the setting, the arm and the seed."""
-        return "-".join([*(part for part in (label(self.setting),) if part), self.arm, f"seed={self.config.seed}"])
+        return "-".join([*(part for part in (label(self.condition),) if part), self.arm, f"seed={self.config.seed}"])
 
 
 LOOKS = 10
@@ -224,7 +224,7 @@ def require_few(what: str, *counts: int) -> None:
         raise InputError(f"{what}: {' × '.join(f'{count:,}' for count in counts)} are more than {MOST:,}: lower them")
 
 
-def settings(study: Study) -> list[Given]:
+def conditions(study: Study) -> list[Given]:
     """All combinations of the values in `over`, the last key changing fastest; one empty one without any."""
     return [dict(zip(study.over, values, strict=True)) for values in itertools.product(*study.over.values())]
 
@@ -236,8 +236,8 @@ def jobs(study: Study) -> list[Job]:
         InputError: values that do not go together.
     """
     return [
-        Job(setting, arm, _configuration({**study.common, **setting, **given, "seed": seed}))
-        for setting in settings(study)
+        Job(condition, arm, _configuration({**study.common, **condition, **given, "seed": seed}))
+        for condition in conditions(study)
         for arm, given in study.arms.items()
         for seed in study.seeds
     ]

@@ -65,7 +65,7 @@ def finish(out: Path, about: Study, runs: Sequence[Run]) -> None:
 class Row(NamedTuple):
     """One arm in one setting."""
 
-    setting: Mapping[str, Any]
+    condition: Mapping[str, Any]
     arm: str
     network: str
     """That is judged."""
@@ -111,8 +111,8 @@ def rows(
     if not all(run[part] for run in runs):
         raise InputError(f"there are runs without a {part} part: give validation in [common], such as 100")
     found = []
-    for setting in specification.settings(about):
-        here = [run for run in runs if run["setting"] == setting]
+    for condition in specification.conditions(about):
+        here = [run for run in runs if run["setting"] == condition]
         scores = {arm: _scores([run for run in here if run["arm"] == arm], part, network, metric) for arm in about.arms}
         for arm, by_seed in scores.items():
             if not by_seed:
@@ -121,7 +121,7 @@ def rows(
             difference = None if arm == about.against else _difference(by_seed, scores[about.against])
             diverged = sum(not run["finite"] for run in mine)
             judged = _judged(mine[0], network)
-            found.append(Row(setting, arm, judged, tuple(by_seed), tuple(by_seed.values()), diverged, difference))
+            found.append(Row(condition, arm, judged, tuple(by_seed), tuple(by_seed.values()), diverged, difference))
     return found
 
 
@@ -145,7 +145,7 @@ def _difference(scores: Mapping[int, float], reference: Mapping[int, float]) -> 
 class Pair(NamedTuple):
     """Two arms in one setting."""
 
-    setting: Mapping[str, Any]
+    condition: Mapping[str, Any]
     arm: str
     minus: str
     difference: Difference
@@ -157,8 +157,8 @@ def pairs(about: Study, runs: Sequence[Run], part: str = "test") -> list[Pair]:
     for arm, minus in about.pairs:
         both = about._replace(against=minus, arms={name: about.arms[name] for name in (minus, arm)})
         compared = [row for row in rows(both, runs, part) if row.arm == arm]
-        found += [Pair(row.setting, arm, minus, row.difference) for row in compared if row.difference]
-    return sorted(found, key=lambda pair: specification.settings(about).index(pair.setting))
+        found += [Pair(row.condition, arm, minus, row.difference) for row in compared if row.difference]
+    return sorted(found, key=lambda pair: specification.conditions(about).index(pair.condition))
 
 
 def lines(runs: Sequence[Run]) -> str:
@@ -206,10 +206,12 @@ def markdown(about: Study, runs: Sequence[Run], part: str = "test") -> str:
     For each setting: the arms, the further pairs, teachers and students, and every network of every arm.
     """
     text = []
-    for setting in specification.settings(about):
-        here = [run for run in runs if run["setting"] == setting]
-        text += [f"**{in_table(specification.label(setting))}**", ""] if setting else []
-        text += _lines(columns(about), [cells(about, row) for row in rows(about, here, part) if row.setting == setting])
+    for condition in specification.conditions(about):
+        here = [run for run in runs if run["setting"] == condition]
+        text += [f"**{in_table(specification.label(condition))}**", ""] if condition else []
+        text += _lines(
+            columns(about), [cells(about, row) for row in rows(about, here, part) if row.condition == condition]
+        )
         others = [[pair.arm, pair.minus, *compared(pair.difference)] for pair in pairs(about, here, part)]
         text += _lines(["arm", "minus", "difference", "better on", "sign p", "t p"], others)
         text += _lines(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from metapl import optim
 from metapl.core import rng, tree
 from metapl.core.losses import cross_entropy
-from metapl.core.targets import LABELS
-from metapl.core.types import Assignment, Learner, Optimizer, Params, Problem, PyTree
+from metapl.core.targets import TARGETS
+from metapl.core.types import Instance, Optimizer, Params, Problem, PyTree, TrainState
 from metapl.nn import functional
 
 CLASSES = 3
@@ -66,7 +66,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 def make(
     build: Callable[[], nn.Module], shape: tuple[int, ...], optimizer: Optimizer, labels: str, steps: int = 1
-) -> Assignment:
+) -> Instance:
     """A learner that has taken two steps; the first input number is zero until the exam, so some gradients are too."""
     model = functional.from_module(build)
     draws = iter(rng.split(rng.key(11), 100))
@@ -78,62 +78,66 @@ def make(
         logits, buffers = model.apply(params, buffers, x, train=True)
         return cross_entropy(logits, targets), buffers
 
-    def outer(params: Params, buffers: PyTree, exam: tuple[Tensor, Tensor]) -> Tensor:
-        return cross_entropy(model.apply(params, buffers, exam[0], train=True)[0], exam[1]).mean()
+    def outer(params: Params, buffers: PyTree, outer_batch: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(model.apply(params, buffers, outer_batch[0], train=True)[0], outer_batch[1]).mean()
 
     def batch() -> Tensor:
         x = normal(2, *shape)
         x.flatten(1)[:, 0] = 0.0
         return x
 
-    problem = Problem(inner, outer, optimizer, LABELS[labels])
+    problem = Problem(inner, outer, optimizer, TARGETS[labels])
     params, buffers = model.init(rng.key(12))
-    learner = Learner(params, buffers, optimizer.init(params))
-    learner = walk(problem, [torch.softmax(normal(2, CLASSES), -1) for _ in range(2)], learner, [batch(), batch()])[0]
-    lessons, batches = [normal(2, CLASSES) for _ in range(steps)], [batch() for _ in range(steps)]
-    return Assignment(problem, lessons, learner, batches, (normal(6, *shape), torch.arange(6) % CLASSES), rng.key(13))
+    train_state = TrainState(params, buffers, optimizer.init(params))
+    train_state = walk(
+        problem, [torch.softmax(normal(2, CLASSES), -1) for _ in range(2)], train_state, [batch(), batch()]
+    )[0]
+    thetas, inner_batches = [normal(2, CLASSES) for _ in range(steps)], [batch() for _ in range(steps)]
+    return Instance(
+        problem, thetas, train_state, inner_batches, (normal(6, *shape), torch.arange(6) % CLASSES), rng.key(13)
+    )
 
 
-def gliding(labels: str) -> Assignment:
+def gliding(labels: str) -> Instance:
     """A learner that its momentum carries far whatever it is taught: where the exam's gradient is taken matters."""
     case = make(mlp, (4,), optim.sgd(1e-3, momentum=0.9), labels)
-    state = case.learner.opt_state
-    swing = {name: 1e3 * torch.sign(p) * (1.0 + p.abs()) for name, p in case.learner.params.items()}
-    return case._replace(learner=case.learner._replace(opt_state=state._replace(momentum=swing)))
+    state = case.state.opt_state
+    swing = {name: 1e3 * torch.sign(p) * (1.0 + p.abs()) for name, p in case.state.params.items()}
+    return case._replace(state=case.state._replace(opt_state=state._replace(momentum=swing)))
 
 
 def walk(
-    problem: Problem, targets: Sequence[PyTree], learner: Learner, batches: Sequence[PyTree]
-) -> tuple[Learner, Tensor]:
+    problem: Problem, targets: Sequence[PyTree], train_state: TrainState, inner_batches: Sequence[PyTree]
+) -> tuple[TrainState, Tensor]:
     """Plain steps by torch.autograd, and the mean of the losses before them."""
-    params, buffers, opt_state = learner
+    params, buffers, opt_state = train_state
     losses = []
-    for target, batch in zip(targets, batches, strict=True):
+    for target, batch in zip(targets, inner_batches, strict=True):
         leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
         values, buffers = problem.inner(leaves, buffers, target, batch)
         grads = torch.autograd.grad(values.mean(), list(leaves.values()))
         updates, opt_state = problem.optimizer.update(dict(zip(leaves, grads, strict=True)), opt_state, params)
         params = {name: p + updates[name] for name, p in params.items()}
         losses.append(values.detach().mean())
-    return Learner(params, tree.detach(buffers), opt_state), torch.stack(losses).mean()
+    return TrainState(params, tree.detach(buffers), opt_state), torch.stack(losses).mean()
 
 
-def exam_after(case: Assignment, targets: Sequence[PyTree]) -> Tensor:
+def exam_after(case: Instance, targets: Sequence[PyTree]) -> Tensor:
     """The exam loss after plain steps on these targets."""
-    learner, _ = walk(case.problem, targets, case.learner, case.batches)
-    return case.problem.outer(learner.params, learner.buffers, case.exam).detach()
+    train_state, _ = walk(case.problem, targets, case.state, case.inner_batches)
+    return case.problem.outer(train_state.params, train_state.buffers, case.outer_batch).detach()
 
 
-def truth(case: Assignment, labels: str) -> Tensor:
+def truth(case: Instance, labels: str) -> Tensor:
     """The gradient of the exam loss in the lessons; for drawn labels of its expectation, by enumeration."""
     if labels == "soft":
         return torch.cat(
-            finite_differences(lambda told: exam_after(case, [torch.softmax(one, -1) for one in told]), case.lessons)
+            finite_differences(lambda told: exam_after(case, [torch.softmax(one, -1) for one in told]), case.thetas)
         )
-    (lesson,) = case.lessons
-    p = torch.softmax(lesson, -1)
-    total = torch.zeros_like(lesson)
-    for drawn in itertools.product(range(CLASSES), repeat=len(lesson)):
+    (theta,) = case.thetas
+    p = torch.softmax(theta, -1)
+    total = torch.zeros_like(theta)
+    for drawn in itertools.product(range(CLASSES), repeat=len(theta)):
         y = torch.eye(CLASSES, dtype=p.dtype)[list(drawn)]
         total += exam_after(case, [y]) * (p * y).sum(-1).prod() * (y - p)
     return total

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from metapl import optim
 from metapl.core import rng, tree
-from metapl.core.targets import LABELS
-from metapl.core.types import Assignment, Claim, Estimator, Feedback, Key, PyTree
+from metapl.core.targets import TARGETS
+from metapl.core.types import Claim, Estimator, Instance, Key, MetaGradient, PyTree
 from metapl.registry.errors import InputError
 from metapl.testing.cases import NETWORKS, RULES, gliding, make, mlp, truth, walk
 
@@ -20,17 +20,19 @@ RESOLUTION = 0.003
 """The standard error, relative to the truth, at which an unbiased claim is judged: 2 % of bias are 6.7 of them."""
 
 
-def call(estimator: Estimator, case: Assignment, key: Key | None = None) -> tuple[Feedback, PyTree]:
+def call(estimator: Estimator, case: Instance, key: Key | None = None) -> tuple[MetaGradient, PyTree]:
     """The estimator's first estimate, with the case's own key or another."""
-    problem, lessons, learner, batches, exam, own = case
-    return estimator.estimate(problem, lessons, learner, batches, exam, estimator.init(), own if key is None else key)
+    problem, thetas, train_state, inner_batches, outer_batch, own = case
+    return estimator.estimate(
+        problem, thetas, train_state, inner_batches, outer_batch, estimator.init(), own if key is None else key
+    )
 
 
-def _draws(estimator: Estimator, case: Assignment, keys: Tensor) -> Tensor:
+def _draws(estimator: Estimator, case: Instance, keys: Tensor) -> Tensor:
     """The feedback for each key `[keys, numbers]`, all at once where the estimator can be vectorised."""
 
     def one(key: Tensor) -> Tensor:
-        return torch.cat(list(call(estimator, case, key)[0].lessons))
+        return torch.cat(list(call(estimator, case, key)[0].grads))
 
     try:
         return torch.vmap(one)(keys).flatten(1)
@@ -50,7 +52,7 @@ def _close(found: PyTree, expected: PyTree, tolerance: float, what: str) -> None
     _require(difference <= tolerance * size, f"{what}: off by {difference:.2e} in {size:.2e}, at most {tolerance:.0e}")
 
 
-def _cases(estimator: Estimator, labels: str) -> Iterator[tuple[str, Assignment]]:
+def _cases(estimator: Estimator, labels: str) -> Iterator[tuple[str, Instance]]:
     """Cases that the estimator takes, with what to call them."""
     for network, (build, shape) in NETWORKS.items():
         for rule, optimizer in RULES.items():
@@ -65,9 +67,9 @@ def _cases(estimator: Estimator, labels: str) -> Iterator[tuple[str, Assignment]
 
 def _check_description(estimator: Estimator) -> None:
     _require(estimator.claim in get_args(Claim), f"claim {estimator.claim!r} is not one of {get_args(Claim)}")
-    _require(bool(estimator.labels), "it names no kind of labels")
-    for kind in estimator.labels:
-        _require(kind in LABELS, f"labels {kind!r} are not among {', '.join(LABELS)}")
+    _require(bool(estimator.targets), "it names no kind of labels")
+    for kind in estimator.targets:
+        _require(kind in TARGETS, f"labels {kind!r} are not among {', '.join(TARGETS)}")
     _require(bool(estimator.cost), "its cost is empty")
 
 
@@ -76,7 +78,7 @@ def _state(value: PyTree) -> list[tuple[Any, ...]]:
     return [(leaf.dtype, leaf.shape, leaf.detach().contiguous().numpy().tobytes(), leaf._version) for leaf in leaves]
 
 
-def _check_purity(estimator: Estimator, case: Assignment, where: str) -> None:
+def _check_purity(estimator: Estimator, case: Instance, where: str) -> None:
     rest = case[1:]
     before, generator = _state(rest), torch.get_rng_state()
     feedback, memory = call(estimator, case)
@@ -91,11 +93,11 @@ def _check_purity(estimator: Estimator, case: Assignment, where: str) -> None:
     _require(tree.flatten(memory)[1] == structure, f"{where}: the next memory is not shaped as the first")
 
 
-def _check_feedback(estimator: Estimator, case: Assignment, where: str) -> None:
+def _check_feedback(estimator: Estimator, case: Instance, where: str) -> None:
     feedback, _ = call(estimator, case)
-    _require(len(feedback.lessons) == len(case.lessons), f"{where}: {len(feedback.lessons)} cotangents")
-    for found, lesson in zip(feedback.lessons, case.lessons, strict=True):
-        right = found.shape == lesson.shape and found.dtype == lesson.dtype
+    _require(len(feedback.grads) == len(case.thetas), f"{where}: {len(feedback.grads)} cotangents")
+    for found, theta in zip(feedback.grads, case.thetas, strict=True):
+        right = found.shape == theta.shape and found.dtype == theta.dtype
         _require(right, f"{where}: a cotangent is not shaped as its lesson")
         _require(torch.isfinite(found).all(), f"{where}: a cotangent is not finite")
         _require(estimator.claim != "zero" or not found.any(), f"{where}: feedback that is not zero, from claim zero")
@@ -105,31 +107,31 @@ def _check_feedback(estimator: Estimator, case: Assignment, where: str) -> None:
     _require(feedback.scale >= 0, f"{where}: the scale is negative")
 
 
-def _check_learner(estimator: Estimator, case: Assignment, where: str) -> None:
+def _check_learner(estimator: Estimator, case: Instance, where: str) -> None:
     feedback, _ = call(estimator, case)
-    keys = [case.key] if len(case.lessons) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.lessons))]
-    drawn = [case.problem.labels.teach(lesson, key) for lesson, key in zip(case.lessons, keys, strict=True)]
-    learner, loss = walk(case.problem, drawn, case.learner, case.batches)
-    _close(feedback.learner.params, learner.params, 1e-9, f"{where}: the learner's parameters after its steps")
-    _close(feedback.learner.buffers, learner.buffers, 1e-9, f"{where}: its buffers, which probes must not touch")
-    _close(feedback.learner.opt_state, learner.opt_state, 1e-9, f"{where}: its optimiser's state")
+    keys = [case.key] if len(case.thetas) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.thetas))]
+    drawn = [case.problem.targets.apply(theta, key) for theta, key in zip(case.thetas, keys, strict=True)]
+    train_state, loss = walk(case.problem, drawn, case.state, case.inner_batches)
+    _close(feedback.state.params, train_state.params, 1e-9, f"{where}: the learner's parameters after its steps")
+    _close(feedback.state.buffers, train_state.buffers, 1e-9, f"{where}: its buffers, which probes must not touch")
+    _close(feedback.state.opt_state, train_state.opt_state, 1e-9, f"{where}: its optimiser's state")
     _close(feedback.inner, loss, 1e-9, f"{where}: its mean loss before the steps (inner)")
-    outer = case.problem.outer(learner.params, learner.buffers, case.exam).detach()
+    outer = case.problem.outer(train_state.params, train_state.buffers, case.outer_batch).detach()
     _close(feedback.outer, outer, 1e-9, f"{where}: the exam loss after the steps (outer)")
 
 
-def _check_names(estimator: Estimator, case: Assignment, where: str) -> None:
+def _check_names(estimator: Estimator, case: Instance, where: str) -> None:
     """A state from a checkpoint may list the parameters in another order."""
-    state = case.learner.opt_state
+    state = case.state.opt_state
     fields = {name: value for name, value in state._asdict().items() if isinstance(value, dict)}
     turned = state._replace(**{name: dict(reversed(value.items())) for name, value in fields.items()})
-    other = case._replace(learner=case.learner._replace(opt_state=turned))
+    other = case._replace(state=case.state._replace(opt_state=turned))
     one, two = call(estimator, case)[0], call(estimator, other)[0]
-    _close(list(two.lessons), list(one.lessons), 1e-9, f"{where}: parameters are to be matched by name")
+    _close(list(two.grads), list(one.grads), 1e-9, f"{where}: parameters are to be matched by name")
 
 
-def _check_several(estimator: Estimator, case: Assignment) -> None:
-    twice = case._replace(lessons=[*case.lessons, *case.lessons], batches=[*case.batches, *case.batches])
+def _check_several(estimator: Estimator, case: Instance) -> None:
+    twice = case._replace(thetas=[*case.thetas, *case.thetas], inner_batches=[*case.inner_batches, *case.inner_batches])
     if not estimator.several:
         try:
             call(estimator, twice)
@@ -139,15 +141,15 @@ def _check_several(estimator: Estimator, case: Assignment) -> None:
 
 
 def _check_exact(estimator: Estimator) -> None:
-    _require("soft" in estimator.labels, "an exact claim is checked on soft labels, which it does not take")
+    _require("soft" in estimator.targets, "an exact claim is checked on soft labels, which it does not take")
     for where, case in _cases(estimator, "soft"):
-        found = torch.cat(list(call(estimator, case)[0].lessons))
+        found = torch.cat(list(call(estimator, case)[0].grads))
         _close(found, truth(case, "soft"), 1e-6, f"{where}: the feedback, against finite differences")
 
 
 def _check_unbiased(estimator: Estimator) -> None:
     """Mean over keys of the projection on the truth, which must be 1, and of what is beside it, which must be 0."""
-    labels = estimator.labels[0]
+    labels = estimator.targets[0]
     case = gliding(labels)
     true = truth(case, labels).flatten()
     key, total, squares, count = rng.key(14), torch.zeros_like(true), torch.zeros(len(true), len(true)).double(), 0
@@ -171,7 +173,7 @@ def _check_unbiased(estimator: Estimator) -> None:
 
 def _check_approximate(estimator: Estimator) -> None:
     """The mean over draws points where the truth does: the sign is right, and it is no noise."""
-    labels = estimator.labels[0]
+    labels = estimator.targets[0]
     case = make(mlp, (4,), optim.sgd(0.1), labels)
     true = truth(case, labels).flatten()
     draws = _draws(estimator, case, rng.fold_in(rng.key(15), torch.arange(1_000)))
@@ -212,7 +214,7 @@ def check_estimator(build: Callable[[], Estimator]) -> None:
     """
     estimator = build()
     _check_description(estimator)
-    for labels in estimator.labels:
+    for labels in estimator.targets:
         for where, case in _cases(estimator, labels):
             _check_feedback(estimator, case, where)
             _check_purity(estimator, case, where)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
+from metapl.core.types import Variables
 from metapl.files import storage
 from metapl.files.storage import write, write_json, write_text
-from metapl.methods.mpl import Network
 from metapl.registry.errors import InputError
 
 __all__ = ["load_networks", "save_networks", "write", "write_json", "write_text"]
 
 
-def save_networks(path: Path, networks: dict[str, Network]) -> None:
+def save_networks(path: Path, networks: dict[str, Variables]) -> None:
     """Write networks as safetensors; tensors are named NETWORK/params/NAME and NETWORK/buffers/NAME.
 
     Raises:
@@ -59,7 +59,7 @@ def _rescue(path: Path, data: bytes) -> Path | None:
     return None
 
 
-def load_networks(path: Path) -> dict[str, Network]:
+def load_networks(path: Path) -> dict[str, Variables]:
     """Read what `save_networks` wrote.
 
     Raises:
@@ -70,10 +70,10 @@ def load_networks(path: Path) -> dict[str, Network]:
         tensors = load_file(path)
     except Exception as error:  # a damaged file can fail in ways of its own beside SafetensorError
         raise InputError(f"{path} cannot be read ({error}): is the run complete?") from None
-    networks: dict[str, Network] = {}
+    networks: dict[str, Variables] = {}
     for name, value in tensors.items():
         owner, kind, key = [*name.split("/", 2), "", ""][:3]
-        if kind not in Network._fields:
+        if kind not in Variables._fields:
             raise InputError(f"{path} holds {name!r}, which is no tensor of a network: is it a file of `metapl train`?")
-        getattr(networks.setdefault(owner, Network({}, {})), kind)[key] = value
+        getattr(networks.setdefault(owner, Variables({}, {})), kind)[key] = value
     return networks

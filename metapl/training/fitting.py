@@ -15,13 +15,13 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from metapl import models
 from metapl.core import rng
+from metapl.core.types import Variables
 from metapl.data.form import Form
 from metapl.methods import reduced
-from metapl.methods.mpl import Network
 from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
-from metapl.training.setup import CALIBRATORS
+from metapl.training.experiment import CALIBRATORS
 
 LARGEST = 10_000
 """What an option may be, however few numbers the weights hold."""
@@ -30,7 +30,7 @@ REMADE = 4
 """How often a parameter may be made before it is the network's, as parametrisations do it."""
 
 
-def require_network(name: str, network: Network, config: TrainConfig, form: Form, where: str) -> None:
+def require_network(name: str, network: Variables, config: TrainConfig, form: Form, where: str) -> None:
     """As `require`, for a network of a run by its name, with the configuration of the run.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from metapl.core import rng
-from metapl.core.types import Key, PyTree
+from metapl.core.types import Key, PyTree, Variables
 from metapl.data.loader import Batch
-from metapl.methods.mpl import Method, Network
+from metapl.methods.mpl import Method
 from metapl.registry.errors import InputError
 
 
@@ -26,7 +26,7 @@ class Progress(NamedTuple):
     """Examples that the method sees, labelled or not, over the time since the last report."""
     metrics: dict[str, Any]
     """A number each; of a population a list, one a member."""
-    networks: dict[str, Network]
+    networks: dict[str, Variables]
 
 
 class Phase(NamedTuple):

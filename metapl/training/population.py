@@ -22,10 +22,10 @@ from metapl.data import loader
 from metapl.data.loader import Batch
 from metapl.methods.mpl import Method
 from metapl.registry.errors import InputError
-from metapl.training import loop, phases, setup
+from metapl.training import experiment, loop, phases
 from metapl.training.config import VARYING, TrainConfig
+from metapl.training.experiment import Experiment
 from metapl.training.phases import Networks, Part, Result
-from metapl.training.setup import Setting
 
 Report = Callable[[int, loop.Progress], None]
 """`report(index, progress)` of a member."""
@@ -46,7 +46,7 @@ def alike(config: TrainConfig) -> tuple[tuple[str, Any], ...]:
     return (*shared.items(), *((name, getattr(config, name) == 0) for name in VARYING))
 
 
-def members(configs: Sequence[TrainConfig]) -> list[Setting]:
+def members(configs: Sequence[TrainConfig]) -> list[Experiment]:
     """The settings of configurations that are `alike`, on the same data.
 
     Raises:
@@ -55,13 +55,13 @@ def members(configs: Sequence[TrainConfig]) -> list[Setting]:
     """
     if len({alike(config) for config in configs}) != 1:
         raise ValueError("the members of a population differ in the seed and in numbers of config.VARYING alone")
-    first = setup.prepare(configs[0])
-    return [first, *(setup.member(first, config) for config in configs[1:])]
+    first = experiment.prepare(configs[0])
+    return [first, *(experiment.member(first, config) for config in configs[1:])]
 
 
-def refuses(settings: Sequence[Setting]) -> str:
+def refuses(experiments: Sequence[Experiment]) -> str:
     """Why these members had better train one after another; empty if they may be a population."""
-    first = settings[0]
+    first = experiments[0]
     if first.config.method == "reduced":
         return "what a fixed teacher said is looked up, which is not vectorised"
     if not isinstance(first.data.x, Tensor):
@@ -78,12 +78,12 @@ SMALL = 64
 """Pixels. On two CPU cores 8 networks of 8×8 images take 5 times as long as one, and 4 of 28×28 images 6 to 8 times."""
 
 
-def _convolves(model: Model, setting: Setting) -> bool:
-    return any(param.ndim > 2 for param in model.init(setting.keys.mpl)[0].values())
+def _convolves(model: Model, experiment: Experiment) -> bool:
+    return any(param.ndim > 2 for param in model.init(experiment.keys.mpl)[0].values())
 
 
 def train_all(
-    settings: Sequence[Setting], report: Report, tick: Tick, say: Say, skip: Collection[int] = ()
+    experiments: Sequence[Experiment], report: Report, tick: Tick, say: Say, skip: Collection[int] = ()
 ) -> Iterator[tuple[int, Result]]:
     """Train all members, together where that is possible and else one after another.
 
@@ -99,10 +99,10 @@ def train_all(
     Yields:
         The index of a member and its result, as soon as it is there.
     """
-    why = refuses(settings) if len(settings) > 1 else ""
-    if len(settings) > 1 and not why:
+    why = refuses(experiments) if len(experiments) > 1 else ""
+    if len(experiments) > 1 and not why:
         try:
-            found = run(settings, report, partial(tick, -1))
+            found = run(experiments, report, partial(tick, -1))
         except InputError:
             raise
         except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
@@ -112,12 +112,12 @@ def train_all(
             return
     if why:
         say(why)
-    for index, one in enumerate(settings):
+    for index, one in enumerate(experiments):
         if index not in skip:
             yield index, phases.run(one, partial(report, index), partial(tick, index), strict=False)
 
 
-def run(settings: Sequence[Setting], report: Report, tick: loop.Tick = loop.no_tick) -> list[Result]:
+def run(experiments: Sequence[Experiment], report: Report, tick: loop.Tick = loop.no_tick) -> list[Result]:
     """Train all members together: what `experiment.run` gives for each of them.
 
     Args:
@@ -126,26 +126,26 @@ def run(settings: Sequence[Setting], report: Report, tick: loop.Tick = loop.no_t
         tick: called after every step of all.
     """
     networks: Networks = {}
-    for part in phases.plan(settings[0].config):
-        method = together(settings, part, networks)
-        keys = torch.stack([part.key(one) for one in settings])
-        phase = loop.Phase(part.name, method, batches(settings, part, method), part.steps, keys)
+    for part in phases.plan(experiments[0].config):
+        method = together(experiments, part, networks)
+        keys = torch.stack([part.key(one) for one in experiments])
+        phase = loop.Phase(part.name, method, batches(experiments, part, method), part.steps, keys)
 
         def told(progress: loop.Progress) -> None:
-            for index in range(len(settings)):
+            for index in range(len(experiments)):
                 report(index, _of(progress, index))
 
-        state = loop.fit(phase, told, settings[0].config.report_every, tick, strict=False)
+        state = loop.fit(phase, told, experiments[0].config.report_every, tick, strict=False)
         networks.update(part.keep(method.networks(state)))
-    return [phases.judge(one, member(networks, index)) for index, one in enumerate(settings)]
+    return [phases.judge(one, member(networks, index)) for index, one in enumerate(experiments)]
 
 
-def together(settings: Sequence[Setting], part: Part, networks: Networks) -> Method:
+def together(experiments: Sequence[Experiment], part: Part, networks: Networks) -> Method:
     """A phase of all members as one method, whose state, batches and keys have the members along their first axis."""
-    varied = _varied([one.config for one in settings], settings[0].device)
+    varied = _varied([one.config for one in experiments], experiments[0].device)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
-        return part.method(settings[0]._replace(varied=varied), networks)
+        return part.method(experiments[0]._replace(varied=varied), networks)
 
     def init(key: Key) -> PyTree:
         states = [method(*member((varied, networks), index)).init(one) for index, one in enumerate(key)]
@@ -175,10 +175,10 @@ def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, T
     }
 
 
-def batches(settings: Sequence[Setting], part: Part, method: Method) -> Callable[[int], Batch]:
+def batches(experiments: Sequence[Experiment], part: Part, method: Method) -> Callable[[int], Batch]:
     """The batches of a phase, of all members along the first axis."""
-    data, sizes = settings[0].data, part.sizes(settings[0].config, method)
-    each = [loader.positions(one.split, sizes, one.keys.batches, part.unroll) for one in settings]
+    data, sizes = experiments[0].data, part.sizes(experiments[0].config, method)
+    each = [loader.positions(one.split, sizes, one.keys.batches, part.unroll) for one in experiments]
 
     def at(step: int) -> Batch:
         labelled, unlabelled = zip(*(of(step) for of in each), strict=True)

@@ -18,19 +18,18 @@ import torch
 
 import metapl
 from metapl.core import tree
-from metapl.core.types import Model
+from metapl.core.types import Model, Variables
 from metapl.data.fingerprint import FINGERPRINT, differences, fingerprint
 from metapl.data.form import Form
 from metapl.data.sources import SOURCES
 from metapl.data.split import to_json
 from metapl.files import checksum, schema
-from metapl.methods.mpl import Network
 from metapl.registry.errors import InputError, unknown
 from metapl.training import checkpoint, fitting, run_files
 from metapl.training.config import TrainConfig, dump, resolve
+from metapl.training.experiment import Experiment, pick_device, prepare
+from metapl.training.experiment import networks as models_of
 from metapl.training.phases import Result
-from metapl.training.setup import Setting, pick_device, prepare
-from metapl.training.setup import networks as models_of
 
 CHECKPOINT = Path("checkpoints/final.safetensors")
 
@@ -71,7 +70,7 @@ def create(path: Path) -> None:
         raise InputError(f"--out {path} cannot be made ({error.strerror}): name a folder that you may write") from None
 
 
-def save_start(out: Path, setting: Setting, known: dict[str, Any] | None = None) -> None:
+def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None = None) -> None:
     """Write what is known before training: configuration, environment, split, the data's form and its fingerprint.
 
     Args:
@@ -79,11 +78,11 @@ def save_start(out: Path, setting: Setting, known: dict[str, Any] | None = None)
         setting: what will be trained.
         known: the fingerprint, where somebody has it already; it takes a pass over the data.
     """
-    checkpoint.write_text(out / "config.toml", dump(_from_anywhere(setting.config)))
+    checkpoint.write_text(out / "config.toml", dump(_from_anywhere(experiment.config)))
     checkpoint.write_json(out / "environment.json", environment())
-    checkpoint.write_json(out / "split.json", to_json(setting.split))
-    checkpoint.write_json(out / "data.json", setting.data.form._asdict())
-    checkpoint.write_json(out / "fingerprint.json", known or fingerprint(setting.data))
+    checkpoint.write_json(out / "split.json", to_json(experiment.split))
+    checkpoint.write_json(out / "data.json", experiment.data.form._asdict())
+    checkpoint.write_json(out / "fingerprint.json", known or fingerprint(experiment.data))
 
 
 def _from_anywhere(config: TrainConfig) -> TrainConfig:
@@ -100,19 +99,19 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
         return config
 
 
-def save_end(out: Path, setting: Setting, result: Result, started: float) -> dict[str, Any]:
+def save_end(out: Path, experiment: Experiment, result: Result, started: float) -> dict[str, Any]:
     """Write the networks and `summary.json`, and return the summary. `started` is a `time.perf_counter()`."""
     checkpoint.save_networks(out / CHECKPOINT, result.networks)
     checkpoint.write_json(out / "confusion.json", {name: found.tolist() for name, found in result.confusion.items()})
     summary = {
         "test": result.test,
         "validation": result.validation,
-        "config": asdict(setting.config),
-        "pseudo_labels": setting.labels,
-        "seed": setting.config.seed,
-        "steps": setting.config.steps,
+        "config": asdict(experiment.config),
+        "pseudo_labels": experiment.labels,
+        "seed": experiment.config.seed,
+        "steps": experiment.config.steps,
         "seconds": time.perf_counter() - started,
-        "peak_memory_bytes": _peak_memory(setting.device),
+        "peak_memory_bytes": _peak_memory(experiment.device),
         "weights": {"sha256": checksum.of(out / CHECKPOINT)},
     }
     checkpoint.write_json(out / "summary.json", summary)
@@ -130,7 +129,7 @@ def config(path: Path, device: str = "auto", trust_code: bool = False) -> TrainC
     return resolve({"device": device}, path / "config.toml", trust_code=trust_code)
 
 
-def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Network]:
+def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Variables]:
     """The networks on the CPU: whole, and those that the configuration names."""
     place = path / CHECKPOINT
     schema.require_file(place)
@@ -145,7 +144,7 @@ def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Network]
     return networks
 
 
-def load(path: Path, device: str = "auto", trust_code: bool = False) -> tuple[Setting, dict[str, Network]]:
+def load(path: Path, device: str = "auto", trust_code: bool = False) -> tuple[Experiment, dict[str, Variables]]:
     """A finished run's setting and networks; its data is read again.
 
     Where the data is not what the run was trained on, the log `metapl` has a warning that says in what it differs.
@@ -160,16 +159,16 @@ def load(path: Path, device: str = "auto", trust_code: bool = False) -> tuple[Se
             whose data cannot be read any more or has another form.
     """
     found = config(path, device, trust_code)
-    networks: dict[str, Network] = {}
+    networks: dict[str, Variables] = {}
 
     def check(form: Form) -> None:
         _require_form(path, found, form)
         networks.update(_networks(path, found, form))
 
-    setting = prepare(found, path / "split.json", check)
-    if changed := changes(path, setting):
+    experiment = prepare(found, path / "split.json", check)
+    if changed := changes(path, experiment):
         LOG.warning("%s is not what %s was trained on: different %s", found.data, path, changed)
-    return setting, tree.to(networks, setting.device)
+    return experiment, tree.to(networks, experiment.device)
 
 
 def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
@@ -183,7 +182,7 @@ def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
         )
 
 
-def changes(path: Path, setting: Setting) -> str:
+def changes(path: Path, experiment: Experiment) -> str:
     """In what a run's data differs from what it was trained on, in words; empty for nothing, or if nobody knows.
 
     Raises:
@@ -192,7 +191,7 @@ def changes(path: Path, setting: Setting) -> str:
     place = path / "fingerprint.json"
     if not place.exists():
         return ""
-    return ", ".join(differences(schema.load(place, FINGERPRINT), fingerprint(setting.data)))
+    return ", ".join(differences(schema.load(place, FINGERPRINT), fingerprint(experiment.data)))
 
 
 class Serving(NamedTuple):
@@ -202,7 +201,7 @@ class Serving(NamedTuple):
     form: Form
     name: str
     model: Model
-    network: Network
+    network: Variables
 
 
 BEST = ("finetuned", "ema", "pseudo-labels", "uda", "supervised")

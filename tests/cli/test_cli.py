@@ -16,8 +16,8 @@ from matplotlib import image
 
 from metapl import __version__
 from metapl.cli import display
+from metapl.core.types import Variables
 from metapl.estimators import ESTIMATORS
-from metapl.methods.mpl import Network
 from metapl.registry import notation
 from metapl.training import checkpoint, phases
 from metapl.training.config import METHODS, PAIRED, TrainConfig, flag, resolve
@@ -136,7 +136,7 @@ def test_estimators(train, grad):
     (line,) = [line for line in lines_of(folder) if line["phase"] == "mpl"]
     assert set(line["metrics"]) == {"supervised", "uda", "student", "exam", "feedback"}
     assert (line["metrics"]["feedback"] > 0) == (grad != "none")
-    assert summary_of(folder)["pseudo_labels"] == ESTIMATORS[grad.partition(":")[0]]().labels[0]
+    assert summary_of(folder)["pseudo_labels"] == ESTIMATORS[grad.partition(":")[0]]().targets[0]
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -315,7 +315,7 @@ def test_evaluating_reads_the_weights(train, tmp_path):
     for name in ("config.toml", "split.json"):
         checkpoint.write_text(copy / name, (folder / name).read_text())
     still = {
-        name: Network({key: torch.zeros_like(value) for key, value in network.params.items()}, network.buffers)
+        name: Variables({key: torch.zeros_like(value) for key, value in network.params.items()}, network.buffers)
         for name, network in networks_of(folder).items()
     }
     checkpoint.save_networks(copy / "checkpoints" / "final.safetensors", still)
@@ -337,7 +337,7 @@ def test_grads_lists_every_estimator(tmp_path):
         build = ESTIMATORS[row["name"]]
         assert row["claim"] == build().claim
         assert row["cost"] == build().cost
-        assert row["labels"] == ", ".join(build().labels)
+        assert row["labels"] == ", ".join(build().targets)
         assert row["about"].endswith(".")
         assert notation.parse(row["signature"], ESTIMATORS, "estimator") == (row["name"], notation.options(build))
         assert row["name"] in outcome.out

@@ -92,8 +92,8 @@ def test_the_weights_of_the_run_are_those_that_are_compared(tmp_path):
 
     run = tmp_path / "run"
     assert invoke("train", *SMALL[:6], "--steps", "2", "--no-baselines", "--out", run).code == 0
-    setting, networks = run_folder.load(run, "cpu")
-    found = snapshot.restored(setting, networks)
+    experiment, networks = run_folder.load(run, "cpu")
+    found = snapshot.restored(experiment, networks)
     assert torch.equal(found.state.student.params["1.weight"], networks["student"].params["1.weight"])
     assert torch.equal(found.state.teacher.params["1.weight"], networks["teacher"].params["1.weight"])
     assert not torch.equal(found.state.student.params["1.weight"], found.state.teacher.params["1.weight"])

@@ -7,7 +7,7 @@ from torch import nn
 
 from metapl import estimators, optim
 from metapl.core import autodiff, inside, losses, rng, targets, tree
-from metapl.core.types import Learner, Problem
+from metapl.core.types import Problem, TrainState
 from metapl.core.unrolling import METHODS, unroll
 from metapl.nn import functional, microbatch
 
@@ -127,16 +127,16 @@ def given(steps):
         logits, b = model.apply(p, b, x, train=True)
         return losses.cross_entropy(logits, targets), b
 
-    def outer(p, b, exam):
-        return losses.cross_entropy(model.apply(p, b, exam[0], train=True)[0], exam[1]).mean()
+    def outer(p, b, outer_batch):
+        return losses.cross_entropy(model.apply(p, b, outer_batch[0], train=True)[0], outer_batch[1]).mean()
 
     problem = Problem(inner, outer, optim.sgd(0.3, momentum=0.9), targets.SOFT)
     generator = torch.Generator().manual_seed(1)
-    lessons = [torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(steps)]
-    batches = [torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(steps)]
-    exam = (torch.randn(6, 4, generator=generator, dtype=torch.float64), torch.arange(6) % 3)
-    learner = Learner(params, buffers, problem.optimizer.init(params))
-    return problem, lessons, learner, batches, exam
+    thetas = [torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(steps)]
+    inner_batches = [torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(steps)]
+    outer_batch = (torch.randn(6, 4, generator=generator, dtype=torch.float64), torch.arange(6) % 3)
+    train_state = TrainState(params, buffers, problem.optimizer.init(params))
+    return problem, thetas, train_state, inner_batches, outer_batch
 
 
 ESTIMATORS = {
@@ -152,16 +152,16 @@ ESTIMATORS = {
 def test_feedback_through_complex_parameters(name):
     """Against differences of the exam after plain steps."""
     estimator, steps = ESTIMATORS[name]
-    problem, lessons, learner, batches, exam = given(steps)
+    problem, thetas, train_state, inner_batches, outer_batch = given(steps)
 
     def value(first):
-        at = problem, [first, *lessons[1:]], learner, batches, exam
+        at = problem, [first, *thetas[1:]], train_state, inner_batches, outer_batch
         return estimators.none().estimate(*at, (), rng.key(1))[0].outer
 
-    feedback, _ = estimator.estimate(problem, lessons, learner, batches, exam, (), rng.key(1))
-    along = torch.cos(lessons[0])
-    slope = (value(lessons[0] + 1e-5 * along) - value(lessons[0] - 1e-5 * along)) / 2e-5
-    assert_close_tree((feedback.lessons[0] * along).sum(), slope, rtol=1e-6)
+    feedback, _ = estimator.estimate(problem, thetas, train_state, inner_batches, outer_batch, (), rng.key(1))
+    along = torch.cos(thetas[0])
+    slope = (value(thetas[0] + 1e-5 * along) - value(thetas[0] - 1e-5 * along)) / 2e-5
+    assert_close_tree((feedback.grads[0] * along).sum(), slope, rtol=1e-6)
     assert feedback.scale > 0
     assert not feedback.scale.is_complex()
 

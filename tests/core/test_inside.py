@@ -70,9 +70,11 @@ def autograd(fn, *at):
     return torch.autograd.grad(fn(*leaves), leaves)
 
 
-def derivatives(method, exam=lambda w: w.sin().sum(), **how):
+def derivatives(method, outer_batch=lambda w: w.sin().sum(), **how):
     """In the start and in every input."""
-    return autograd(lambda *at: exam(unroll(learn(), {"w": at[0]}, at[1:], method=method, **how)["w"]), W, *GIVEN)
+    return autograd(
+        lambda *at: outer_batch(unroll(learn(), {"w": at[0]}, at[1:], method=method, **how)["w"]), W, *GIVEN
+    )
 
 
 @functools.cache
@@ -100,17 +102,17 @@ def test_the_error_of_differences_is_quadratic_in_the_radius(checkpoints):
 def test_differences_know_no_size():
     """Of a batch every problem has a radius of its own, whatever the length of its cotangent."""
 
-    def exam(w, size):
+    def outer_batch(w, size):
         return size * unroll(learn(), {"w": w}, GIVEN, method="difference")["w"].sin().sum()
 
     sizes = torch.tensor([1e-12, 1.0, 1e12]).double()
-    found = torch.vmap(torch.func.grad(exam), (None, 0))(W, sizes) / sizes[:, None]
+    found = torch.vmap(torch.func.grad(outer_batch), (None, 0))(W, sizes) / sizes[:, None]
     assert_close_tree(found, derivatives("difference")[0].expand(3, 2), rtol=1e-10)
 
 
 def test_differences_along_nothing_are_nothing():
     """To the last bit: no 0 / 0, and no noise."""
-    for one in derivatives("difference", exam=lambda w: 0.0 * w.sum()):
+    for one in derivatives("difference", outer_batch=lambda w: 0.0 * w.sum()):
         assert torch.equal(one, torch.zeros_like(one))
 
     for one in inside.difference()(lambda w: (w**3, w.exp()), [W], [torch.zeros_like(W)]):
@@ -120,10 +122,10 @@ def test_differences_along_nothing_are_nothing():
 @pytest.mark.parametrize("way", [grad, autograd])
 def test_differences_need_no_second_derivative(way):
     def take(method):
-        def exam(*at):
+        def outer_batch(*at):
             return unroll(learn(Once.apply), {"w": at[0]}, at[1:], method=method)["w"].sin().sum()
 
-        return way(exam, W, *GIVEN)
+        return way(outer_batch, W, *GIVEN)
 
     assert relative_error(take("difference"), truth()) < 1e-4
     assert relative_error(take(inside.difference(1e-4)), truth()) < 1e-7

@@ -95,7 +95,7 @@ def numbers(name, steps):
     return [*floats, *(leaf for k in range(steps) for leaf in tree.leaves(given(10 + k)))]
 
 
-def exam(name, leaves, gradient, loop):
+def outer_batch(name, leaves, gradient, loop):
     """Of every float in the last carry, the optimiser's memory and the constant among them."""
     first, structure = tree.flatten(start(name))
     rest = iter(leaves)
@@ -137,12 +137,14 @@ WAYS = {
 
 @functools.cache
 def truth(name, steps):
-    return finite_differences(lambda at: exam(name, at, by_hand, plain).detach(), numbers(name, steps), width=3e-4)
+    return finite_differences(
+        lambda at: outer_batch(name, at, by_hand, plain).detach(), numbers(name, steps), width=3e-4
+    )
 
 
 @functools.cache
 def first_order(name, steps):
-    return by_backward(lambda at: exam(name, at, by_constant, plain), numbers(name, steps))
+    return by_backward(lambda at: outer_batch(name, at, by_constant, plain), numbers(name, steps))
 
 
 @every_exact
@@ -150,7 +152,9 @@ def first_order(name, steps):
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_derivatives_in_carry_and_inputs_equal_finite_differences(steps, name, how):
     for way in ("grad", "backward"):
-        found = WAYS[way](lambda at: exam(name, at, by_inner, functools.partial(unroll, **how)), numbers(name, steps))
+        found = WAYS[way](
+            lambda at: outer_batch(name, at, by_inner, functools.partial(unroll, **how)), numbers(name, steps)
+        )
         assert_same_gradient(found, truth(name, steps), norm_tol=1e-8, cosine_tol=1e-15)
 
 
@@ -160,7 +164,7 @@ def test_derivatives_in_carry_and_inputs_equal_finite_differences(steps, name, h
 def test_however_the_derivative_is_asked_for(way, gradient, how):
     """5 steps: segments of 3 and 2."""
     loop = functools.partial(unroll, **how)
-    found = WAYS[way](lambda at: exam("nesterov", at, gradient, loop), numbers("nesterov", 5))
+    found = WAYS[way](lambda at: outer_batch("nesterov", at, gradient, loop), numbers("nesterov", 5))
     assert_same_gradient(found, truth("nesterov", 5), norm_tol=1e-8, cosine_tol=1e-15)
     assert not any(leaf.requires_grad for leaf in found)
 
@@ -169,7 +173,7 @@ def test_however_the_derivative_is_asked_for(way, gradient, how):
 def second_truth():
     def squared(at):
         leaves = [leaf.requires_grad_() for leaf in at]
-        return sum((g**2).sum() for g in torch.autograd.grad(exam("adamw", leaves, by_hand, plain), leaves))
+        return sum((g**2).sum() for g in torch.autograd.grad(outer_batch("adamw", leaves, by_hand, plain), leaves))
 
     return finite_differences(squared, numbers("adamw", 3), width=3e-4)
 
@@ -179,7 +183,7 @@ def test_second_derivatives_see_every_carry(how):
     """By .backward() twice, by torch.func twice, and a transform of a way back whose own transform has ended."""
 
     def fn(at):
-        return exam("adamw", at, by_inner, functools.partial(unroll, **how))
+        return outer_batch("adamw", at, by_inner, functools.partial(unroll, **how))
 
     def recorded(leaves):
         return sum((g**2).sum() for g in torch.autograd.grad(fn(leaves), leaves, create_graph=True))
@@ -205,7 +209,7 @@ def test_an_unroll_in_the_step_of_an_unroll(how, outer):
         )
 
     for way in ("grad", "backward"):
-        found = WAYS[way](lambda at: exam("nesterov", at, by_inner, nested), numbers("nesterov", 6))
+        found = WAYS[way](lambda at: outer_batch("nesterov", at, by_inner, nested), numbers("nesterov", 6))
         assert_same_gradient(found, expected, norm_tol=1e-8, cosine_tol=1e-15)
 
 
@@ -214,7 +218,7 @@ def test_an_unroll_in_the_step_of_an_unroll(how, outer):
 def test_first_order_is_the_adjoint_with_constant_gradients(name, checkpoints):
     """Through the optimiser's memory, its decay and the shifts; and whatever is called leaves its arguments alone."""
     loop = functools.partial(unroll, method="first-order", checkpoints=checkpoints)
-    found = assert_pure(WAYS["grad"], lambda at: exam(name, at, by_inner, loop), numbers(name, 5))
+    found = assert_pure(WAYS["grad"], lambda at: outer_batch(name, at, by_inner, loop), numbers(name, 5))
     assert_close_tree(found, first_order(name, 5), rtol=1e-13)
 
 

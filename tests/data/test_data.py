@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from asserts import assert_pure
-from hypothesis import given, settings
+from hypothesis import experiments, given
 from hypothesis import strategies as st
 from sklearn import datasets, metrics, preprocessing
 
@@ -16,9 +16,9 @@ from metapl.data.augment import base
 from metapl.data.sources import EMBEDDED
 from metapl.data.split import Split
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
-quick = settings(deadline=None, derandomize=True, database=None, max_examples=60)
+quick = experiments(deadline=None, derandomize=True, database=None, max_examples=60)
 
 # ---------------------------------------------------------------- batches
 

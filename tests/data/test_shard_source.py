@@ -11,14 +11,14 @@ from metapl.registry.errors import InputError
 load, recognise = STORED["shards"][:2]
 
 LEVELS = random_levels(10, 6, 7)
-LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+TARGETS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Ten images in two shards."""
     for number, (start, end) in enumerate([(0, 4), (4, 10)]):
-        shard(tmp_path / f"{number:03d}.tar", members_of(LEVELS[start:end], LABELS[start:end], start))
+        shard(tmp_path / f"{number:03d}.tar", members_of(LEVELS[start:end], TARGETS[start:end], start))
     return tmp_path
 
 
@@ -30,7 +30,7 @@ def test_shards_are_a_data_set(folder):
     x = torch.cat([data.x, data.x_test])[:, 0].numpy()
     y = torch.cat([data.y, data.y_test]).tolist()
     found = {one.tobytes(): label for one, label in zip(x, y, strict=True)}
-    assert found == {one.tobytes(): label for one, label in zip(LEVELS, LABELS, strict=True)}
+    assert found == {one.tobytes(): label for one, label in zip(LEVELS, TARGETS, strict=True)}
 
 
 def test_shards_with_a_test_set_and_unlabelled_ones(folder):

@@ -14,14 +14,14 @@ from metapl.data.formats import images, shards
 from metapl.registry.errors import InputError
 
 LEVELS = random_levels(10, 6, 7)
-LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+TARGETS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Ten images in three shards."""
     for number, (start, end) in enumerate([(0, 4), (4, 5), (5, 10)]):
-        shard(tmp_path / f"{number:03d}.tar", members_of(LEVELS[start:end], LABELS[start:end], start))
+        shard(tmp_path / f"{number:03d}.tar", members_of(LEVELS[start:end], TARGETS[start:end], start))
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def all_of(x):
 
 def test_shards_give_their_images_and_labels(folder):
     members = shards.read(shards.find(folder))
-    assert [member.label for member in members] == LABELS
+    assert [member.label for member in members] == TARGETS
     np.testing.assert_array_equal(all_of(images.load(members, (1, 6, 7)))[:, 0].numpy(), LEVELS)
     assert str(members[4]) == f"{folder}/001.tar/000004.png"
 
@@ -141,7 +141,7 @@ def test_an_archive_that_is_cut_short(tmp_path, length):
 
 
 def test_an_archive_that_is_damaged_in_the_middle(tmp_path):
-    file = shard(tmp_path / "a.tar", members_of(LEVELS, LABELS))
+    file = shard(tmp_path / "a.tar", members_of(LEVELS, TARGETS))
     content = bytearray(file.read_bytes())
     place = content.index(b"000005.cls")
     content[place : place + 4] = b"xxxx"  # the checksum of the header is wrong now

@@ -11,7 +11,7 @@ from metapl.data.loader import Batch
 from metapl.methods import mpl
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 
 def form(channels=3, side=32, **details):

@@ -54,11 +54,11 @@ def test_taylor_by_hand(steps):
     case = make("batchnorm-eval", "adamw", "sampled", steps=steps, batch=2)
     targets = targets_of(case)
     after, module, _ = run_torch(case, targets)
-    module.load_state_dict(case.learner.params, strict=False)
+    module.load_state_dict(case.state.params, strict=False)
     rise = after - exam_torch(case, module).detach()
-    truth = [rise * (y - torch.softmax(lesson, dim=-1)) for y, lesson in zip(targets, case.lessons, strict=True)]
+    truth = [rise * (y - torch.softmax(theta, dim=-1)) for y, theta in zip(targets, case.thetas, strict=True)]
     found = estimate(case, "taylor")
-    assert_close_tree(found.lessons, tuple(truth), rtol=1e-9)
+    assert_close_tree(found.grads, tuple(truth), rtol=1e-9)
     assert_close_tree(found.info["slope"], rise, rtol=1e-9)
 
 
@@ -67,7 +67,7 @@ def test_taylors_distance_from_exact_shrinks_with_the_learning_rate():
     errors = []
     for lr in (0.08, 0.04, 0.02):
         case = make("mlp", sgd(lr), "sampled", warm=False, batch=3)
-        exact, _ = richardson(lambda lessons: soft_exam(case, lessons), case.lessons, width=0.05, levels=3)  # noqa: B023
+        exact, _ = richardson(lambda thetas: soft_exam(case, thetas), case.thetas, width=0.05, levels=3)  # noqa: B023
         errors.append(relative_error(expected_feedback(case, "taylor"), exact))
     assert_order(errors, 1)
     assert errors[-1] < 0.1
@@ -78,8 +78,8 @@ def test_the_released_sign_is_the_opposite_bit_for_bit(steps):
     case = make("batchnorm", "adamw", "sampled", steps=steps)
     paper, released = estimate(case, "taylor"), estimate(case, "taylor:sign=released")
     assert build("taylor:sign=released").claim == "wrong"
-    assert all(torch.equal(a, -b) for a, b in zip(paper.lessons, released.lessons, strict=True))
-    assert_close_tree(paper._replace(lessons=()), released._replace(lessons=()), rtol=0)
+    assert all(torch.equal(a, -b) for a, b in zip(paper.grads, released.grads, strict=True))
+    assert_close_tree(paper._replace(grads=()), released._replace(grads=()), rtol=0)
 
 
 # --- difference and sama --------------------------------------------------------------------------------------------
@@ -90,17 +90,15 @@ def test_the_released_sign_is_the_opposite_bit_for_bit(steps):
 @pytest.mark.parametrize("network", ["mlp", "batchnorm"])
 def test_the_error_of_difference_shrinks_with_the_square_of_its_radius(network, rule, steps):
     case, truth = make(network, rule, steps=steps, batch=2), differences(network, rule, steps)
-    assert_order(
-        [relative_error(estimate(case, f"difference:radius={r}").lessons, truth) for r in (0.1, 0.05, 0.025)], 2
-    )
-    assert relative_error(estimate(case, "difference:radius=1e-4").lessons, truth) <= 1e-6
+    assert_order([relative_error(estimate(case, f"difference:radius={r}").grads, truth) for r in (0.1, 0.05, 0.025)], 2)
+    assert relative_error(estimate(case, "difference:radius=1e-4").grads, truth) <= 1e-6
 
 
 def test_the_error_of_sama_shrinks_with_the_learning_rate():
     errors = []
     for lr in (0.08, 0.04, 0.02):
         case = make("mlp", sgd(lr), warm=False, batch=2)
-        errors.append(relative_error(estimate(case, "sama:radius=1e-3").lessons, estimate(case, "unroll").lessons))
+        errors.append(relative_error(estimate(case, "sama:radius=1e-3").grads, estimate(case, "unroll").grads))
     assert_order(errors, 1)
 
 
@@ -114,16 +112,16 @@ def test_sama_by_hand(steps, labels):
     parameters = list(module.parameters())
     v = torch.autograd.grad(exam_torch(case, module), parameters)
     truth = []
-    for lesson, target, x in zip(case.lessons, targets, case.batches, strict=True):
-        told = lesson.clone().requires_grad_()
+    for theta, target, x in zip(case.thetas, targets, case.inner_batches, strict=True):
+        told = theta.clone().requires_grad_()
         soft = torch.softmax(told, dim=-1)  # the loss is linear in its targets
         loss = loss_torch(case, module, x, target + soft - soft.detach())
         g = torch.autograd.grad(loss, parameters, create_graph=True)
         truth.append(torch.autograd.grad(-0.2 * sum((a * b).sum() for a, b in zip(v, g, strict=True)), told)[0])
     found = estimate(case, "sama:radius=1e-3")
-    assert_close_tree(found.lessons, tuple(truth), rtol=1e-5)
-    _, earlier, _ = run_torch(case._replace(batches=case.batches[:-1]), targets[:-1])
-    last = gradients_of(loss_torch(case, earlier, case.batches[-1], targets[-1]), earlier)
+    assert_close_tree(found.grads, tuple(truth), rtol=1e-5)
+    _, earlier, _ = run_torch(case._replace(inner_batches=case.inner_batches[:-1]), targets[:-1])
+    last = gradients_of(loss_torch(case, earlier, case.inner_batches[-1], targets[-1]), earlier)
     length = sum((one**2).sum() for one in v).sqrt() * inner_product(last, last).sqrt()
     assert_close_tree(found.scale, steps * 0.2 * length, rtol=1e-9)
 
@@ -135,21 +133,21 @@ def test_truncation_of_a_quadratic_in_closed_form():
     """lr x_k (1 − lr A)^(steps − 1 − k) v / batch for the lessons that are kept, nothing for the others."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.2), steps=8)
     contraction = torch.eye(SIZE, dtype=torch.float64) - 0.2 * case.a
-    v = descended(case, 0.2) - case.exam
+    v = descended(case, 0.2) - case.outer_batch
     full = felt(case, [0.2 * torch.matrix_power(contraction, 7 - k) @ v for k in range(8)])
     for kept in range(1, 11):
-        found = estimate(case, f"truncated:steps={kept}").lessons
+        found = estimate(case, f"truncated:steps={kept}").grads
         left_out = max(0, 8 - kept)
-        assert all(torch.equal(lesson, torch.zeros_like(lesson)) for lesson in found[:left_out])
+        assert all(torch.equal(theta, torch.zeros_like(theta)) for theta in found[:left_out])
         assert_close_tree(found[left_out:], tuple(full[left_out:]), rtol=1e-12)
 
 
 def test_the_error_of_truncation_decays_geometrically():
     """With the curvature c in all directions, and one batch for all lessons, by 1 − lr c for every lesson kept."""
     case = quadratic([1.5] * SIZE, optim.sgd(0.2), steps=8, shared=True)
-    whole = estimate(case, "unroll").lessons
+    whole = estimate(case, "unroll").grads
     for kept in range(9):
-        found = estimate(case, f"truncated:steps={kept}").lessons if kept else [torch.zeros_like(x) for x in whole]
+        found = estimate(case, f"truncated:steps={kept}").grads if kept else [torch.zeros_like(x) for x in whole]
         rest = (1 - 0.7 ** (2 * (8 - kept))) / (1 - 0.7**16)
         assert abs(relative_error(found, whole) - 0.7**kept * rest**0.5) <= 1e-12
 
@@ -160,10 +158,10 @@ def test_truncation_of_a_network(kept, rule):
     """What is kept is what exact feedback has for a learner who starts there."""
     case = make("mlp", rule, steps=3, batch=2)
     found, whole = estimate(case, f"truncated:steps={kept}"), differences("mlp", rule, 3)
-    assert_close_tree(list(found.lessons[-kept:]), whole[-kept:], rtol=1e-8)
-    assert not any(lesson.any() for lesson in found.lessons[:-kept])
-    before = estimate(case._replace(lessons=case.lessons[:-kept], batches=case.batches[:-kept]), "none").learner
-    rest = case._replace(lessons=case.lessons[-kept:], batches=case.batches[-kept:], learner=before)
+    assert_close_tree(list(found.grads[-kept:]), whole[-kept:], rtol=1e-8)
+    assert not any(theta.any() for theta in found.grads[:-kept])
+    before = estimate(case._replace(thetas=case.thetas[:-kept], inner_batches=case.inner_batches[:-kept]), "none").state
+    rest = case._replace(thetas=case.thetas[-kept:], inner_batches=case.inner_batches[-kept:], state=before)
     assert_close_tree(found.scale, estimate(rest, "unroll").scale, rtol=1e-11)
 
 
@@ -184,20 +182,20 @@ def test_unadapted_by_hand(rule, labels):
     """∂⟨−(|u|/|v|) v, ∇ loss⟩ / ∂ lesson at the old parameters; the learner's step is the true one."""
     case = make("mlp", rule, labels)
     exact, found = estimate(case, "exact"), estimate(case, "unadapted")
-    assert_close_tree(found._replace(lessons=(), info={}), exact._replace(lessons=(), info={}), rtol=1e-11)
+    assert_close_tree(found._replace(grads=(), info={}), exact._replace(grads=(), info={}), rtol=1e-11)
     targets = targets_of(case)
     _, after, _ = run_torch(case, targets)
     v = torch.autograd.grad(exam_torch(case, after), list(after.parameters()))
-    _, before, _ = run_torch(case._replace(lessons=[], batches=[]), [])
-    told = case.lessons[0].clone().requires_grad_()
+    _, before, _ = run_torch(case._replace(thetas=[], inner_batches=[]), [])
+    told = case.thetas[0].clone().requires_grad_()
     soft = torch.softmax(told, dim=-1)  # the loss is linear in its targets
-    loss = loss_torch(case, before, case.batches[0], targets[0] + soft - soft.detach())
+    loss = loss_torch(case, before, case.inner_batches[0], targets[0] + soft - soft.detach())
     g = torch.autograd.grad(loss, list(before.parameters()), create_graph=True)
     inner = torch.sqrt(sum((one**2).sum() for one in g)).detach()
     length = exact.scale / inner / torch.sqrt(sum((one**2).sum() for one in v))
     (truth,) = torch.autograd.grad(-length * sum((a * b).sum() for a, b in zip(v, g, strict=True)), told)
-    assert_close_tree(found.lessons, (truth,), rtol=1e-9)
-    assert relative_error(found.lessons, exact.lessons) > 0.01
+    assert_close_tree(found.grads, (truth,), rtol=1e-9)
+    assert relative_error(found.grads, exact.grads) > 0.01
 
 
 def test_unadapted_feedback_about_a_perfect_exam_is_zero():
@@ -205,7 +203,7 @@ def test_unadapted_feedback_about_a_perfect_exam_is_zero():
     perfect = case._replace(
         problem=case.problem._replace(outer=lambda params, *_: 0.0 * sum(x.sum() for x in params.values()))
     )
-    assert not any(lesson.any() for lesson in estimate(perfect, "unadapted").lessons)
+    assert not any(theta.any() for theta in estimate(perfect, "unadapted").grads)
 
 
 # --- none -----------------------------------------------------------------------------------------------------------
@@ -216,6 +214,6 @@ def test_none_gives_zeros_and_still_learns(steps):
     case = make("batchnorm", "adamw", steps=steps)
     feedback = estimate(case, "none")
     assert build("none").claim == "zero"
-    assert all(torch.equal(a, torch.zeros_like(b)) for a, b in zip(feedback.lessons, case.lessons, strict=True))
+    assert all(torch.equal(a, torch.zeros_like(b)) for a, b in zip(feedback.grads, case.thetas, strict=True))
     assert feedback.scale == 1
-    assert_close_tree(feedback.outer, soft_exam(case, case.lessons), rtol=1e-12)
+    assert_close_tree(feedback.outer, soft_exam(case, case.thetas), rtol=1e-12)

@@ -35,15 +35,15 @@ def test_what_needs_no_second_derivative_takes_it():
 
 @pytest.mark.parametrize("name", ["exact", "unroll", "difference", "sama", "implicit", "forward", "none"])
 def test_lessons_and_batches_are_lists_of_steps(name):
-    problem, lessons, learner, batches, *rest = given(lambda: nn.Linear(4, 3))
+    problem, thetas, state, inner_batches, *rest = given(lambda: nn.Linear(4, 3))
     estimator = getattr(estimators, name)()
     with pytest.raises(ValueError, match=r"lessons is a Tensor: it must be a list of one entry a step, \[lessons\]"):
-        estimator.estimate(problem, lessons[0], learner, batches, *rest)
+        estimator.estimate(problem, thetas[0], state, inner_batches, *rest)
     with pytest.raises(ValueError, match="1 lessons and 2 batches"):
-        estimator.estimate(problem, lessons, learner, batches * 2, *rest)
+        estimator.estimate(problem, thetas, state, inner_batches * 2, *rest)
 
 
 def test_a_learner_without_parameters():
-    problem, lessons, learner, batches, *rest = given(lambda: nn.Linear(4, 3))
+    problem, thetas, state, inner_batches, *rest = given(lambda: nn.Linear(4, 3))
     with pytest.raises(InputError, match="no parameters: there is nothing to train"):
-        estimators.truncated().estimate(problem, lessons, learner._replace(params={}), batches, *rest)
+        estimators.truncated().estimate(problem, thetas, state._replace(params={}), inner_batches, *rest)

@@ -7,7 +7,7 @@ from by_torch import loss_torch, run_torch
 from problems import CLASSES, ONE_STEP, REFUSED, arguments, build, estimate, label_keys, make, targets_of
 
 from metapl.core import rng, tree
-from metapl.core.types import Labels
+from metapl.core.types import TargetTransform
 from metapl.estimators import ESTIMATORS, student
 
 BRIEF = {"forward": "forward:directions=2", "evolution": "evolution:pairs=2", "evograd": "evograd:children=4"}
@@ -26,14 +26,14 @@ def case_for(text, network, rule, steps=1, labels=None):
     network = (
         network.replace("batchnorm-eval", "mlp").replace("batchnorm", "layernorm") if "fraction" in text else network
     )
-    return make(network, rule, labels or build(text).labels[0], steps=steps, batch=3)
+    return make(network, rule, labels or build(text).targets[0], steps=steps, batch=3)
 
 
 def learnt(case, targets):
     """The module after torch's steps, the exam loss, and the mean loss before each step."""
     losses = []
-    for index, (target, x) in enumerate(zip(targets, case.batches, strict=True)):
-        module = run_torch(case._replace(batches=case.batches[:index]), targets[:index])[1]
+    for index, (target, x) in enumerate(zip(targets, case.inner_batches, strict=True)):
+        module = run_torch(case._replace(inner_batches=case.inner_batches[:index]), targets[:index])[1]
         losses.append(loss_torch(case, module.train(), x, target).detach())
     outer, module, _ = run_torch(case, targets)
     return module, outer, torch.stack(losses).mean()
@@ -47,8 +47,8 @@ def test_the_learner_takes_torchs_steps(text, steps, network, rule):
     case = case_for(text, network, rule, steps)
     feedback = estimate(case, text)
     module, outer, loss = learnt(case, targets_of(case))
-    assert_close_tree(feedback.learner.params, dict(module.named_parameters()), rtol=1e-12)
-    assert_close_tree(feedback.learner.buffers, dict(module.named_buffers()), rtol=1e-12)
+    assert_close_tree(feedback.state.params, dict(module.named_parameters()), rtol=1e-12)
+    assert_close_tree(feedback.state.buffers, dict(module.named_buffers()), rtol=1e-12)
     assert_close_tree((feedback.outer, feedback.inner), (outer, loss), rtol=1e-12)
 
 
@@ -57,8 +57,8 @@ def test_the_state_of_the_optimiser_goes_on(text, steps):
     """Torch's next step, from the state of the learner that comes back, is the same as torch's own."""
     case = case_for(text, "mlp", "adamw", steps)
     targets = targets_of(case)
-    later = case._replace(learner=estimate(case, text).learner, batches=case.batches[:1])
-    together = case._replace(batches=[*case.batches, case.batches[0]])
+    later = case._replace(state=estimate(case, text).state, inner_batches=case.inner_batches[:1])
+    together = case._replace(inner_batches=[*case.inner_batches, case.inner_batches[0]])
     found, expected = run_torch(later, targets[:1])[1], run_torch(together, [*targets, targets[0]])[1]
     assert_close_tree(dict(found.named_parameters()), dict(expected.named_parameters()), rtol=1e-12)
 
@@ -68,22 +68,22 @@ def test_the_state_of_the_optimiser_goes_on(text, steps):
 def test_estimators_are_pure(text, steps, network, rule):
     case, estimator = case_for(text, network, rule, steps), build(text)
     feedback, _ = assert_pure(estimator.estimate, *arguments(case, estimator))
-    assert_close_tree([torch.ones_like(x) for x in feedback.lessons], [torch.ones_like(x) for x in case.lessons], 0)
-    assert all(lesson.dtype == torch.float64 for lesson in feedback.lessons)
+    assert_close_tree([torch.ones_like(x) for x in feedback.grads], [torch.ones_like(x) for x in case.thetas], 0)
+    assert all(theta.dtype == torch.float64 for theta in feedback.grads)
     assert feedback.outer.shape == feedback.inner.shape == feedback.scale.shape == ()
-    numbers = (*feedback.lessons, feedback.outer, feedback.inner, feedback.scale, *feedback.info.values())
+    numbers = (*feedback.grads, feedback.outer, feedback.inner, feedback.scale, *feedback.info.values())
     assert all(value.isfinite().all() for value in numbers)
 
 
 @pytest.mark.parametrize(("text", "steps"), ALL)
 def test_every_kind_of_labels_it_names_works_and_gives_feedback(text, steps):
-    for labels in build(text).labels:
+    for labels in build(text).targets:
         # With its defaults it hardly ever turns a label over.
         wide = "evolution:sigma=2,pairs=32" if text.startswith("evolution") else text
         feedback = estimate(case_for(text, "mlp", "momentum", steps, labels), wide)
         silent = [0, 1] if text == "truncated" and steps == 3 else []  # it keeps the last lesson
-        for index, lesson in enumerate(feedback.lessons):
-            assert (lesson.norm() > 0) == (build(text).claim != "zero" and index not in silent)
+        for index, theta in enumerate(feedback.grads):
+            assert (theta.norm() > 0) == (build(text).claim != "zero" and index not in silent)
 
 
 @pytest.mark.parametrize("rule", ["nesterov", "adamw", "rmsprop"])
@@ -91,18 +91,18 @@ def test_every_kind_of_labels_it_names_works_and_gives_feedback(text, steps):
 def test_parameters_and_state_are_matched_by_name(text, rule):
     """A state that comes back from a checkpoint may list the parameters in another order."""
     case = case_for(text, "mlp", rule, 1 if text.startswith(ONE_STEP) else 2)
-    state = case.learner.opt_state
+    state = case.state.opt_state
     turned = {
         field: dict(reversed(value.items())) for field, value in state._asdict().items() if isinstance(value, dict)
     }
     assert turned
-    other = case._replace(learner=case.learner._replace(opt_state=state._replace(**turned)))
+    other = case._replace(state=case.state._replace(opt_state=state._replace(**turned)))
     one, two = estimate(case, text), estimate(other, text)
-    assert_close_tree((two.lessons, two.outer, two.scale), (one.lessons, one.outer, one.scale), rtol=1e-12)
-    assert_close_tree(two.learner.params, one.learner.params, rtol=1e-12)
+    assert_close_tree((two.grads, two.outer, two.scale), (one.grads, one.outer, one.scale), rtol=1e-12)
+    assert_close_tree(two.state.params, one.state.params, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).labels])
+@pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).targets])
 def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
     """Soft labels of lessons with noise: drawn once more with another key they would have another derivative."""
 
@@ -110,10 +110,10 @@ def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
         return rng.normal(key, (3, CLASSES), torch.float64)
 
     soft = case_for(text, "mlp", "nesterov", steps, labels="soft")
-    noisy = Labels(lambda lesson, key: torch.softmax(lesson + noise(key), dim=-1), None)
-    case = soft._replace(problem=soft.problem._replace(labels=noisy))
-    moved = [lesson + noise(key) for lesson, key in zip(case.lessons, label_keys(case), strict=True)]
-    assert_close_tree(estimate(case, text), estimate(soft._replace(lessons=moved), text), rtol=1e-9, atol=1e-15)
+    noisy = TargetTransform(lambda theta, key: torch.softmax(theta + noise(key), dim=-1), None)
+    case = soft._replace(problem=soft.problem._replace(targets=noisy))
+    moved = [theta + noise(key) for theta, key in zip(case.thetas, label_keys(case), strict=True)]
+    assert_close_tree(estimate(case, text), estimate(soft._replace(thetas=moved), text), rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_one_step_estimators_refuse_two(text):
 def test_a_lesson_without_a_batch_is_refused(text):
     case = case_for(text, "mlp", "sgd", 2)
     with pytest.raises(ValueError, match="2 lessons and 1 batches"):
-        estimate(case._replace(batches=case.batches[:1]), text)
+        estimate(case._replace(inner_batches=case.inner_batches[:1]), text)
 
 
 def test_it_says_whether_it_takes_several_steps():
@@ -172,13 +172,13 @@ def test_estimators_that_draw_draw_from_their_own_key(text, monkeypatch):
     for number in range(2, 8):
         monkeypatch.setattr(student, "own_key", lambda key: rng.fold_in(key, -number))  # noqa: B023 - used at once
         other = estimate(case, text)
-        found.append(not torch.equal(one.lessons[0], other.lessons[0]))
-        assert_close_tree((one.learner, one.outer, one.inner), (other.learner, other.outer, other.inner), rtol=0)
+        found.append(not torch.equal(one.grads[0], other.grads[0]))
+        assert_close_tree((one.state, one.outer, one.inner), (other.state, other.outer, other.inner), rtol=0)
     assert any(found)  # a part of three examples may be the same by chance
 
 
 @pytest.mark.parametrize(
-    "text", [text for text in TEXTS if text not in (*DRAWS, BRIEF["evolution"]) and "soft" in build(text).labels]
+    "text", [text for text in TEXTS if text not in (*DRAWS, BRIEF["evolution"]) and "soft" in build(text).targets]
 )
 def test_the_others_draw_nothing(text):
     """With labels that are not drawn, their feedback does not depend on the key."""

@@ -10,7 +10,7 @@ import higher
 import pytest
 import torch
 from asserts import assert_close_tree, assert_same_gradient, relative_error, richardson
-from by_torch import exam_gradient, gradients_of, inner_product, learner_gradient, load_torch, run_torch, tuples
+from by_torch import exam_gradient, gradients_of, inner_gradient, inner_product, load_torch, run_torch, tuples
 from problems import OPTIMIZERS, REFUSED, estimate, make
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from truths import RULES, differences, forced
@@ -42,7 +42,7 @@ def assert_exact(found, expected):
 @pytest.mark.parametrize("network", DIFFERENTIATED)
 def test_one_step_equals_finite_differences(network, rule):
     for text in exact_for(rule):
-        assert_exact(estimate(make(network, rule, batch=2), text).lessons, differences(network, rule))
+        assert_exact(estimate(make(network, rule, batch=2), text).grads, differences(network, rule))
 
 
 @pytest.mark.parametrize("steps", [3, 8])
@@ -52,7 +52,7 @@ def test_several_steps_equal_finite_differences(network, rule, steps):
     batch = 2 if steps == 3 else 1  # the truth of eight steps takes a second as it is
     for text in exact_for(rule):
         feedback = estimate(make(network, rule, steps=steps, batch=batch), text)
-        assert_exact(feedback.lessons, differences(network, rule, steps, batch))
+        assert_exact(feedback.grads, differences(network, rule, steps, batch))
 
 
 @pytest.mark.parametrize("rule", ["clipped", "cosine", "adam"])
@@ -60,7 +60,7 @@ def test_three_steps_of_other_rules(rule):
     """With an input that is exactly zero while the learner learns, where a root would have an infinite derivative."""
     for text in exact_for(rule):
         assert_exact(
-            estimate(make("dead-input", rule, steps=3, batch=2), text).lessons, differences("dead-input", rule, 3)
+            estimate(make("dead-input", rule, steps=3, batch=2), text).grads, differences("dead-input", rule, 3)
         )
 
 
@@ -69,13 +69,13 @@ def test_three_steps_of_other_rules(rule):
 def test_a_fresh_optimiser(rule, steps):
     case = make("mlp", RULES[rule], steps=steps, batch=2, warm=False)
     for text in exact_for(rule.split()[0]):
-        assert_exact(estimate(case, text).lessons, differences("mlp", rule, steps, warm=False))
+        assert_exact(estimate(case, text).grads, differences("mlp", rule, steps, warm=False))
 
 
 @pytest.mark.xfail(strict=True, reason="running statistics are data: no gradient flows through them to a later step")
 def test_unroll_differentiates_running_statistics():
     feedback = estimate(make("batchnorm-eval", "sgd", steps=3, batch=2), "unroll")
-    assert relative_error(feedback.lessons, differences("batchnorm-eval", "sgd", 3)) <= 1e-6
+    assert relative_error(feedback.grads, differences("batchnorm-eval", "sgd", 3)) <= 1e-6
 
 
 @pytest.mark.parametrize("labels", ["soft", "sampled", "argmax"])
@@ -87,8 +87,8 @@ def test_all_agree_whatever_the_labels(network, rule, labels, steps):
     other = estimate(case, "unroll")
     for text in exact_for(rule):
         one = estimate(case, text)
-        assert_same_gradient(one.lessons, other.lessons, norm_tol=1e-10, cosine_tol=1e-20)
-        assert_close_tree(one._replace(info={}, lessons=()), other._replace(lessons=()), rtol=1e-11)
+        assert_same_gradient(one.grads, other.grads, norm_tol=1e-10, cosine_tol=1e-20)
+        assert_close_tree(one._replace(info={}, grads=()), other._replace(grads=()), rtol=1e-11)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -96,13 +96,13 @@ def test_all_agree_whatever_the_labels(network, rule, labels, steps):
 def test_unroll_equals_higher(rule, steps):
     case = make("mlp", rule, steps=steps)
     module, optimizer, _ = load_torch(case)
-    lessons = [lesson.clone().requires_grad_() for lesson in case.lessons]
-    with higher.innerloop_ctx(module, optimizer) as (learner, steps_taken):
-        for lesson, x in zip(lessons, case.batches, strict=True):
-            steps_taken.step(F.cross_entropy(learner(x), torch.softmax(lesson, dim=-1)))
-        x, y = case.exam
-        expected = torch.autograd.grad(F.cross_entropy(learner(x), y), lessons)
-    assert_close_tree(estimate(case, "unroll").lessons, expected, rtol=1e-12)
+    thetas = [theta.clone().requires_grad_() for theta in case.thetas]
+    with higher.innerloop_ctx(module, optimizer) as (train_state, steps_taken):
+        for theta, x in zip(thetas, case.inner_batches, strict=True):
+            steps_taken.step(F.cross_entropy(train_state(x), torch.softmax(theta, dim=-1)))
+        x, y = case.outer_batch
+        expected = torch.autograd.grad(F.cross_entropy(train_state(x), y), thetas)
+    assert_close_tree(estimate(case, "unroll").grads, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("rule", "lr"), [("sgd", 0.3), ("momentum", 0.2)])
@@ -111,12 +111,12 @@ def test_exact_for_a_draw_is_the_expected_score_function(rule, lr, draw):
     """Σ_y P(y) ⟨u, g(y)⟩ ∇ log P(y) over all label tuples y, with u = −lr v of the step on the draw."""
     case = make("mlp", rule, "sampled", batch=3)
     case = case._replace(key=case.key + draw)
-    v = exam_gradient(case, case.problem.labels.teach(case.lessons[0], case.key))
-    p = torch.softmax(case.lessons[0], dim=-1)
+    v = exam_gradient(case, case.problem.targets.apply(case.thetas[0], case.key))
+    p = torch.softmax(case.thetas[0], dim=-1)
     expected = sum(
-        (p * y).sum(-1).prod() * -lr * inner_product(v, learner_gradient(case, y)) * (y - p) for y in tuples(len(p))
+        (p * y).sum(-1).prod() * -lr * inner_product(v, inner_gradient(case, y)) * (y - p) for y in tuples(len(p))
     )
-    assert_close_tree(estimate(case, "exact").lessons, (expected,), rtol=1e-9)
+    assert_close_tree(estimate(case, "exact").grads, (expected,), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_exact_for_a_draw_is_the_expected_score_function(rule, lr, draw):
 def test_scale_by_hand_for_sgd(text):
     """u = −lr v, so |u||g| = lr |v||g|: for one step everybody has it."""
     case = make("mlp", "sgd", "sampled")
-    target = case.problem.labels.teach(case.lessons[0], case.key)
-    g, v = learner_gradient(case, target), exam_gradient(case, target)
+    target = case.problem.targets.apply(case.thetas[0], case.key)
+    g, v = inner_gradient(case, target), exam_gradient(case, target)
     assert_close_tree(estimate(case, text).scale, 0.3 * (inner_product(g, g) * inner_product(v, v)).sqrt(), rtol=1e-12)
 
 
@@ -137,8 +137,8 @@ def scale_truth(rule, steps, *, constant):
     `constant`: the gradients of later steps stay what they were, whatever is added to earlier ones.
     """
     case = make("linear", rule, steps=steps, batch=2)
-    targets = [torch.softmax(lesson, dim=-1) for lesson in case.lessons]
-    zeros = [{name: torch.zeros_like(value) for name, value in case.learner.params.items()} for _ in targets]
+    targets = [torch.softmax(theta, dim=-1) for theta in case.thetas]
+    zeros = [{name: torch.zeros_like(value) for name, value in case.state.params.items()} for _ in targets]
     grads = [_gradient_before_step(case, targets, index) for index in range(steps)]
 
     def examined(nudges):
@@ -151,8 +151,8 @@ def scale_truth(rule, steps, *, constant):
 
 def _gradient_before_step(case, targets, index):
     """The raw gradient of step `index`, before clipping."""
-    _, module, _ = run_torch(case._replace(batches=case.batches[:index]), targets[:index])
-    return gradients_of(F.cross_entropy(module.train()(case.batches[index]), targets[index]), module)
+    _, module, _ = run_torch(case._replace(inner_batches=case.inner_batches[:index]), targets[:index])
+    return gradients_of(F.cross_entropy(module.train()(case.inner_batches[index]), targets[index]), module)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -160,7 +160,7 @@ def _gradient_before_step(case, targets, index):
 def test_scale_sums_the_norms_of_u_and_g(rule, steps):
     """Those that differentiate nothing twice have the u of gradients that are constant."""
     soft = make("linear", rule, steps=steps, batch=2)
-    drawn = forced(soft, [torch.softmax(lesson, dim=-1) for lesson in soft.lessons])  # as if these had been drawn
+    drawn = forced(soft, [torch.softmax(theta, dim=-1) for theta in soft.thetas])  # as if these had been drawn
     told = [(soft, text) for text in exact_for(rule)] + [(drawn, "score"), (drawn, "gumbel")]
     for case, text in told:
         assert_close_tree(estimate(case, text).scale, scale_truth(rule, steps, constant=False), rtol=1e-8)
@@ -178,8 +178,8 @@ def test_the_two_kinds_of_scale_differ():
 def test_a_parameter_that_the_learner_does_not_use(text):
     """Its gradient is zero, and the exam may still use it."""
     case = make("mlp", "momentum", batch=2)
-    extra = {**case.learner.params, "bias": torch.ones((), dtype=torch.float64)}
-    state = case.learner.opt_state
+    extra = {**case.state.params, "bias": torch.ones((), dtype=torch.float64)}
+    state = case.state.opt_state
     state = state._replace(momentum={**state.momentum, "bias": torch.ones((), dtype=torch.float64)})
 
     def inner(params, *rest):
@@ -189,7 +189,7 @@ def test_a_parameter_that_the_learner_does_not_use(text):
         plain = {k: v for k, v in params.items() if k != "bias"}
         return case.problem.outer(plain, *rest) * params["bias"]
 
-    problem, learner = case.problem._replace(inner=inner, outer=outer), case.learner._replace(params=extra)
-    changed = case._replace(problem=problem, learner=learner._replace(opt_state=state))
+    problem, train_state = case.problem._replace(inner=inner, outer=outer), case.state._replace(params=extra)
+    changed = case._replace(problem=problem, state=train_state._replace(opt_state=state))
     after = 1.0 - 0.2 * 0.9  # the warm momentum moves it
-    assert_exact(estimate(changed, text).lessons, [after * lesson for lesson in differences("mlp", "momentum")])
+    assert_exact(estimate(changed, text).grads, [after * theta for theta in differences("mlp", "momentum")])

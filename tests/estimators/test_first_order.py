@@ -6,8 +6,8 @@ from asserts import assert_close_tree, assert_same_gradient, finite_differences,
 from by_torch import (
     exam_gradient,
     exam_torch,
+    inner_gradient,
     inner_product,
-    learner_gradient,
     load_torch,
     run_torch,
     soft_exam,
@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from truths import draws, expected_feedback, expected_gradient, forced
 
 from metapl.core import rng, targets
-from metapl.core.types import Labels
+from metapl.core.types import TargetTransform
 from metapl.estimators import first_order
 
 SUM = "first-order:baseline=0,reduction=sum"
@@ -31,7 +31,7 @@ def test_expectation_over_all_labels_is_exact_for_a_linear_exam(text, rule):
     case = make("linear-exam", rule, "sampled", batch=3)
     mean = expected_feedback(case, text)
     assert_same_gradient(mean, expected_gradient(case), norm_tol=1e-9, cosine_tol=1e-18)
-    assert_same_gradient(mean, estimate(case, "exact").lessons, norm_tol=1e-9, cosine_tol=1e-18)
+    assert_same_gradient(mean, estimate(case, "exact").grads, norm_tol=1e-9, cosine_tol=1e-18)
 
 
 def test_reduction_mean_divides_by_the_batch():
@@ -56,15 +56,15 @@ def test_sign_rewards_labels_that_lowered_the_exam_loss():
     clear = [(y, rise) for y, rise in rises if abs(rise) > 0.1 * steepest]
     assert {rise > 0 for _, rise in clear} == {True, False}, "the draws must hold both kinds of step"
     for y, rise in clear:
-        lesson, feedback = case.lessons[0], estimate(forced(case, [y]), "first-order").lessons[0]
-        after = torch.log_softmax(lesson - feedback / feedback.norm() * 1e-3, dim=-1)
-        gain = ((after - torch.log_softmax(lesson, dim=-1)) * y).sum()
+        theta, feedback = case.thetas[0], estimate(forced(case, [y]), "first-order").grads[0]
+        after = torch.log_softmax(theta - feedback / feedback.norm() * 1e-3, dim=-1)
+        gain = ((after - torch.log_softmax(theta, dim=-1)) * y).sum()
         assert (gain > 0) == (rise < 0), f"exam loss rose by {rise:.3e}, log-probability by {gain:.3e}"
 
 
 def by_hand(case, target, lr):
     """h = lr ⟨v, g⟩ and lr |v||g| of an SGD step, by torch."""
-    g, v = learner_gradient(case, target), exam_gradient(case, target)
+    g, v = inner_gradient(case, target), exam_gradient(case, target)
     return lr * inner_product(v, g), lr * (inner_product(v, v) * inner_product(g, g)).sqrt()
 
 
@@ -75,29 +75,29 @@ def test_baseline_is_a_moving_average_of_the_cosine(decay):
     for draw in range(3):
         case = make("mlp", "sgd", "sampled")
         case = case._replace(key=rng.fold_in(case.key, draw))
-        target = case.problem.labels.teach(case.lessons[0], case.key)
+        target = case.problem.targets.apply(case.thetas[0], case.key)
         h, scale = by_hand(case, target, 0.3)
         feedback, memory = estimator.estimate(*arguments(case, estimator)[:-2], memory, case.key)
-        score = target - torch.softmax(case.lessons[0], dim=-1)
-        assert_close_tree(feedback.lessons[0], -(h - mean * scale) * score, rtol=1e-9)
+        score = target - torch.softmax(case.thetas[0], dim=-1)
+        assert_close_tree(feedback.grads[0], -(h - mean * scale) * score, rtol=1e-9)
         mean = decay * mean + (1.0 - decay) * float(h / scale) if decay else 0.0
         assert abs(float(memory.mean) - mean) <= 1e-12
 
 
 def test_baseline_stays_finite_where_the_exam_has_no_gradient():
     case = make("linear-exam", "sgd", "sampled")
-    case = case._replace(exam={name: torch.zeros_like(value) for name, value in case.exam.items()})
+    case = case._replace(outer_batch={name: torch.zeros_like(value) for name, value in case.outer_batch.items()})
     estimator = first_order(baseline=0.9)
     feedback, memory = estimator.estimate(*arguments(case, estimator))
-    assert torch.equal(feedback.lessons[0], torch.zeros_like(case.lessons[0]))
+    assert torch.equal(feedback.grads[0], torch.zeros_like(case.thetas[0]))
     assert float(memory.mean) == 0.0
 
 
 def test_argmax_labels_give_the_feedback_of_that_tuple():
     case = make("mlp", "momentum", "argmax")
-    best = F.one_hot(case.lessons[0].argmax(dim=-1), 3).double()
+    best = F.one_hot(case.thetas[0].argmax(dim=-1), 3).double()
     one, other = estimate(case, "first-order"), estimate(forced(case, [best]), "first-order")
-    assert_close_tree(one.lessons, other.lessons, rtol=1e-12)
+    assert_close_tree(one.grads, other.grads, rtol=1e-12)
 
 
 def test_per_example_credit_varies_less_than_one_scalar_for_the_batch():
@@ -105,7 +105,7 @@ def test_per_example_credit_varies_less_than_one_scalar_for_the_batch():
     case = make("linear-exam", "sgd", "sampled", batch=4)
     mean, spread = expected_gradient(case)[0], {}
     for text in (SUM, "score"):
-        found = [(chance, estimate(forced(case, targets), text).lessons[0]) for targets, chance in draws(case)]
+        found = [(chance, estimate(forced(case, targets), text).grads[0]) for targets, chance in draws(case)]
         spread[text] = sum(chance * ((one - mean) ** 2).sum() for chance, one in found)
     assert spread["score"] < 0.5 * spread[SUM]
 
@@ -113,25 +113,25 @@ def test_per_example_credit_varies_less_than_one_scalar_for_the_batch():
 def test_several_draws_are_averaged_and_the_learner_keeps_the_first():
     """Each has a step and an exam of its own, and the baseline moves from one to the next."""
     case, told = make("mlp", "sgd", "sampled"), []
-    teach, means = case.problem.labels.teach, 0.0
+    teach, means = case.problem.targets.apply, 0.0
 
-    def seen(lesson, key):
-        told.append(teach(lesson, key))
+    def seen(theta, key):
+        told.append(teach(theta, key))
         return told[-1]
 
-    spied = case._replace(problem=case.problem._replace(labels=Labels(seen, targets.SAMPLED.log_prob)))
+    spied = case._replace(problem=case.problem._replace(targets=TargetTransform(seen, targets.SAMPLED.log_prob)))
     estimator = first_order(baseline=0.6, reduction="sum", draws=3)
     feedback, memory = estimator.estimate(*arguments(spied, estimator))
     assert len(told) == 3
-    expected = torch.zeros_like(case.lessons[0])
+    expected = torch.zeros_like(case.thetas[0])
     for target in told:
         h, scale = by_hand(case, target, 0.3)
-        expected -= (h - means * scale) * (target - torch.softmax(case.lessons[0], dim=-1)) / 3.0
+        expected -= (h - means * scale) * (target - torch.softmax(case.thetas[0], dim=-1)) / 3.0
         means = 0.6 * means + 0.4 * float(h / scale)
-    assert_close_tree(feedback.lessons[0], expected, rtol=1e-9)
+    assert_close_tree(feedback.grads[0], expected, rtol=1e-9)
     assert abs(float(memory.mean) - means) <= 1e-12
     one = estimate(case, "first-order:baseline=0.6,reduction=sum")
-    assert_close_tree(feedback._replace(lessons=(), info={}), one._replace(lessons=(), info={}), rtol=0)
+    assert_close_tree(feedback._replace(grads=(), info={}), one._replace(grads=(), info={}), rtol=0)
 
 
 def test_only_the_unbiased_variant_claims_to_be():
@@ -155,10 +155,10 @@ def test_bad_hyperparameters_are_refused(wrong):
 def test_released_codes_soft_feedback_is_zero_where_the_exact_one_is_not():
     """CE(sg[softmax(z)], z), whose gradient the released code multiplies by h, does not depend on z to first order."""
     case = make("mlp", "sgd")
-    z = (3.0 * case.lessons[0]).requires_grad_()
+    z = (3.0 * case.thetas[0]).requires_grad_()
     (released,) = torch.autograd.grad(F.cross_entropy(z, torch.softmax(z, dim=-1).detach(), reduction="sum"), z)
     assert released.abs().max() <= 1e-15
-    case = case._replace(lessons=[z.detach()])
-    exact, expected = estimate(case, "exact").lessons, finite_differences(lambda x: soft_exam(case, x), case.lessons)
+    case = case._replace(thetas=[z.detach()])
+    exact, expected = estimate(case, "exact").grads, finite_differences(lambda x: soft_exam(case, x), case.thetas)
     assert expected[0].norm() > 1e-3
     assert_same_gradient(exact, expected, norm_tol=1e-6, cosine_tol=1e-12)

@@ -38,14 +38,14 @@ def test_agrees_where_it_is_right(name, network, steps):
 @pytest.mark.parametrize("labels", ["sampled", "argmax"])
 def test_agrees_for_drawn_labels(labels):
     case = make("mlp", "nesterov", labels, steps=3)
-    assert_close_tree(estimate(case, "higher").lessons, estimate(case, "unroll").lessons, rtol=1e-12)
+    assert_close_tree(estimate(case, "higher").grads, estimate(case, "unroll").grads, rtol=1e-12)
 
 
 def test_a_tensor_as_a_hyperparameter():
     lr = torch.tensor(0.2, dtype=torch.float64)
     numbers = rule(optim.sgd, 0.2, momentum=0.9)
     tensors = rule(optim.sgd, lr, momentum=torch.tensor(0.9, dtype=torch.float64))
-    one, two = (estimate(make("mlp", kind, steps=3), "higher").lessons for kind in (numbers, tensors))
+    one, two = (estimate(make("mlp", kind, steps=3), "higher").grads for kind in (numbers, tensors))
     assert_close_tree(one, two, rtol=1e-12)
 
 

@@ -63,9 +63,9 @@ def test_a_part_that_is_not_the_whole_is_refused(noise):
 
 
 def test_a_part_that_is_not_the_whole_is_no_number_under_vmap():
-    problem, (lesson,), *rest = given(lambda: Masks(nn.BatchNorm1d(5)), rows=8)
+    problem, (theta,), *rest = given(lambda: Masks(nn.BatchNorm1d(5)), rows=8)
     part = estimators.exact(fraction=0.5)
-    found = torch.vmap(lambda lesson: feedback(part, (problem, [lesson], *rest)))(torch.stack([lesson, -lesson]))
+    found = torch.vmap(lambda theta: feedback(part, (problem, [theta], *rest)))(torch.stack([theta, -theta]))
     assert found.isnan().all()
 
 

@@ -10,9 +10,9 @@ from metapl.core import rng
 def pairs(kind, steps=1, draws=1):
     """Exact feedback and the placebo's, `[examples, classes]` each, for several keys."""
     case = make("mlp", "nesterov", "soft", steps=steps, batch=8)
-    truth = estimate(case, "exact").lessons
+    truth = estimate(case, "exact").grads
     for index in range(draws):
-        drawn = estimate(case._replace(key=rng.key(index)), f"placebo:kind={kind}").lessons
+        drawn = estimate(case._replace(key=rng.key(index)), f"placebo:kind={kind}").grads
         yield from zip(truth, drawn, strict=True)
 
 
@@ -43,7 +43,7 @@ def test_examples_are_dealt_out_anew(steps):
 def test_the_learner_is_that_of_exact(kind):
     case = make("mlp", "nesterov", "soft")
     right, spoilt = estimate(case, "exact"), estimate(case, f"placebo:kind={kind}")
-    assert all(torch.equal(right.learner.params[name], value) for name, value in spoilt.learner.params.items())
+    assert all(torch.equal(right.state.params[name], value) for name, value in spoilt.state.params.items())
     assert torch.equal(right.scale, spoilt.scale)
     assert torch.equal(right.outer, spoilt.outer)
     assert build("placebo").claim == "wrong"

@@ -22,8 +22,8 @@ ROUTES = ("forward", "reverse")
 def test_both_routes_are_the_same(network, rule, labels):
     case = make(network, rule, labels)
     forward, reverse = (estimate(case, f"exact:route={one}") for one in ROUTES)
-    assert_close_tree(forward.lessons, reverse.lessons, rtol=1e-12, atol=1e-16)
-    assert_close_tree(forward.learner, reverse.learner, rtol=1e-12, atol=1e-16)
+    assert_close_tree(forward.grads, reverse.grads, rtol=1e-12, atol=1e-16)
+    assert_close_tree(forward.state, reverse.state, rtol=1e-12, atol=1e-16)
     assert_close_tree(
         (forward.outer, forward.inner, forward.scale), (reverse.outer, reverse.inner, reverse.scale), 1e-12
     )
@@ -32,12 +32,12 @@ def test_both_routes_are_the_same(network, rule, labels):
 
 def test_the_routes_are_the_same_over_vmap():
     at = given(lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.LayerNorm(5), nn.Linear(5, 3)))
-    problem, _, learner, batches, *rest = at
-    lessons = f64(4, 6, 3, seed=9)
-    loop = torch.stack([feedback(estimators.unroll(), (problem, [one], learner, batches, *rest)) for one in lessons])
+    problem, _, state, inner_batches, *rest = at
+    thetas = f64(4, 6, 3, seed=9)
+    loop = torch.stack([feedback(estimators.unroll(), (problem, [one], state, inner_batches, *rest)) for one in thetas])
     for one in ROUTES:
         exact = estimators.exact(route=one)
-        found = torch.vmap(lambda lesson, e=exact: feedback(e, (problem, [lesson], learner, batches, *rest)))(lessons)
+        found = torch.vmap(lambda theta, e=exact: feedback(e, (problem, [theta], state, inner_batches, *rest)))(thetas)
         assert_close_tree(found, loop, rtol=1e-12)
 
 
@@ -180,20 +180,20 @@ ODD = [
 
 def by_differences(at, width=1e-6):
     """Central differences of plain training in which what is stopped is stopped: one step, so nothing of it moves."""
-    problem, (lesson,), learner, (batch,), exam, *_ = at
+    problem, (theta,), state, (batch,), outer_batch, *_ = at
 
-    def value(lesson):
-        leaves = {name: p.clone().requires_grad_() for name, p in learner.params.items()}
-        loss = problem.inner(leaves, learner.buffers, torch.softmax(lesson, -1), batch)[0].mean()
+    def value(theta):
+        leaves = {name: p.clone().requires_grad_() for name, p in state.params.items()}
+        loss = problem.inner(leaves, state.buffers, torch.softmax(theta, -1), batch)[0].mean()
         grads = torch.autograd.grad(loss, list(leaves.values()))
         moved = {name: p.detach() - 0.3 * (g + 0.9 * 0.0) for (name, p), g in zip(leaves.items(), grads, strict=True)}
-        return float(problem.outer(moved, learner.buffers, exam))
+        return float(problem.outer(moved, state.buffers, outer_batch))
 
-    found = torch.zeros_like(lesson)
-    for index in range(lesson.numel()):
-        shift = torch.zeros_like(lesson)
+    found = torch.zeros_like(theta)
+    for index in range(theta.numel()):
+        shift = torch.zeros_like(theta)
         shift.view(-1)[index] = width
-        found.view(-1)[index] = (value(lesson + shift) - value(lesson - shift)) / (2.0 * width)
+        found.view(-1)[index] = (value(theta + shift) - value(theta - shift)) / (2.0 * width)
     return found
 
 
@@ -221,9 +221,9 @@ def test_a_stopped_value_is_a_constant_in_every_mode(odd):
         with ambient():
             found, slope = autodiff.jvp(lambda x: odd(x).sin().sum(), (at,), (along,))
         assert_close_tree((found, slope), (value, expected), rtol=1e-12)
-    problem, (lesson,), learner, (batch,), *rest = given(lambda: Odd(odd))
-    several = (problem, [lesson, lesson.flip(0)], learner, [batch, batch.flip(1)], *rest)
-    one, *others = (e.estimate(*several)[0].lessons for e in (
+    problem, (theta,), state, (batch,), *rest = given(lambda: Odd(odd))
+    several = (problem, [theta, theta.flip(0)], state, [batch, batch.flip(1)], *rest)
+    one, *others = (e.estimate(*several)[0].grads for e in (
         estimators.unroll(), estimators.exact(), estimators.exact(method="mixed"), estimators.exact(method="reverse")
     ))  # fmt: skip
     for other in others:
@@ -366,8 +366,8 @@ def test_routes_that_there_are():
 
 
 def test_forward_over_reverse_mode_refuses_what_has_no_symmetric_second_derivative():
-    problem, (lesson,), learner, (batch,), *rest = given(lambda: Odd(straight))
-    several = (problem, [lesson, lesson.flip(0)], learner, [batch, batch.flip(1)], *rest)
+    problem, (theta,), state, (batch,), *rest = given(lambda: Odd(straight))
+    several = (problem, [theta, theta.flip(0)], state, [batch, batch.flip(1)], *rest)
     with pytest.raises(InputError, match=r"take exact\(\), or method='replay'"):
         feedback(estimators.exact(method="mixed"), several)
     one, other = (feedback(estimator, several) for estimator in (estimators.unroll(), estimators.exact()))

@@ -21,7 +21,7 @@ def drawn(case, text, count):
     estimator = build(text)
     *given, key = arguments(case, estimator)
     keys = rng.fold_in(key, torch.arange(count))
-    return torch.vmap(lambda one: estimator.estimate(*given, one)[0].lessons, chunk_size=50_000)(keys)
+    return torch.vmap(lambda one: estimator.estimate(*given, one)[0].grads, chunk_size=50_000)(keys)
 
 
 def assert_mean(found, expected, largest):
@@ -71,7 +71,7 @@ def test_antithetic_pairs_of_a_quadratic_are_exact_along_their_noise():
 def test_evolution_has_no_bias_on_a_quadratic_exam(steps):
     """Of a learner whose parameters are linear in the lessons; sigma is as large as they are."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.2), steps=steps)
-    step, v = torch.eye(5, dtype=torch.float64) - 0.2 * case.a, descended(case, 0.2) - case.exam
+    step, v = torch.eye(5, dtype=torch.float64) - 0.2 * case.a, descended(case, 0.2) - case.outer_batch
     truth = felt(case, [0.2 * torch.matrix_power(step, steps - 1 - k) @ v for k in range(steps)])
     found = drawn(case, "evolution:sigma=1,pairs=2", 60_000)
     for one, other in zip(found, truth, strict=True):
@@ -82,8 +82,11 @@ def test_evolution_has_no_bias_on_a_quadratic_exam(steps):
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
 def test_evolution_is_the_gradient_of_the_smoothed_exam(sigma):
     """Σ y³ smoothed: its gradient is 3 (y² + variance of y), with y = w′ − exam and w′ linear in the lesson."""
-    case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.5), exam="cubic")
-    y, spread = descended(case, 0.5) - case.exam, (0.5 * sigma / BATCH) ** 2 * (case.batches[0] ** 2).sum((0, 1))
+    case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.5), outer_batch="cubic")
+    y, spread = (
+        descended(case, 0.5) - case.outer_batch,
+        (0.5 * sigma / BATCH) ** 2 * (case.inner_batches[0] ** 2).sum((0, 1)),
+    )
     (truth,), (sharp,) = felt(case, [0.5 * 3 * (y**2 + spread)]), felt(case, [0.5 * 3 * y**2])
     (found,) = drawn(case, f"evolution:sigma={sigma},pairs=1", 100_000)
     assert_mean(found, truth, 0.02)
@@ -97,16 +100,16 @@ def test_antithetic_goes_through_a_teacher():
     view, teacher = normal(8, BATCH * ROWS, 4), {"w": normal(9, 4)}
 
     def taught(teacher):
-        return case._replace(lessons=[(view @ teacher["w"]).tanh().reshape(BATCH, ROWS)])
+        return case._replace(thetas=[(view @ teacher["w"]).tanh().reshape(BATCH, ROWS)])
 
     def fn(teacher):
-        return 0.5 * ((descended(taught(teacher), 0.1) - case.exam) ** 2).sum()
+        return 0.5 * ((descended(taught(teacher), 0.1) - case.outer_batch) ** 2).sum()
 
     def through(teacher):
         return estimate(taught(teacher), "none").outer
 
     found = torch.vmap(lambda key: antithetic(through, teacher, key, sigma=0.01, pairs=1)["w"])(KEYS[:60_000])
-    (feedback,) = estimate(taught(teacher), "exact").lessons
+    (feedback,) = estimate(taught(teacher), "exact").grads
     slope = 1.0 - (view @ teacher["w"]).tanh() ** 2
     assert_mean(found, view.T @ (slope * feedback.flatten()), 0.01)
     assert_close_tree(through(teacher), fn(teacher), rtol=1e-12)
@@ -125,24 +128,24 @@ def test_the_limit_of_evograd_is_a_step_of_plain_descent(temperature, children):
     case, plain = make("linear", "nesterov", batch=2), optim.sgd(sigma**2 / temperature)
     other = case._replace(
         problem=case.problem._replace(optimizer=plain),
-        learner=case.learner._replace(opt_state=plain.init(case.learner.params)),
+        state=case.state._replace(opt_state=plain.init(case.state.params)),
     )
     text, expected = f"evograd:children={children},sigma={sigma},temperature={temperature}", estimate(other, "exact")
     (found,) = drawn(case, text, 100_000 // children)
-    assert_mean(found, expected.lessons[0], 0.025)
+    assert_mean(found, expected.grads[0], 0.025)
     for factor in (0.9, 1.1):
         with pytest.raises(AssertionError, match="biased"):
-            assert_mean(factor * found, expected.lessons[0], 0.025)
+            assert_mean(factor * found, expected.grads[0], 0.025)
     one = estimate(case, text)
     assert abs(float(one.scale / expected.scale) - 1.0) <= 1e-3  # of plain descent, too
-    assert_close_tree(one.learner, estimate(case, "unroll").learner, rtol=1e-12)
+    assert_close_tree(one.state, estimate(case, "unroll").state, rtol=1e-12)
 
 
 def test_many_children_of_one_estimate():
     case, plain = quadratic([0.5, 0.9, 1.5, 2.2, 3.0]), optim.sgd(1e-4 / 0.5)
     problem = case.problem._replace(optimizer=plain)
-    expected = estimate(case._replace(problem=problem), "exact").lessons
-    found = estimate(case, "evograd:children=6000,sigma=0.01,temperature=0.5").lessons
+    expected = estimate(case._replace(problem=problem), "exact").grads
+    found = estimate(case, "evograd:children=6000,sigma=0.01,temperature=0.5").grads
     # The covariance of 3000 pairs of 5 numbers is off by √(5 / 3000) or so.
     assert_same_gradient(found, expected, norm_tol=0.1, cosine_tol=0.005)
 
@@ -152,7 +155,7 @@ def test_evograds_limit_is_of_second_order_in_sigma():
     case = make("linear", "sgd", batch=2)
 
     def per_square(sigma):
-        return estimate(case, f"evograd:children=40,sigma={sigma},temperature=0.5").lessons[0] / sigma**2
+        return estimate(case, f"evograd:children=40,sigma={sigma},temperature=0.5").grads[0] / sigma**2
 
     limit = per_square(1e-4)
     errors = [relative_error(per_square(sigma), limit) for sigma in (0.08, 0.04, 0.02)]
@@ -173,17 +176,17 @@ def test_evograd_by_hand():
     found = estimate(
         case._replace(problem=case.problem._replace(inner=inner)), f"evograd:children=2,sigma={sigma},temperature=0.7"
     )
-    w = joined(case.learner.params)
+    w = joined(case.state.params)
     above, below = [one for one in seen if not torch.equal(one, w)]
     assert_close_tree(above + below, 2 * w, rtol=1e-12)
 
-    def stood(lesson):
-        pull = torch.einsum("ir,irs->s", lesson, case.batches[0]) / BATCH
+    def stood(theta):
+        pull = torch.einsum("ir,irs->s", theta, case.inner_batches[0]) / BATCH
         losses = torch.stack([0.5 * one @ case.a @ one - pull @ one for one in (above, below)])
         weight = torch.sigmoid((losses[1] - losses[0]) / temperature)
-        return 0.5 * ((weight * above + (1 - weight) * below - case.exam) ** 2).sum()
+        return 0.5 * ((weight * above + (1 - weight) * below - case.outer_batch) ** 2).sum()
 
-    assert_close_tree(found.lessons[0], torch.func.grad(stood)(case.lessons[0]), rtol=1e-10)
+    assert_close_tree(found.grads[0], torch.func.grad(stood)(case.thetas[0]), rtol=1e-10)
     # ε is standard normal: over 200 pairs of 5 numbers, the mean square has an error of √(2 / 1000).
     seen.clear()
     estimate(case._replace(problem=case.problem._replace(inner=inner)), "evograd:children=400,sigma=0.3")
@@ -214,16 +217,16 @@ def test_gumbel_by_hand(steps):
     """The learner is taught the labels that the problem draws; the derivative is that of softmax((lesson + G) / T)."""
     case = make("mlp", "nesterov", "sampled", steps=steps, batch=2)
     relaxed, hard = [], targets_of(case)
-    for lesson, key, target in zip(case.lessons, label_keys(case), hard, strict=True):
-        noisy = lesson + rng.gumbel(key, lesson.shape, torch.float64)
+    for theta, key, target in zip(case.thetas, label_keys(case), hard, strict=True):
+        noisy = theta + rng.gumbel(key, theta.shape, torch.float64)
         assert torch.equal(noisy.argmax(-1), target.argmax(-1))
         relaxed.append(noisy / 0.6)
     found = estimate(case, "gumbel:temperature=0.6")
-    assert_close_tree(found.learner, estimate(case, "none").learner, rtol=1e-12)
+    assert_close_tree(found.state, estimate(case, "none").state, rtol=1e-12)
 
     # The cotangents of the labels themselves are those of lessons that are taught as they are.
-    labels = case.problem.labels._replace(teach=lambda lesson, _key: lesson)
-    direct = case._replace(problem=case.problem._replace(labels=labels), lessons=hard)
-    for one, noisy, to_labels in zip(found.lessons, relaxed, estimate(direct, "unroll").lessons, strict=True):
+    labels = case.problem.targets._replace(apply=lambda theta, _key: theta)
+    direct = case._replace(problem=case.problem._replace(targets=labels), thetas=hard)
+    for one, noisy, to_labels in zip(found.grads, relaxed, estimate(direct, "unroll").grads, strict=True):
         p = torch.softmax(noisy, dim=-1)
         assert_close_tree(one, p * (to_labels - (p * to_labels).sum(-1, keepdim=True)) / 0.6, rtol=1e-9)

@@ -33,12 +33,12 @@ def drawn(case, text, count):
     estimator = build(text)
     *given, key = arguments(case, estimator)
     keys = rng.fold_in(key, torch.arange(count))
-    found = torch.vmap(lambda one: estimator.estimate(*given, one)[0].lessons, chunk_size=20_000)(keys)
-    return torch.cat([lesson.flatten(1) for lesson in found], dim=1)
+    found = torch.vmap(lambda one: estimator.estimate(*given, one)[0].grads, chunk_size=20_000)(keys)
+    return torch.cat([theta.flatten(1) for theta in found], dim=1)
 
 
-def flat(lessons):
-    return torch.cat([lesson.flatten() for lesson in lessons])
+def flat(thetas):
+    return torch.cat([theta.flatten() for theta in thetas])
 
 
 def assert_unbiased(found, expected):
@@ -116,18 +116,18 @@ def far(labels):
     in the lesson, and feedback with the exam's gradient from before the step is wrong by half.
     """
     case = make("mlp", sgd(0.01, momentum=0.9), labels, batch=3)
-    generator, state = torch.Generator().manual_seed(5), case.learner.opt_state
+    generator, state = torch.Generator().manual_seed(5), case.state.opt_state
     push = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in state.momentum.items()}
     length = 1.5 / (0.01 * 0.9 * flat(push.values()).norm())
     state = state._replace(momentum={k: length * v for k, v in push.items()})
-    return case._replace(learner=case.learner._replace(opt_state=state))
+    return case._replace(state=case.state._replace(opt_state=state))
 
 
 def test_the_exams_gradient_turns_on_the_way():
     case = far("soft")
     module, _, _ = load_torch(case)
     before = gradients_of(exam_torch(case, module), module)
-    after = exam_gradient(case, torch.softmax(case.lessons[0], dim=-1))
+    after = exam_gradient(case, torch.softmax(case.thetas[0], dim=-1))
     assert relative_error(before, after) > 0.4
 
 
@@ -140,7 +140,7 @@ def test_expectation_over_all_labels_after_a_long_way(text):
 @pytest.mark.parametrize("text", [DIRECTIONS, PART])
 def test_mean_after_a_long_way(text):
     case = far("soft")
-    expected, _ = richardson(lambda lessons: soft_exam(case, lessons), case.lessons, width=0.1, levels=3)
+    expected, _ = richardson(lambda thetas: soft_exam(case, thetas), case.thetas, width=0.1, levels=3)
     assert_sharp(drawn(case, text, COUNTS[text]), flat(expected))
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from metapl.core.types import Variables
 from metapl.files import storage
-from metapl.methods.mpl import Network
 from metapl.registry.errors import InputError
 from metapl.training import checkpoint, loggers
 from metapl.training.config import TrainConfig
 
-NETWORKS = {"ema": Network({"w": torch.arange(2000.0)}, {})}
+NETWORKS = {"ema": Variables({"w": torch.arange(2000.0)}, {})}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import optim
 from metapl.core import rng
-from metapl.core.targets import LABELS
+from metapl.core.targets import TARGETS
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
 from metapl.methods import baselines, mpl
@@ -41,8 +41,8 @@ def make_batch(network, seed=0):
     return Batch(x_labelled, torch.randint(CLASSES, (4,), generator=generator), x_unlabelled)
 
 
-def player(network, lr=0.2):
-    return mpl.Player(functional.from_module(NETWORKS[network][0]), optim.sgd(lr, **SGD))
+def trainable(network, lr=0.2):
+    return mpl.Trainable(functional.from_module(NETWORKS[network][0]), optim.sgd(lr, **SGD))
 
 
 def module_of(network, found):
@@ -99,8 +99,8 @@ def assert_same(found, module, rtol=1e-10):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_supervised_and_uda_equal_torchs_steps(network, recipe):
-    method = baselines.supervised(player(network), VIEWS, RECIPES[recipe])
-    start = method.init(rng.key(1)).learner
+    method = baselines.supervised(trainable(network), VIEWS, RECIPES[recipe])
+    start = method.init(rng.key(1)).train_state
     found = method.networks(run(method, network))
     module, average = train_by_torch(network, start, loss_of(RECIPES[recipe]))
     assert list(found) == ["model", "ema"]
@@ -109,11 +109,11 @@ def test_supervised_and_uda_equal_torchs_steps(network, recipe):
 
 
 def test_supervised_logs_its_losses():
-    method = baselines.supervised(player("mlp"), VIEWS, BASE)
+    method = baselines.supervised(trainable("mlp"), VIEWS, BASE)
     state = method.init(rng.key(1))
     batch = make_batch("mlp")
     _, metrics = method.step(state, batch, rng.key(2))
-    module = module_of("mlp", state.learner)
+    module = module_of("mlp", state.train_state)
     supervised = F.cross_entropy(module(VIEWS.weak(batch.x_labelled, None)), batch.y_labelled)
     assert sorted(metrics) == ["supervised", "uda"]
     torch.testing.assert_close(metrics["supervised"], supervised.detach(), rtol=1e-12, atol=0)
@@ -123,7 +123,7 @@ def test_supervised_logs_its_losses():
 
 
 def test_supervised_never_looks_at_unlabelled_examples():
-    method = baselines.supervised(player("batchnorm"), VIEWS, RECIPES["supervised"])
+    method = baselines.supervised(trainable("batchnorm"), VIEWS, RECIPES["supervised"])
     state, batch = method.init(rng.key(1)), make_batch("batchnorm")
     one, _ = method.step(state, batch, rng.key(2))
     other, _ = method.step(state, batch._replace(x_unlabelled=batch.x_unlabelled + 1.0), rng.key(2))
@@ -132,7 +132,7 @@ def test_supervised_never_looks_at_unlabelled_examples():
 
 def warm_teacher(network):
     """Weights and running statistics after some training, so that training and evaluation mode differ."""
-    method = baselines.supervised(player(network), VIEWS, RECIPES["supervised"])
+    method = baselines.supervised(trainable(network), VIEWS, RECIPES["supervised"])
     return method.networks(run(method, network, steps=6))["model"]
 
 
@@ -140,8 +140,8 @@ def warm_teacher(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_pseudo_labels_equal_torchs_steps_on_a_fixed_teacher(network, labels):
     teacher = warm_teacher(network)
-    fixed = baselines.Fixed(functional.from_module(NETWORKS[network][0]), teacher, LABELS[labels])
-    method = baselines.pseudo_labels(player(network), fixed, VIEWS, BASE._replace(smoothing=0.1))
+    fixed = baselines.Fixed(functional.from_module(NETWORKS[network][0]), teacher, TARGETS[labels])
+    method = baselines.pseudo_labels(trainable(network), fixed, VIEWS, BASE._replace(smoothing=0.1))
     judge = module_of(network, teacher).eval()
 
     def loss(module, batch, step):
@@ -150,7 +150,7 @@ def test_pseudo_labels_equal_torchs_steps_on_a_fixed_teacher(network, labels):
         target = torch.softmax(said, dim=-1) if labels == "soft" else said.argmax(-1)
         return F.cross_entropy(module(VIEWS.strong(batch.x_unlabelled, None)), target, label_smoothing=0.1)
 
-    module, average = train_by_torch(network, method.init(rng.key(1)).learner, loss)
+    module, average = train_by_torch(network, method.init(rng.key(1)).train_state, loss)
     found = method.networks(run(method, network))
     assert_same(found["model"], module)
     assert_same(found["ema"], average)
@@ -159,14 +159,14 @@ def test_pseudo_labels_equal_torchs_steps_on_a_fixed_teacher(network, labels):
 def test_a_fixed_teacher_stays_as_it_is():
     teacher = warm_teacher("batchnorm")
     before = copy.deepcopy(teacher)
-    fixed = baselines.Fixed(functional.from_module(convnet), teacher, LABELS["sampled"])
-    run(baselines.pseudo_labels(player("batchnorm"), fixed, VIEWS, BASE), "batchnorm")
+    fixed = baselines.Fixed(functional.from_module(convnet), teacher, TARGETS["sampled"])
+    run(baselines.pseudo_labels(trainable("batchnorm"), fixed, VIEWS, BASE), "batchnorm")
     assert_close_tree(tuple(teacher), tuple(before), rtol=0)
 
 
 def test_pseudo_labels_never_look_at_labelled_examples():
-    fixed = baselines.Fixed(functional.from_module(mlp), warm_teacher("mlp"), LABELS["soft"])
-    method = baselines.pseudo_labels(player("mlp"), fixed, VIEWS, BASE)
+    fixed = baselines.Fixed(functional.from_module(mlp), warm_teacher("mlp"), TARGETS["soft"])
+    method = baselines.pseudo_labels(trainable("mlp"), fixed, VIEWS, BASE)
     state, batch = method.init(rng.key(1)), make_batch("mlp")
     other = batch._replace(x_labelled=batch.x_labelled + 1.0, y_labelled=(batch.y_labelled + 1) % CLASSES)
     assert_close_tree(method.step(state, batch, rng.key(2)), method.step(state, other, rng.key(2)), rtol=0)
@@ -176,11 +176,11 @@ def test_pseudo_labels_never_look_at_labelled_examples():
 def test_finetuning_goes_on_from_its_start(network):
     start = warm_teacher(network)
     before = copy.deepcopy(start)
-    method = baselines.supervised(player(network), VIEWS, RECIPES["supervised"], start)
+    method = baselines.supervised(trainable(network), VIEWS, RECIPES["supervised"], start)
     state = method.init(rng.key(3))
     assert_close_tree(tuple(method.networks(state)["model"]), tuple(start), rtol=0)
     assert_close_tree(tuple(method.networks(state)["ema"]), tuple(start), rtol=0)
-    assert int(state.learner.opt_state.step) == 0
+    assert int(state.train_state.opt_state.step) == 0
     module, _ = train_by_torch(network, start, loss_of(RECIPES["supervised"]))
     assert_same(method.networks(run(method, network))["model"], module)
     assert_close_tree(tuple(start), tuple(before), rtol=0)
@@ -191,10 +191,10 @@ def test_finetuning_goes_on_from_its_start(network):
 def test_a_step_is_pure(network, name):
     augment = Augment(noise(0.1), noise(0.5))
     if name == "uda":
-        method = baselines.supervised(player(network), augment, BASE)
+        method = baselines.supervised(trainable(network), augment, BASE)
     else:
         model = functional.from_module(NETWORKS[network][0])
-        fixed = baselines.Fixed(model, warm_teacher(network), LABELS["sampled"])
-        method = baselines.pseudo_labels(player(network), fixed, augment, BASE)
+        fixed = baselines.Fixed(model, warm_teacher(network), TARGETS["sampled"])
+        method = baselines.pseudo_labels(trainable(network), fixed, augment, BASE)
     state, _ = method.step(method.init(rng.key(1)), make_batch(network), rng.key(2))
     assert_pure(method.step, state, make_batch(network, seed=1), rng.key(3))

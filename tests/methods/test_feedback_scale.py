@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metapl.methods import feedback_scale
-from metapl.methods.feedback_scale import SIZES, Told
+from metapl.methods.feedback_scale import SIZES, Statistics
 
 NUMBERS = {"feedback": 0.03, "scale": 0.5, "exam": 0.7, "own": 0.6, "classes": 10, "labelled": 4.0}
 
@@ -14,7 +14,7 @@ NUMBERS = {"feedback": 0.03, "scale": 0.5, "exam": 0.7, "own": 0.6, "classes": 1
 def told(**changed):
     """What a rule is told, in float64."""
     given = {**NUMBERS, **changed}
-    return Told(
+    return Statistics(
         **{
             name: value if name in ("classes", "labelled") else torch.tensor(value, dtype=torch.float64)
             for name, value in given.items()

@@ -11,8 +11,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import optim
 from metapl.core import rng
-from metapl.core.targets import LABELS
-from metapl.core.types import Labels, Learner
+from metapl.core.targets import TARGETS
+from metapl.core.types import TargetTransform, TrainState, Variables
 from metapl.data.augment.base import Augment, identity, noise
 from metapl.data.loader import Batch
 from metapl.estimators import ESTIMATORS, first_order
@@ -49,23 +49,23 @@ GRADS = {
 }
 
 
-def _straight_through(lesson, classes):
-    expected = torch.softmax(lesson, dim=-1)
-    return F.one_hot(classes, CLASSES).to(lesson.dtype) + expected - expected.detach()
+def _straight_through(theta, classes):
+    expected = torch.softmax(theta, dim=-1)
+    return F.one_hot(classes, CLASSES).to(theta.dtype) + expected - expected.detach()
 
 
 KINDS = {
-    "soft": lambda lesson: torch.softmax(lesson, dim=-1),
-    "argmax": lambda lesson: _straight_through(lesson, lesson.argmax(-1)),
-    "forced": lambda lesson: _straight_through(lesson, FORCED),
+    "soft": lambda theta: torch.softmax(theta, dim=-1),
+    "argmax": lambda theta: _straight_through(theta, theta.argmax(-1)),
+    "forced": lambda theta: _straight_through(theta, FORCED),
 }
 
 
 def forced_labels(classes=FORCED):
     """As sampled labels are, if these are what is drawn."""
-    return Labels(
-        lambda lesson, _key: _straight_through(lesson, classes),
-        lambda lesson, targets: (targets.detach() * torch.log_softmax(lesson, dim=-1)).sum(-1),
+    return TargetTransform(
+        lambda theta, _key: _straight_through(theta, classes),
+        lambda theta, targets: (targets.detach() * torch.log_softmax(theta, dim=-1)).sum(-1),
     )
 
 
@@ -77,16 +77,16 @@ def make_batch(network="mlp", seed=0):
     return Batch(x_labelled, torch.randint(CLASSES, (LABELLED,), generator=generator), x_unlabelled)
 
 
-def player(build, lr):
+def trainable(build, lr):
     sgd = optim.sgd(lr, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True)
-    return mpl.Player(functional.from_module(build), sgd)
+    return mpl.Trainable(functional.from_module(build), sgd)
 
 
 def make_method(network="mlp", grad="exact", recipe=BASE, labels="soft", views=VIEWS, student_lr=STUDENT_LR):
     build, estimator = NETWORKS[network][0], GRADS[grad]()
-    taught = forced_labels() if labels == "forced" else LABELS[labels]
+    taught = forced_labels() if labels == "forced" else TARGETS[labels]
     return mpl.meta_pseudo_labels(
-        player(build, TEACHER_LR), player(build, student_lr), estimator, taught, views, recipe
+        trainable(build, TEACHER_LR), trainable(build, student_lr), estimator, taught, views, recipe
     )
 
 
@@ -105,9 +105,9 @@ class ByHand:
         self.metrics, self.usual = {}, 0.0
 
     @staticmethod
-    def _load(build, learner, lr):
+    def _load(build, train_state, lr):
         module = build().train()
-        module.load_state_dict({**learner.params, **learner.buffers})
+        module.load_state_dict({**train_state.params, **train_state.buffers})
         return module, torch.optim.SGD(module.parameters(), lr, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True)
 
     def step(self, batch):
@@ -138,19 +138,19 @@ class ByHand:
         ramp = min(1.0, (self.steps + 1) / recipe.uda_ramp) if recipe.uda_ramp else 1.0
         return loss + recipe.uda_weight * ramp * consistency
 
-    def _told(self, lesson, x, exam):
+    def _told(self, theta, x, exam):
         """A scalar whose gradient in the lesson is the feedback, and the student's own gradient."""
-        targets = KINDS[self.kind](lesson)
+        targets = KINDS[self.kind](theta)
         loss = F.cross_entropy(self.student(x), targets, label_smoothing=self.recipe.smoothing)
         self.metrics["student"] = loss.detach()
         grads = torch.autograd.grad(loss, list(self.student.parameters()), create_graph=True)
         moved = self._nesterov(grads)
         if self.grad == "none":
             self._exam(moved, exam)
-            told = 0.0 * lesson.sum()
+            told = 0.0 * theta.sum()
         elif "first-order" in self.grad:
             reduction = "mean" if "paper" in self.grad else "sum"
-            said = F.cross_entropy(lesson, targets.detach(), reduction=reduction)
+            said = F.cross_entropy(theta, targets.detach(), reduction=reduction)
             told = self._first_order(grads, moved, exam) * said
         else:
             told = self._exact(grads, moved, exam)
@@ -262,7 +262,7 @@ def test_the_consistency_loss_of_these_problems_is_partly_masked():
 @pytest.mark.parametrize("grad", GRADS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_is_pure(network, grad):
-    kind = GRADS[grad]().labels[0]
+    kind = GRADS[grad]().targets[0]
     views = Augment(noise(0.1), noise(0.5))
     method = make_method(network, grad, labels=kind, views=views)
     state, _ = method.step(method.init(rng.key(1)), make_batch(network), key_of(0))
@@ -281,8 +281,8 @@ def test_networks_are_those_of_the_state():
     state, _ = method.step(method.init(rng.key(1)), make_batch("batchnorm"), key_of(0))
     networks = method.networks(state)
     assert list(networks) == ["teacher", "student", "ema"]
-    assert networks["teacher"] == mpl.Network(state.teacher.params, state.teacher.buffers)
-    assert networks["student"] == mpl.Network(state.student.params, state.student.buffers)
+    assert networks["teacher"] == Variables(state.teacher.params, state.teacher.buffers)
+    assert networks["student"] == Variables(state.student.params, state.student.buffers)
     assert networks["ema"] == state.ema
 
 
@@ -303,7 +303,7 @@ def test_labels_reach_the_student_through_the_teacher_only(grad):
     """Other labels of the same examples: another teacher at once, the same student until that one teaches."""
     batches = [make_batch(seed=step) for step in range(8)]
     others = [batch._replace(y_labelled=(batch.y_labelled + 1) % CLASSES) for batch in batches]
-    method = make_method(grad=grad, labels=GRADS[grad]().labels[0])
+    method = make_method(grad=grad, labels=GRADS[grad]().targets[0])
     _, first, *_, last = _run(method, batches)
     _, other_first, *_, other_last = _run(method, others)
     assert _equal(first.student.params, other_first.student.params)
@@ -371,22 +371,22 @@ def test_first_order_feedback_raises_the_probability_of_labels_that_helped(size,
 
 
 def _small_plain_steps(grad, recipe, classes):
-    small = mpl.Player(functional.from_module(mlp), optim.sgd(1e-4))
+    small = mpl.Trainable(functional.from_module(mlp), optim.sgd(1e-4))
     return mpl.meta_pseudo_labels(small, small, GRADS[grad](), forced_labels(classes), VIEWS, recipe)
 
 
-def _logits(learner, x):
+def _logits(train_state, x):
     module = mlp()
-    module.load_state_dict(learner.params)
+    module.load_state_dict(train_state.params)
     return module(x)
 
 
-def _exam_loss(learner, batch):
-    return F.cross_entropy(_logits(learner, VIEWS.weak(batch.x_labelled, None)), batch.y_labelled)
+def _exam_loss(train_state, batch):
+    return F.cross_entropy(_logits(train_state, VIEWS.weak(batch.x_labelled, None)), batch.y_labelled)
 
 
-def _log_prob(learner, batch, classes):
-    return -F.cross_entropy(_logits(learner, VIEWS.strong(batch.x_unlabelled, None)), classes)
+def _log_prob(train_state, batch, classes):
+    return -F.cross_entropy(_logits(train_state, VIEWS.strong(batch.x_unlabelled, None)), classes)
 
 
 @pytest.mark.parametrize(("grad", "labels"), [("exact", "soft"), ("unroll", "soft"), ("first-order", "argmax")])
@@ -416,9 +416,9 @@ def _linear():
 
 def _with_student(student, grad):
     estimator = GRADS[grad]()
-    labels = LABELS[estimator.labels[0]]
+    labels = TARGETS[estimator.targets[0]]
     return mpl.meta_pseudo_labels(
-        player(mlp, TEACHER_LR), student, estimator, labels, Augment(identity, identity), BASE
+        trainable(mlp, TEACHER_LR), student, estimator, labels, Augment(identity, identity), BASE
     )
 
 
@@ -432,9 +432,9 @@ def test_feedback_of_scale_zero_is_zero(grad, reason):
         return
     batch = make_batch()
     if reason == "student waits":
-        student = player(mlp, optim.cosine(0.3, total=10, wait=2))
+        student = trainable(mlp, optim.cosine(0.3, total=10, wait=2))
     else:
-        student, batch = player(_linear, STUDENT_LR), batch._replace(x_labelled=torch.zeros_like(batch.x_labelled))
+        student, batch = trainable(_linear, STUDENT_LR), batch._replace(x_labelled=torch.zeros_like(batch.x_labelled))
     told, metrics = _with_student(student, grad).step(_with_student(student, grad).init(rng.key(1)), batch, key_of(0))
     untold, _ = _with_student(student, "none").step(_with_student(student, "none").init(rng.key(1)), batch, key_of(0))
     assert metrics["feedback"] == 0
@@ -446,8 +446,8 @@ def test_feedback_of_scale_zero_is_zero(grad, reason):
 @pytest.mark.parametrize("step", [0, 3, 5000])
 def test_average(decay, step):
     """kept · before + (1 − kept) · now; counters are taken over."""
-    before = mpl.Network({"w": torch.tensor([1.0, -2.0]).double()}, {"seen": torch.tensor(3)})
-    now = Learner({"w": torch.tensor([3.0, 5.0]).double()}, {"seen": torch.tensor(4)}, ())
+    before = Variables({"w": torch.tensor([1.0, -2.0]).double()}, {"seen": torch.tensor(3)})
+    now = TrainState({"w": torch.tensor([3.0, 5.0]).double()}, {"seen": torch.tensor(4)}, ())
     kept = min(decay, (step + 1) / (step + 10))
     found = mpl.average(before, now, torch.tensor(step), decay)
     expected = kept * before.params["w"] + (1.0 - kept) * now.params["w"]

@@ -33,7 +33,7 @@ def listened(log):
         log.append((len(x), None if key is None else int(key)))
         return model.apply(params, buffers, x, key=key, **how)
 
-    return mpl.Player(model._replace(apply=apply), optim.sgd(STUDENT_LR))
+    return mpl.Trainable(model._replace(apply=apply), optim.sgd(STUDENT_LR))
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
@@ -55,13 +55,13 @@ def test_every_pass_of_a_step_has_a_key_of_its_own(grad, unroll):
         taught.clear()
         lectured.clear()
         state, _ = method.step(state, make_batch(step), rng.key(7 + step))
-        lessons = {key for count, key in taught if count == UNLABELLED // unroll}
+        thetas = {key for count, key in taught if count == UNLABELLED // unroll}
         exams = {key for count, key in taught if count == LABELLED}
         assert {count for count, _ in taught} == {UNLABELLED // unroll, LABELLED}
-        assert (len(lessons), len(exams), len(lectured)) == (unroll, 1, 1)
+        assert (len(thetas), len(exams), len(lectured)) == (unroll, 1, 1)
         own = rng.split(rng.key(7 + step), 5)[2]  # as it is in every run on record
-        assert lessons == {int(one) for one in ([own] if unroll == 1 else rng.split(own, unroll))}
-        keys += [*lessons, *exams, lectured[0][1]]
+        assert thetas == {int(one) for one in ([own] if unroll == 1 else rng.split(own, unroll))}
+        keys += [*thetas, *exams, lectured[0][1]]
     assert None not in keys
     assert len(set(keys)) == len(keys)
 
@@ -80,8 +80,8 @@ def by_torch(state, batch, recipe):
     own = own + recipe.uda_weight * (F.cross_entropy(logits[2], target, reduction="none") * sure).mean()
     to_seen, to_strong = torch.autograd.grad(own, [logits[0], logits[2]])
 
-    lesson = F.cross_entropy(student(strong), torch.softmax(logits[2], -1))
-    grads = torch.autograd.grad(lesson, list(student.parameters()), create_graph=True)
+    theta = F.cross_entropy(student(strong), torch.softmax(logits[2], -1))
+    grads = torch.autograd.grad(theta, list(student.parameters()), create_graph=True)
     moved = [p.detach() - STUDENT_LR * grad for p, grad in zip(student.parameters(), grads, strict=True)]
     names = [name for name, _ in student.named_parameters()]
     again = torch.func.functional_call(student, dict(zip(names, moved, strict=True)), (seen,))
@@ -98,13 +98,13 @@ def test_the_rule_of_the_size_is_told_what_it_says():
     """The teacher's own gradient is in all of its logits, of the labelled examples too."""
     heard = []
     recipe = RECIPE._replace(labelled=4.0, feedback_size=lambda told: (heard.append(told), told.scale * 0.0 + 2.0)[1])
-    player = mpl.Player(functional.from_module(mlp), optim.sgd(STUDENT_LR))
-    method = mpl.meta_pseudo_labels(player, player, estimators.exact(), SOFT, VIEWS, recipe)
+    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    method = mpl.meta_pseudo_labels(trainable, trainable, estimators.exact(), SOFT, VIEWS, recipe)
     state, batch = method.init(rng.key(1)), make_batch()
     _, metrics = method.step(state, batch, rng.key(7))
     to_seen, to_strong, exam, felt, scale = by_torch(state, batch, recipe)
     assert min(to_seen.norm(), to_strong.norm()) > 0.05 * length([to_seen, to_strong])
-    expected = feedback_scale.Told(felt.norm(), scale, exam, length([to_seen, to_strong]), CLASSES, 4.0)
+    expected = feedback_scale.Statistics(felt.norm(), scale, exam, length([to_seen, to_strong]), CLASSES, 4.0)
     assert len(heard) == 1
     assert_close_tree(tuple(heard[0]), tuple(expected), rtol=1e-10)
     assert_close_tree(metrics["feedback"], 2.0 * felt.norm(), rtol=1e-10)
@@ -113,8 +113,8 @@ def test_the_rule_of_the_size_is_told_what_it_says():
 @pytest.mark.parametrize("name", ["relative", "capped"])
 def test_feedback_is_measured_by_all_of_the_teachers_own_gradient(name):
     recipe = RECIPE._replace(feedback_size=feedback_scale.SIZES[name](), feedback_weight=1.0)
-    player = mpl.Player(functional.from_module(mlp), optim.sgd(STUDENT_LR))
-    method = mpl.meta_pseudo_labels(player, player, estimators.exact(), SOFT, VIEWS, recipe)
+    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    method = mpl.meta_pseudo_labels(trainable, trainable, estimators.exact(), SOFT, VIEWS, recipe)
     state, batch = method.init(rng.key(1)), make_batch()
     to_seen, to_strong, _, felt, scale = by_torch(state, batch, recipe)
     own = length([to_seen, to_strong])
@@ -125,7 +125,9 @@ def test_feedback_is_measured_by_all_of_the_teachers_own_gradient(name):
 def test_a_recipe_that_says_nothing():
     """Feedback as the paper's cosine and all losses in full, no ramp, no smoothing."""
     recipe = mpl.Recipe()
-    told = feedback_scale.Told(torch.tensor(0.3), torch.tensor(0.5), torch.tensor(0.7), torch.tensor(0.6), CLASSES, 4.0)
+    told = feedback_scale.Statistics(
+        torch.tensor(0.3), torch.tensor(0.5), torch.tensor(0.7), torch.tensor(0.6), CLASSES, 4.0
+    )
     assert float(recipe.feedback_size(told)) == 2.0
     expected = {"feedback_weight": 1.0, "unroll": 1, "labelled": 1.0, "ema": 0.99, "smoothing": 0.0}
     uda = {"uda_weight": 1.0, "uda_temperature": 0.7, "uda_threshold": 0.6, "uda_ramp": 0}
@@ -135,11 +137,11 @@ def test_a_recipe_that_says_nothing():
 def test_an_update_leaves_no_graph_behind():
     """Of a learning rate that somebody differentiates elsewhere; else every step would hold all that came before it."""
     rate = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
-    player = mpl.Player(functional.from_module(mlp), optim.sgd(rate, momentum=0.9))
-    learner = mpl.new_learner(player, rng.key(0))
-    after = mpl.apply_gradient(player.optimizer, learner, learner.params, learner.buffers)
+    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(rate, momentum=0.9))
+    train_state = mpl.new_train_state(trainable, rng.key(0))
+    after = mpl.apply_gradient(trainable.optimizer, train_state, train_state.params, train_state.buffers)
     assert not any(leaf.requires_grad for leaf in tree.leaves(after))
-    assert_close_tree(after.params, {name: 0.9 * p for name, p in learner.params.items()}, rtol=1e-14)
+    assert_close_tree(after.params, {name: 0.9 * p for name, p in train_state.params.items()}, rtol=1e-14)
 
 
 @pytest.mark.parametrize("names", [("labelled",), ("labelled", "weak", "strong")])
@@ -155,8 +157,8 @@ def test_what_is_logged_is_data(names):
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error():
     """Four examples in chunks of two are two lessons, not three."""
-    player = mpl.Player(functional.from_module(mlp), optim.sgd(STUDENT_LR))
-    method = mpl.meta_pseudo_labels(player, player, estimators.exact(), SOFT, VIEWS, RECIPE._replace(unroll=3))
+    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    method = mpl.meta_pseudo_labels(trainable, trainable, estimators.exact(), SOFT, VIEWS, RECIPE._replace(unroll=3))
     state = method.init(rng.key(1))
     assert (state.step.dtype, int(state.step)) == (torch.int64, 0)
     with pytest.raises(ValueError, match=r"argument 2 is longer"):

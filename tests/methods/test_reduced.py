@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import estimators, optim
 from metapl.core import rng, targets
+from metapl.core.types import Variables
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
 from metapl.methods import feedback_scale, mpl, reduced
@@ -15,7 +16,7 @@ from metapl.models.calibrator import residual
 from metapl.nn import functional
 from metapl.training import loop, phases
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
@@ -52,7 +53,7 @@ def teacher_model():
 
 def test_what_the_teacher_said_is_its_evaluation_of_prepared_examples():
     model = teacher_model()
-    network = mpl.Network(*model.init(rng.key(0)))
+    network = Variables(*model.init(rng.key(0)))
     x = torch.arange(40, dtype=torch.uint8).reshape(10, 4)
     augment = Augment(noise(5.0), noise(5.0), noise(5.0), lambda x: x / 40)
     module = nn.Sequential(nn.Linear(4, CLASSES), nn.BatchNorm1d(CLASSES)).eval()
@@ -80,8 +81,8 @@ def test_the_student_is_taught_what_the_fixed_teacher_said_and_the_calibrator_is
     calibrator = functional.cast(functional.from_module(lambda: residual((CLASSES,), CLASSES, width=5)), torch.float64)
     recipe = mpl.Recipe(feedback_weight=weight, feedback_size=feedback_scale.raw(), uda_weight=0.0)
     method = mpl.meta_pseudo_labels(
-        mpl.Player(calibrator, optim.sgd(rate)),
-        mpl.Player(student, optim.sgd(rate)),
+        mpl.Trainable(calibrator, optim.sgd(rate)),
+        mpl.Trainable(student, optim.sgd(rate)),
         estimators.exact(),
         targets.SOFT,
         Augment(lambda x, key: x, lambda x, key: 2 * x),
@@ -91,18 +92,18 @@ def test_the_student_is_taught_what_the_fixed_teacher_said_and_the_calibrator_is
     start = method.init(rng.key(0))
     after, _ = method.step(start, batch, rng.key(1))
 
-    def exam(lesson):
-        pupil = nn.Linear(4, CLASSES).double()
-        pupil.load_state_dict(start.student.params)
-        loss = F.cross_entropy(pupil(2 * x[8:14]), lesson.softmax(-1))
-        grads = torch.autograd.grad(loss, list(pupil.parameters()), create_graph=True)
-        moved = {n: p - rate * g for (n, p), g in zip(pupil.named_parameters(), grads, strict=True)}
+    def exam(theta):
+        student_state = nn.Linear(4, CLASSES).double()
+        student_state.load_state_dict(start.student.params)
+        loss = F.cross_entropy(student_state(2 * x[8:14]), theta.softmax(-1))
+        grads = torch.autograd.grad(loss, list(student_state.parameters()), create_graph=True)
+        moved = {n: p - rate * g for (n, p), g in zip(student_state.named_parameters(), grads, strict=True)}
         return moved, F.cross_entropy(F.linear(x[:3], moved["weight"], moved["bias"]), torch.arange(3))
 
     module = residual((CLASSES,), CLASSES, width=5).double()
     module.load_state_dict(start.teacher.params)
-    lesson = module(table[8:14])
-    moved, loss = exam(lesson)
+    theta = module(table[8:14])
+    moved, loss = exam(theta)
     assert_close_tree(after.student.params, {name: value.detach() for name, value in moved.items()}, rtol=1e-12)
     total = F.cross_entropy(module(table[:3]), torch.arange(3)) + weight * loss
     grads = torch.autograd.grad(total, list(module.parameters()))
@@ -112,8 +113,8 @@ def test_the_student_is_taught_what_the_fixed_teacher_said_and_the_calibrator_is
 
 def test_the_composed_teacher_corrects_what_the_fixed_one_says():
     fixed, corrector = teacher_model(), functional.from_module(lambda: nn.Linear(CLASSES, CLASSES))
-    networks = {"teacher": mpl.Network(*corrector.init(rng.key(0))), "ema": mpl.Network({}, {})}
-    base = mpl.Network(*fixed.init(rng.key(1)))
+    networks = {"teacher": Variables(*corrector.init(rng.key(0))), "ema": Variables({}, {})}
+    base = Variables(*fixed.init(rng.key(1)))
     found = reduced.composing(base, networks)
     assert set(found) == {"teacher", "ema"}
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
@@ -126,9 +127,9 @@ def test_the_composed_teacher_corrects_what_the_fixed_one_says():
 @pytest.mark.parametrize("network", ["", "mlp:width=12,depth=1"])
 def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it(network):
     options = {"labels": 40, "steps": 30, "baselines": False, "finetune_steps": 0}
-    setting = prepare(TrainConfig(method="reduced", model="mlp:width=16", teacher_model=network, **options))
+    experiment = prepare(TrainConfig(method="reduced", model="mlp:width=16", teacher_model=network, **options))
     reports = []
-    result = phases.run(setting, reports.append)
+    result = phases.run(experiment, reports.append)
     assert [progress.phase for progress in reports] == ["fixed", "reduced"]
     assert set(result.networks) == {"fixed", "teacher", "student", "ema"}
     fixed, teacher = result.networks["fixed"], result.networks["teacher"]
@@ -145,8 +146,8 @@ def test_the_fixed_teacher_learns_by_uda(weight, alone):
     """What UDA makes of the same start, views and batches; without a weight, what supervised learning does."""
     sizes = {"labels": 40, "batch": 32, "steps": 4, "baselines": False, "finetune_steps": 0}
     uda = {"uda_weight": weight, "uda_threshold": 0.0}
-    setting = prepare(TrainConfig(method="reduced", model="mlp:width=16,depth=1", **uda, **sizes))
-    method = phases.METHODS[alone](setting, {})
-    phase = loop.Phase(alone, method, phases.batches(setting), setting.config.steps, setting.keys.fixed)
+    experiment = prepare(TrainConfig(method="reduced", model="mlp:width=16,depth=1", **uda, **sizes))
+    method = phases.METHODS[alone](experiment, {})
+    phase = loop.Phase(alone, method, phases.batches(experiment), experiment.config.steps, experiment.keys.fixed)
     expected = method.networks(loop.fit(phase, lambda progress: None))["ema"]
-    assert_close_tree(phases.run(setting, lambda progress: None).networks["fixed"], expected, rtol=0, atol=0)
+    assert_close_tree(phases.run(experiment, lambda progress: None).networks["fixed"], expected, rtol=0, atol=0)

@@ -16,7 +16,7 @@ from metapl.methods import feedback_scale, mpl
 from metapl.nn import functional
 from metapl.training import phases
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
 STUDENT_LR, TEACHER_LR, STEPS, SIZE = 0.3, 0.2, 3, 2
@@ -30,8 +30,8 @@ def batch_of(generator):
 
 
 def method(estimator, recipe=RAW):
-    teacher = mpl.Player(functional.from_module(mlp), optim.sgd(TEACHER_LR))
-    student = mpl.Player(functional.from_module(mlp), optim.sgd(STUDENT_LR, momentum=0.9))
+    teacher = mpl.Trainable(functional.from_module(mlp), optim.sgd(TEACHER_LR))
+    student = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR, momentum=0.9))
     return mpl.meta_pseudo_labels(teacher, student, estimator, SOFT, VIEWS, recipe)
 
 
@@ -87,9 +87,9 @@ def test_the_student_sees_the_same_batches_in_the_same_order(size):
 
 @pytest.mark.parametrize(("name", "course"), [("cosine", optim.cosine), ("constant", optim.plateau)])
 def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
-    setting = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2, schedule=name))
-    config = setting.config
-    paced = phases._student(setting)
+    experiment = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2, schedule=name))
+    config = experiment.config
+    paced = phases._student(experiment)
     schedule = course(config.lr, 30, 0, 6)
     params = {"w": torch.ones(())}
     state = paced.optimizer.init(params)
@@ -99,10 +99,10 @@ def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
 
 
 def test_a_run_takes_as_many_steps_of_each():
-    setting = prepare(TrainConfig(steps=2, unroll=3, labels=10, batch=8))
-    trained = phases.METHODS["mpl"](setting, {})
+    experiment = prepare(TrainConfig(steps=2, unroll=3, labels=10, batch=8))
+    trained = phases.METHODS["mpl"](experiment, {})
     state = trained.init(rng.key(0))
     for step in range(2):
-        state, metrics = trained.step(state, phases.batches(setting, 3)(step), rng.key(step))
+        state, metrics = trained.step(state, phases.batches(experiment, 3)(step), rng.key(step))
     assert (int(state.student.opt_state[-1].step), int(state.teacher.opt_state[-1].step)) == (6, 2)
     assert all(torch.isfinite(value) for value in metrics.values())

@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 
 from metapl import optim
 from metapl.core import losses, rng
-from metapl.core.types import Learner
+from metapl.core.types import TrainState, Variables
 from metapl.methods import mpl
 from metapl.nn import functional
 
@@ -177,9 +177,9 @@ def test_frozen_parameters_are_carried():
     module.load_state_dict({**params, **buffers})
     rule = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 0.1, weight_decay=0.3)
     y = torch.tensor([0, 1, 1, 0, 1])
-    player = mpl.Player(model, optim.chain(optim.clip_by_global_norm(0.1), optim.adamw(0.1, weight_decay=0.3)))
-    learner = Learner(params, buffers, player.optimizer.init(params))
-    average = mpl.Network(params, buffers)
+    trainable = mpl.Trainable(model, optim.chain(optim.clip_by_global_norm(0.1), optim.adamw(0.1, weight_decay=0.3)))
+    state = TrainState(params, buffers, trainable.optimizer.init(params))
+    average = Variables(params, buffers)
 
     def loss(params, buffers):
         logits, after = model.apply(params, buffers, X, train=True)
@@ -190,10 +190,10 @@ def test_frozen_parameters_are_carried():
         nn.functional.cross_entropy(module(X), y).backward()
         torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 0.1)
         rule.step()
-        grads, after = torch.func.grad(loss, has_aux=True)(learner.params, learner.buffers)
-        learner = mpl.apply_gradient(player.optimizer, learner, grads, after)
-        average = mpl.average(average, learner, torch.tensor(step), 0.9)
-    found = {**learner.params, **learner.buffers}
+        grads, after = torch.func.grad(loss, has_aux=True)(state.params, state.buffers)
+        state = mpl.apply_gradient(trainable.optimizer, state, grads, after)
+        average = mpl.average(average, state, torch.tensor(step), 0.9)
+    found = {**state.params, **state.buffers}
     assert_close_tree(found, {name: module.state_dict()[name] for name in found}, rtol=1e-5)
-    assert torch.equal(learner.buffers["0.weight"], buffers["0.weight"])
+    assert torch.equal(state.buffers["0.weight"], buffers["0.weight"])
     assert torch.equal(average.buffers["0.weight"], buffers["0.weight"])

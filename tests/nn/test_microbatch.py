@@ -9,7 +9,7 @@ from torch import nn
 
 from metapl import estimators, optim
 from metapl.core import rng, tree
-from metapl.core.targets import LABELS
+from metapl.core.targets import TARGETS
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
 from metapl.evaluation import cost
@@ -20,7 +20,7 @@ from metapl.nn.microbatch import in_parts
 from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
@@ -34,9 +34,9 @@ def network(norm="group", dropout=0.3):
     return functional.from_module(lambda: convnet(SHAPE, CLASSES, width=8, norm=norm, dropout=dropout))
 
 
-def player(model, dtype):
+def trainable(model, dtype):
     rule = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    return mpl.Player(functional.cast(model, dtype), optim.chain(optim.clip_by_global_norm(1.0), rule))
+    return mpl.Trainable(functional.cast(model, dtype), optim.chain(optim.clip_by_global_norm(1.0), rule))
 
 
 def batch(dtype, seed=0):
@@ -48,9 +48,9 @@ def batch(dtype, seed=0):
 def train(model, grad, dtype, unroll=1, steps=2):
     """The states before and after some steps of Meta Pseudo Labels; teacher and student have the same kind of model."""
     estimator = notation.build(grad, estimators.ESTIMATORS, "estimator")
-    labels, views = LABELS[estimator.labels[0]], Augment(noise(0.1), noise(0.5))
+    labels, views = TARGETS[estimator.targets[0]], Augment(noise(0.1), noise(0.5))
     recipe = RECIPE._replace(unroll=unroll)
-    method = mpl.meta_pseudo_labels(player(model, dtype), player(model, dtype), estimator, labels, views, recipe)
+    method = mpl.meta_pseudo_labels(trainable(model, dtype), trainable(model, dtype), estimator, labels, views, recipe)
     states = [method.init(rng.key(0))]
     for step in range(steps):
         states.append(method.step(states[-1], batch(dtype, step), rng.key(step))[0])
@@ -59,7 +59,7 @@ def train(model, grad, dtype, unroll=1, steps=2):
 
 def momenta(state):
     """What the optimisers have gathered: the gradients, clipped, without the rounding of the parameters."""
-    return [tree.leaves(learner.opt_state[-1].momentum) for learner in (state.teacher, state.student)]
+    return [tree.leaves(train_state.opt_state[-1].momentum) for train_state in (state.teacher, state.student)]
 
 
 CASES = [("exact", 1), ("first-order", 1), ("exact", 3), ("exact:method=reverse", 2)]
@@ -75,8 +75,11 @@ def test_parts_of_a_batch_make_the_same_update_as_the_whole(grad, unroll, size, 
     for step, (one, other) in enumerate(zip(whole, parts, strict=True), start=1):
         for expected, found in zip(momenta(one), momenta(other), strict=True):
             assert relative_error(found, expected) < step * TOLERANCE[dtype]  # what was rounded in a step stays
-        for learner in ("teacher", "student"):
-            moved = [tree.sub(getattr(state, learner).params, getattr(start, learner).params) for state in (one, other)]
+        for train_state in ("teacher", "student"):
+            moved = [
+                tree.sub(getattr(state, train_state).params, getattr(start, train_state).params)
+                for state in (one, other)
+            ]
             assert relative_error(moved[1], moved[0]) < 10 * TOLERANCE[dtype]
 
 
@@ -91,8 +94,8 @@ def peak(size, grad):
     model = functional.from_module(lambda: convnet((3, 16, 16), CLASSES, width=16, norm="group"))
     model = in_parts(model, size) if size else model
     estimator = notation.build(grad, estimators.ESTIMATORS, "estimator")
-    labels, views = LABELS[estimator.labels[0]], Augment(noise(0.1), noise(0.5))
-    both = player(model, torch.float32)
+    labels, views = TARGETS[estimator.targets[0]], Augment(noise(0.1), noise(0.5))
+    both = trainable(model, torch.float32)
     method = mpl.meta_pseudo_labels(both, both, estimator, labels, views, RECIPE)
     x = torch.randn(56, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     state, given = method.init(rng.key(0)), Batch(x[:8], torch.arange(8) % CLASSES, x[8:])

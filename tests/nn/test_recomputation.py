@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from metapl import estimators, optim
 from metapl.core import losses, rng, targets
-from metapl.core.types import Learner, Problem
+from metapl.core.types import Problem, TrainState
 from metapl.nn import functional
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -119,24 +119,28 @@ def test_exact_feedback_through_recomputation():
         logits, b = model.apply(p, b, batch[0], train=True, key=batch[1])
         return losses.cross_entropy(logits, targets), b
 
-    def outer(p, b, exam):
-        return losses.cross_entropy(model.apply(p, b, exam[0], train=True, key=rng.key(9))[0], exam[1]).mean()
+    def outer(p, b, outer_batch):
+        return losses.cross_entropy(
+            model.apply(p, b, outer_batch[0], train=True, key=rng.key(9))[0], outer_batch[1]
+        ).mean()
 
     problem = Problem(inner, outer, optim.sgd(0.3, momentum=0.9), targets.SOFT)
-    learner = Learner(params, buffers, problem.optimizer.init(params))
-    lesson, exam = torch.randn(5, 2, dtype=torch.float64), (X.double(), torch.tensor([0, 1, 0, 1, 1]))
+    state = TrainState(params, buffers, problem.optimizer.init(params))
+    theta, outer_batch = torch.randn(5, 2, dtype=torch.float64), (X.double(), torch.tensor([0, 1, 0, 1, 1]))
     for steps in (1, 2):
-        batches = [(X.double() + step, rng.key(step)) for step in range(steps)]
+        inner_batches = [(X.double() + step, rng.key(step)) for step in range(steps)]
 
-        def value(first, batches=batches):
+        def value(first, inner_batches=inner_batches):
             feedback, _ = estimators.none().estimate(
-                problem, [first, *[lesson] * (len(batches) - 1)], learner, batches, exam, (), rng.key(1)
+                problem, [first, *[theta] * (len(inner_batches) - 1)], state, inner_batches, outer_batch, (), rng.key(1)
             )
             return feedback.outer
 
         found = (
-            estimators.exact().estimate(problem, [lesson] * steps, learner, batches, exam, (), rng.key(1))[0].lessons
+            estimators.exact()
+            .estimate(problem, [theta] * steps, state, inner_batches, outer_batch, (), rng.key(1))[0]
+            .grads
         )
-        along = torch.cos(lesson)
-        slope = (value(lesson + 1e-5 * along) - value(lesson - 1e-5 * along)) / 2e-5
+        along = torch.cos(theta)
+        slope = (value(theta + 1e-5 * along) - value(theta - 1e-5 * along)) / 2e-5
         assert_close_tree((found[0] * along).sum(), slope, rtol=1e-6)

@@ -238,11 +238,11 @@ def test_higher_goes_on_from_our_state():
     params = {name: value.detach() for name, value in params.items()}
     module = nn.ParameterDict({name: nn.Parameter(value.clone()) for name, value in params.items()})
     theirs = optim.to_torch(rule, dict(module.items()), state)
-    with higher.innerloop_ctx(module, theirs, copy_initial_weights=False) as (learner, steps_taken):
+    with higher.innerloop_ctx(module, theirs, copy_initial_weights=False) as (train_state, steps_taken):
         for k in range(2):
-            losses = [0.4**k * (0.5 * torch.sin(2.0 * p + k) + 0.15 * p * p).sum() for p in learner.parameters()]
+            losses = [0.4**k * (0.5 * torch.sin(2.0 * p + k) + 0.15 * p * p).sum() for p in train_state.parameters()]
             steps_taken.step(sum(losses))
-        after = dict(zip(module, learner.parameters(), strict=True))
+        after = dict(zip(module, train_state.parameters(), strict=True))
         end = score({name: after[name] for name in params})
         expected = dict(zip(module, torch.autograd.grad(end, module.values()), strict=True))
     found = torch.func.grad(lambda p: score(go_on(rule, p, state, steps=range(2))[0]))(params)

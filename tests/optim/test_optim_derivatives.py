@@ -128,11 +128,11 @@ def higher_meta_gradient(options):
     """d score / d start by `higher`, whose loss at step k has the gradient of `gradient`."""
     module = nn.ParameterDict({name: nn.Parameter(value) for name, value in start().items()})
     inner = torch.optim.SGD(module.parameters(), 0.2, **options)
-    with higher.innerloop_ctx(module, inner, copy_initial_weights=False) as (learner, steps_taken):
+    with higher.innerloop_ctx(module, inner, copy_initial_weights=False) as (train_state, steps_taken):
         for k in range(3):
-            losses = [0.4**k * (0.5 * torch.sin(2.0 * p + k) + 0.15 * p * p).sum() for p in learner.parameters()]
+            losses = [0.4**k * (0.5 * torch.sin(2.0 * p + k) + 0.15 * p * p).sum() for p in train_state.parameters()]
             steps_taken.step(sum(losses))
-        named = dict(zip(module, learner.parameters(), strict=True))
+        named = dict(zip(module, train_state.parameters(), strict=True))
         return dict(
             zip(module, torch.autograd.grad(score({n: named[n] for n in start()}), module.values()), strict=True)
         )

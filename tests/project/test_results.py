@@ -23,7 +23,7 @@ def test_there_are_studies():
 @pytest.mark.parametrize("name", STUDIES)
 def test_all_runs_are_there_and_no_others(name):
     about, runs = load(name)
-    wanted = [(dict(job.setting), job.arm, job.config.seed) for job in specification.jobs(about)]
+    wanted = [(dict(job.condition), job.arm, job.config.seed) for job in specification.jobs(about)]
     found = [(run["setting"], run["arm"], run["seed"]) for run in runs]
     assert sorted(map(str, found)) == sorted(map(str, wanted))
 
@@ -37,6 +37,6 @@ def test_a_page_has_every_difference_and_its_command(name):
     told = tables.columns(about).index(f"− {about.against}")
     for row in tables.rows(about, runs):
         if row.difference:
-            assert tables.cells(about, row)[told] in text, (name, row.setting, row.arm)
+            assert tables.cells(about, row)[told] in text, (name, row.condition, row.arm)
     for pair in tables.pairs(about, runs):
         assert tables.points(pair.difference) in text, (name, pair)

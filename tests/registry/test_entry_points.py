@@ -23,7 +23,7 @@ def halved(*, factor: float = 0.5):
 
     def estimate(*arguments):
         feedback, memory = inner.estimate(*arguments)
-        return feedback._replace(lessons=tuple(factor * one for one in feedback.lessons)), memory
+        return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate, claim="approximate")
 

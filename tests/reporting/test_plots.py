@@ -9,8 +9,7 @@ import torch
 from matplotlib import image
 
 from metapl.core import rng
-from metapl.core.types import Model
-from metapl.methods.mpl import Network
+from metapl.core.types import Model, Variables
 from metapl.reporting import plots
 
 mpl.use("Agg")
@@ -27,7 +26,7 @@ def half_plane(direction):
         score = x @ params["direction"]
         return torch.stack([-score, score], dim=-1), buffers
 
-    return Model(lambda key: (params, {}), apply), Network(params, {})
+    return Model(lambda key: (params, {}), apply), Variables(params, {})
 
 
 def points():
@@ -179,6 +178,6 @@ def test_regions_of_a_real_network(tmp_path):
     from metapl.nn import functional  # noqa: PLC0415 - only here
 
     model = functional.from_module(lambda: mlp((2,), 2, width=4))
-    network = Network(*model.init(rng.key(0)))
+    network = Variables(*model.init(rng.key(0)))
     plots.regions({"initial": (model, network)}, points(), torch.tensor([0]), tmp_path / "x.png")
     pixels(tmp_path / "x.png")

@@ -113,7 +113,7 @@ def test_the_bins_of_the_reliability_diagram(made, name):
         means = [shown(100 * part[mine].mean()) if mine.any() else "–" for part in (confidence, right)]
         assert row[1:] == [str(mine.sum()), *means]
     counts, means, accuracy = (np.array([float(row[i].replace("–", "0")) for row in found]) for i in (1, 2, 3))
-    logits = phases.predict(one.setting, one.final, one.networks[one.final], "test")
+    logits = phases.predict(one.experiment, one.final, one.networks[one.final], "test")
     expected = calibration_error(
         logits.double().softmax(-1), one.data.y_test, task="multiclass", n_bins=15, num_classes=one.data.classes
     )

@@ -20,7 +20,7 @@ mpl.use("Agg")
 
 EVIL = "<script>alert('1')</script> & $\\frac{1}$"
 SEEDS = 5
-LABELS = (10, 40)
+TARGETS = (10, 40)
 ENVIRONMENT = {"metapl": "0.1.0", "torch": "2.13.0", "gpu": None, "platform": "a <b>"}
 # By arm, the top-1 of the student for each seed with 10 labels; with 40 it is 0.1 more.
 TOP1 = {
@@ -32,7 +32,7 @@ TEACHER = 0.03  # less than the student, and as much again for every other seed
 ARMS = {"none": {"grad": "none"}, EVIL: {}, "supervised": {"method": "supervised"}}
 
 
-def a_study(arms=ARMS, seeds=SEEDS, over=LABELS, **rest):
+def a_study(arms=ARMS, seeds=SEEDS, over=TARGETS, **rest):
     tables = {"common": {"steps": 30, "labels": 7, "balanced": True}, "over": {"labels": list(over)}, "arms": arms}
     return specification.build({"seeds": seeds, **tables, **rest}, "here")
 
@@ -82,7 +82,7 @@ def top1_of(arm, labels, seed):
 
 def runs_of(about):
     return [
-        a_run(job.arm, job.setting.get("labels"), seed, top1_of(job.arm, job.setting.get("labels"), seed))
+        a_run(job.arm, job.condition.get("labels"), seed, top1_of(job.arm, job.condition.get("labels"), seed))
         for job in specification.jobs(about)
         for seed in [job.config.seed]
     ]
@@ -150,7 +150,7 @@ def test_the_same_runs_give_the_same_page(made):
     assert reporting.page(about, json.loads(json.dumps(runs_of(about))), ENVIRONMENT) == made
 
 
-@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("labels", TARGETS)
 def test_the_table_of_a_setting(made, labels):
     head, *rows = cells(parse(made), f"test metrics by arm, labels={labels}")
     assert [row[0] for row in rows] == list(TOP1)
@@ -168,7 +168,7 @@ def test_the_table_of_a_setting(made, labels):
         assert found["network"] == ("supervised only" if row[0] == "supervised" else "student, averaged")
 
 
-@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("labels", TARGETS)
 def test_teacher_and_student(made, labels):
     head, *rows = cells(parse(made), f"teacher and student, labels={labels}")
     assert [row[0] for row in rows] == ["none", EVIL]
@@ -182,7 +182,7 @@ def test_teacher_and_student(made, labels):
     assert head[7:9] == ["teacher ECE", "student ECE"]
 
 
-@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("labels", TARGETS)
 def test_further_pairs(labels):
     about = a_study(pairs=[[EVIL, "supervised"], ["supervised", "none"]])
     head, *rows = cells(
@@ -223,7 +223,7 @@ def ticks(page, title):
     return [(float(one.attributes["x"]), float(one.text.replace("−", "-"))) for one in axis.all("text")]
 
 
-@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("labels", TARGETS)
 def test_every_run_is_a_dot_where_the_axis_says(made, labels):
     page, title = parse(made), f"labels={labels}: top-1 of every run, %"
     (left, low), *_, (right, high) = ticks(page, title)
@@ -238,7 +238,7 @@ def test_every_run_is_a_dot_where_the_axis_says(made, labels):
         np.testing.assert_allclose([place for place, _ in shown], places, atol=0.06)
 
 
-@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("labels", TARGETS)
 def test_differences_are_of_the_same_seed(made, labels):
     page, title = parse(made), f"labels={labels}: difference to none, points"
     (left, low), *_, (right, high) = ticks(page, title)
@@ -282,7 +282,7 @@ def test_curves_are_means_over_seeds(lines):
     about = a_study()
     reporting.page(about, runs_of(about), ENVIRONMENT)
     assert list(lines) == ["validation-accuracy-0", "pseudo-labels-0", "validation-accuracy-1", "pseudo-labels-1"]
-    for place, labels in enumerate(LABELS):
+    for place, labels in enumerate(TARGETS):
         means = {arm: statistics.fmean(top1_of(arm, labels, seed) for seed in range(SEEDS)) for arm in TOP1}
         for name, scale, arms in (("validation-accuracy", 100, list(TOP1)), ("pseudo-labels", 50, ["none", EVIL])):
             assert list(lines[f"{name}-{place}"]) == arms
@@ -357,7 +357,7 @@ def test_a_single_seed():
 def test_arms_that_do_the_same():
     """Without any difference there is no span, and nothing to test."""
     about = a_study({"none": {}, "other": {}})
-    runs = [a_run(arm, labels, seed, 0.5) for labels in LABELS for arm in about.arms for seed in range(SEEDS)]
+    runs = [a_run(arm, labels, seed, 0.5) for labels in TARGETS for arm in about.arms for seed in range(SEEDS)]
     page = parse(reporting.page(about, runs, ENVIRONMENT))
     assert cells(page, "test metrics by arm, labels=40")[2][3:7] == ["0.00 ± 0.00", "0 of 0", "1", "1"]
     assert [value for _, value in ticks(page, "labels=10: difference to none, points")] == [-1, -0.5, 0, 0.5, 1]
@@ -445,22 +445,22 @@ def figures(monkeypatch):
 
 
 @pytest.mark.parametrize(("settings", "down", "across"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 2, 3)])
-def test_panels_of_the_picture(tmp_path, figures, settings, down, across):
-    about = a_study(over=range(10, 10 + settings))
+def test_panels_of_the_picture(tmp_path, figures, conditions, down, across):
+    about = a_study(over=range(10, 10 + conditions))
     study_plot.study(tables.rows(about, runs_of(about)), tmp_path / "plots" / "arms.png")
     assert image.imread(tmp_path / "plots" / "arms.png").std() > 0.01
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["arms.png"]
     panels = figures[0].axes
     assert panels[0].get_subplotspec().get_gridspec().get_geometry() == (down, across)
     shown = [one for one in panels if one.get_visible()]
-    assert [one.get_title() for one in shown] == [f"labels={value}" for value in range(10, 10 + settings)]
+    assert [one.get_title() for one in shown] == [f"labels={value}" for value in range(10, 10 + conditions)]
 
 
 def test_what_the_picture_shows(tmp_path, figures):
     about = a_study()
     runs = [run for run in runs_of(about) if (run["arm"], run["setting"]["labels"]) != (EVIL, 10)]
     study_plot.study(tables.rows(about, runs), tmp_path / "arms.png")
-    for labels, axes in zip(LABELS, figures[0].axes, strict=True):
+    for labels, axes in zip(TARGETS, figures[0].axes, strict=True):
         names = [one.get_text().replace("\n", " ").replace("\\$", "$") for one in figures[0].axes[0].get_yticklabels()]
         order = ["none", "supervised", EVIL]
         assert names == order

@@ -34,7 +34,7 @@ def changed(factor):
 
     def estimate(*given):
         feedback, memory = inner.estimate(*given)
-        return feedback._replace(lessons=tuple(factor * one for one in feedback.lessons)), memory
+        return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate)
 

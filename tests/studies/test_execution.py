@@ -11,7 +11,7 @@ from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies import execution, specification, tables
 from metapl.training import phases, population
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -81,8 +81,8 @@ def test_a_file_a_run(whole):
 
 def test_a_run_is_what_metapl_train_would_have_trained(whole):
     for job, found in zip(whole[0], execution.read(*whole), strict=True):
-        setting, log = prepare(job.config), []
-        truth = phases.run(setting, lambda at, to=log, on=setting: to.append(phases.look(on, at)))
+        condition, log = prepare(job.config), []
+        truth = phases.run(condition, lambda at, to=log, on=condition: to.append(phases.look(on, at)))
         near(found["test"], truth.test)
         near(found["validation"], truth.validation)
         assert [(line["phase"], line["step"]) for line in log] == LINES
@@ -312,12 +312,12 @@ def test_of_those_only_the_missing_are_trained(tmp_path):
 def test_whatever_goes_wrong_together_is_tried_alone(tmp_path, monkeypatch, error):
     whole = population.run
 
-    def broken(settings, report, tick):
+    def broken(conditions, report, tick):
         def stop(phase, step, steps):
             if phase == "finetune":
                 raise error
 
-        return whole(settings, report, stop)
+        return whole(conditions, report, stop)
 
     monkeypatch.setattr(population, "run", broken)
     jobs = jobs_of({"exact": {}})

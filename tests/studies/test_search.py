@@ -64,7 +64,7 @@ class Fake:
         score = self.score(job.config) + 0.001 * (job.config.seed % 7)
         networks = {"teacher": metrics(1 - score), "ema": metrics(1 - score), "finetuned": metrics(score)}
         return {
-            "setting": dict(job.setting),
+            "setting": dict(job.condition),
             "arm": job.arm,
             "seed": job.config.seed,
             "finite": False,
@@ -339,7 +339,7 @@ def test_a_study_for_every_setting(tmp_path, monkeypatch):
     written = specification.read(paths[2])
     assert written.common == {**COMMON, "labels": 10, "steps": 3}
     assert written.over == {}
-    here = [one for one in found if one.setting == {"labels": 10, "steps": 3}]
+    here = [one for one in found if one.condition == {"labels": 10, "steps": 3}]
     assert {one.arm: one.best.values["lr"] for one in here} == {arm: v["lr"] for arm, v in written.arms.items()}
     assert len(lines_of(tmp_path / "out")) == len(runs_of(tmp_path / "out")) / 4 == 4 * 2 * 2
 
@@ -350,7 +350,7 @@ def test_settings_are_tuned_apart(tmp_path, monkeypatch):
     fake = Fake(lambda config: 1 - 0.1 * abs(math.log10(config.lr / (0.003 if config.steps == 3 else 0.3))))
     found, _ = searched(monkeypatch, tmp_path / "out", about, fake)
     for one in found:
-        best = 0.003 if one.setting["steps"] == 3 else 0.3
+        best = 0.003 if one.condition["steps"] == 3 else 0.3
         assert one.best.values["lr"] == pytest.approx(best, rel=0.8)
 
 

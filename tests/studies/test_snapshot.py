@@ -8,13 +8,13 @@ from points import TINY, build, loop
 
 from metapl import estimators
 from metapl.core import autodiff, rng, tree
-from metapl.core.targets import LABELS
+from metapl.core.targets import TARGETS
 from metapl.estimators import AVAILABLE, ESTIMATORS
 from metapl.methods.mpl import meta_pseudo_labels
 from metapl.registry import notation
 from metapl.studies import snapshot
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -27,30 +27,30 @@ def point():
 
 def test_the_assignment_is_that_of_the_step_that_comes_next(point):
     """Losses of the student and of the exam, as the training step itself reports them."""
-    teacher, student = snapshot._players(point.setting)
-    augment, numbers = point.setting.data.augment, point.setting.recipe
-    method = meta_pseudo_labels(teacher, student, estimators.exact(), LABELS["soft"], augment, numbers)
-    batch = snapshot.experiment.batches(point.setting)(point.step)
-    key = rng.fold_in(rng.split(point.setting.keys.mpl, 2)[1], point.step)
+    teacher, student = snapshot._trainables(point.experiment)
+    augment, numbers = point.experiment.data.augment, point.experiment.recipe
+    method = meta_pseudo_labels(teacher, student, estimators.exact(), TARGETS["soft"], augment, numbers)
+    batch = snapshot.phases.batches(point.experiment)(point.step)
+    key = rng.fold_in(rng.split(point.experiment.keys.mpl, 2)[1], point.step)
     _, told = method.step(point.state, batch, key)
     for dtype, tolerance in ((torch.float32, 0.0), (torch.float64, 1e-4)):
         *given, label_key = snapshot.assign(point, "soft", dtype)
         feedback, _ = estimators.exact().estimate(*given, (), label_key)
-        assert feedback.lessons[0].dtype == feedback.outer.dtype == dtype
+        assert feedback.grads[0].dtype == feedback.outer.dtype == dtype
         assert feedback.outer.item() == pytest.approx(told["exam"].item(), rel=tolerance)
         assert feedback.inner.item() == pytest.approx(told["student"].item(), rel=tolerance)
-        size = tree.norm(list(feedback.lessons)) / feedback.scale
+        size = tree.norm(list(feedback.grads)) / feedback.scale
         assert size.item() == pytest.approx(told["feedback"].item(), rel=max(tolerance, 1e-6))
 
 
 def test_the_learning_rates_stay_what_they_are():
     """A cosine would be at zero at the end of a run, and every feedback with it."""
-    setting = prepare(TrainConfig(**TINY, optimizer="sgd", clip=0.0, lr=0.3, teacher_lr=0.2, steps=3))
+    experiment = prepare(TrainConfig(**TINY, optimizer="sgd", clip=0.0, lr=0.3, teacher_lr=0.2, steps=3))
     weight = {"w": torch.ones(3, dtype=torch.float64)}
-    for player, rate in zip(snapshot._players(setting), (0.2, 0.3), strict=True):
-        state = player.optimizer.init(weight)
+    for trainable, rate in zip(snapshot._trainables(experiment), (0.2, 0.3), strict=True):
+        state = trainable.optimizer.init(weight)
         for _ in range(5):
-            change, state = player.optimizer.update(weight, state, weight)
+            change, state = trainable.optimizer.update(weight, state, weight)
             torch.testing.assert_close(change["w"], torch.full((3,), -rate).double())
 
 
@@ -66,10 +66,10 @@ RANDOM = ["first-order", "first-order:baseline=0,reduction=sum", "score", "taylo
 @pytest.mark.parametrize("name", [*RANDOM, "evolution:pairs=1", "forward:directions=1", "evograd:children=2"])
 def test_vectorised_draws_are_those_of_a_loop(point, name):
     estimator = notation.build(name, AVAILABLE, "estimator")
-    given = snapshot.assign(point, estimator.labels[0], torch.float64)
+    given = snapshot.assign(point, estimator.targets[0], torch.float64)
     expected = loop(estimator, given, 7)
     for together in (1, 3):
-        drawn = snapshot.draw(estimator, given, 7, together, drawn=estimator.labels[0] == "sampled")
+        drawn = snapshot.draw(estimator, given, 7, together, drawn=estimator.targets[0] == "sampled")
         torch.testing.assert_close(drawn, expected, rtol=1e-7, atol=1e-12)
 
 
@@ -115,7 +115,7 @@ def _deceptive(point):
     def estimate(*given):
         feedback, memory = inner.estimate(*given)
         factor = 2.0 if autodiff.transforming() else 1.0
-        return feedback._replace(lessons=tuple(factor * one for one in feedback.lessons)), memory
+        return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate)
 

@@ -5,7 +5,7 @@ import tomllib
 from dataclasses import asdict, fields
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import conditions, given
 from hypothesis import strategies as st
 
 from metapl.registry.errors import InputError
@@ -67,7 +67,7 @@ def test_the_example_of_the_module_is_a_study(tmp_path):
 def test_runs_come_setting_by_setting_arm_by_arm_seed_by_seed(tmp_path):
     jobs = specification.jobs(specification.read(write(tmp_path, TEXT)))
     order = itertools.product((10, 40), (8, 16), ("one", "other"), (5, 6, 7))
-    asked = [(job.setting["labels"], job.setting["batch"], job.arm, job.config.seed) for job in jobs]
+    asked = [(job.condition["labels"], job.condition["batch"], job.arm, job.config.seed) for job in jobs]
     assert asked == list(order)
     assert [(job.config.labels, job.config.batch) for job in jobs] == [one[:2] for one in asked]
     assert jobs[1].name == "labels=10, batch=8-one-seed=6"
@@ -160,7 +160,7 @@ def studies(draw):
 
 
 @given(tables=studies(), comment=st.text("ab \n#é🙂"))
-@settings(deadline=None, derandomize=True, database=None, max_examples=80)
+@conditions(deadline=None, derandomize=True, database=None, max_examples=80)
 def test_any_study_reads_back(tmp_path_factory, tables, comment):
     about = specification.build(tables, "here")
     read = specification.read(write(tmp_path_factory.getbasetemp(), specification.dump(about)))

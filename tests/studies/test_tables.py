@@ -13,13 +13,13 @@ ABOUT = specification.build({"arms": {"none": {"grad": "none"}, "exact": {}, "la
 ROW = {"top1": 0.5, "top5": 1.0, "nll": 1.25, "ece": 0.125}
 
 
-def run(arm, seed, top1, setting=None, network="ema", finite=True, **others):
+def run(arm, seed, top1, condition=None, network="ema", finite=True, **others):
     """`others` are top-1 of further networks; the validation part does worse by a quarter."""
     scores = {network: top1, **others}
     test = {name: {**ROW, "top1": value} for name, value in scores.items()}
     validation = {name: {**ROW, "top1": value - 0.25} for name, value in scores.items()}
     return {
-        "setting": setting or {},
+        "setting": condition or {},
         "arm": arm,
         "seed": seed,
         "finite": finite,
@@ -50,7 +50,7 @@ def test_rows():
         0,
     )
     assert none.difference is None
-    assert (exact.arm, exact.values, exact.setting) == ("exact", (*EXACT,), {})
+    assert (exact.arm, exact.values, exact.condition) == ("exact", (*EXACT,), {})
     assert (none.mean, exact.mean) == (0.625, 0.71875)
     assert none.deviation == pytest.approx(math.sqrt((2 * 0.125**2) / 3))
     assert none.interval == pytest.approx(3.182446305 * none.deviation / 2)
@@ -102,7 +102,7 @@ def test_settings_are_apart():
     few = [run(arm, 0, top1, {"labels": 10}) for arm, top1 in (("none", 0.5), ("exact", 0.75))]
     many = [run(arm, 0, top1, {"labels": 40}) for arm, top1 in (("none", 0.875), ("exact", 0.75))]
     table = tables.rows(about, [*many, *few])
-    assert [(row.setting["labels"], row.arm, row.mean) for row in table] == [
+    assert [(row.condition["labels"], row.arm, row.mean) for row in table] == [
         (10, "none", 0.5),
         (10, "exact", 0.75),
         (40, "none", 0.875),
@@ -202,7 +202,7 @@ def test_pairs_of_every_setting_are_in_the_table():
         for seed, value in enumerate(values)
     ]
     runs[0]["test"]["ema"]["top1"] += 0.125  # none, 10 labels, seed 0
-    assert [pair.setting for pair in tables.pairs(about, runs)] == [{"labels": 40}, {"labels": 10}]
+    assert [pair.condition for pair in tables.pairs(about, runs)] == [{"labels": 40}, {"labels": 10}]
     _, (head, _, forty), _, _, (_, _, ten), _ = cells(tables.markdown(about, runs))
     assert head == ["arm", "minus", "difference", "better on", "sign p", "t p"]
     assert forty == ["none", "exact", "−9.38 ± 9.95", "0 of 3", "0.25", "0.058"]

@@ -49,9 +49,9 @@ class Training(NamedTuple):
     state: dict[str, Tensor]
     """Parameters and buffers by name, at the start."""
     call: Callable[[nn.Module, Any], Tensor]
-    lessons: list[Tensor]
+    thetas: list[Tensor]
     passes: list[Pass]
-    exam: Pass
+    outer_batch: Pass
     answers: Tensor
     exam_in_training_mode: bool = True
     fresh: bool = False
@@ -62,13 +62,13 @@ Taught = list[tuple[Tensor, Tensor]]
 """For each step distributions `[batch, classes]`, and a weight `[batch]` for each example's loss."""
 
 
-def soft(lessons: Sequence[Tensor]) -> Taught:
-    return [(torch.softmax(lesson, -1), torch.ones(len(lesson), dtype=lesson.dtype)) for lesson in lessons]
+def soft(thetas: Sequence[Tensor]) -> Taught:
+    return [(torch.softmax(theta, -1), torch.ones(len(theta), dtype=theta.dtype)) for theta in thetas]
 
 
-def chosen(lesson: Tensor) -> Tensor:
+def chosen(theta: Tensor) -> Tensor:
     """Argmax labels, one-hot."""
-    return nn.functional.one_hot(lesson.argmax(-1), lesson.shape[-1]).to(lesson.dtype)
+    return nn.functional.one_hot(theta.argmax(-1), theta.shape[-1]).to(theta.dtype)
 
 
 class Live(NamedTuple):
@@ -158,7 +158,7 @@ def train(training: Training, taught: Taught, ledger: Ledger) -> Trained:
             ledger.carry(step, module)
         state = {name: value.detach().clone() for name, value in [*module.named_parameters(), *module.named_buffers()]}
         module.train(training.exam_in_training_mode)
-        outer = nn.functional.cross_entropy(through(live, training, training.exam, stops), training.answers)
+        outer = nn.functional.cross_entropy(through(live, training, training.outer_batch, stops), training.answers)
     return Trained(outer.item(), state)
 
 
@@ -180,10 +180,10 @@ def feedback(training: Training, *, hold: bool = True) -> tuple[Tensor, Trained]
 
     The last class of each example is not displaced: adding one number to all logits of an example changes no label.
     """
-    ledger, at = Ledger(hold=hold), torch.stack(training.lessons)
+    ledger, at = Ledger(hold=hold), torch.stack(training.grads)
     base = train(training, soft(at), ledger)
     places = [place for place in range(at.numel()) if place % at.shape[-1] != at.shape[-1] - 1]
-    found = _slopes(lambda lessons: train(training, soft(lessons), ledger).outer, at, places)
+    found = _slopes(lambda thetas: train(training, soft(thetas), ledger).outer, at, places)
     found[..., -1] = -found.sum(-1)
     return found, base
 
@@ -193,7 +193,7 @@ def credit(training: Training) -> tuple[Tensor, Trained]:
 
     Times ∇ log p(ŷ_i) it is the score function with per-example credit, and summed over the batch the paper's.
     """
-    ledger, labels = Ledger(hold=True), [chosen(lesson) for lesson in training.lessons]
+    ledger, labels = Ledger(hold=True), [chosen(theta) for theta in training.grads]
     ones = torch.ones(len(labels), len(labels[0]), dtype=torch.float64)
 
     def outer(weights: Tensor) -> Trained:
@@ -205,7 +205,7 @@ def credit(training: Training) -> tuple[Tensor, Trained]:
 
 def log_prob_slope(training: Training) -> Tensor:
     """∇ log p(ŷ) in the lessons, in closed form."""
-    return torch.stack([chosen(lesson) - torch.softmax(lesson, -1) for lesson in training.lessons])
+    return torch.stack([chosen(theta) - torch.softmax(theta, -1) for theta in training.grads])
 
 
 def neumann(training: Training, *, rate: float, damping: float, iterations: int) -> Tensor:
@@ -213,18 +213,18 @@ def neumann(training: Training, *, rate: float, damping: float, iterations: int)
 
     The products with H are differences of gradients.
     """
-    state = train(training, soft(training.lessons), Ledger(hold=True)).state
+    state = train(training, soft(training.grads), Ledger(hold=True)).state
     written: list[Any] = []
 
     def taken(offset: dict[str, Tensor], width: float, wanted: str) -> Any:
-        told = [lesson.clone().requires_grad_() for lesson in training.lessons]
+        told = [theta.clone().requires_grad_() for theta in training.grads]
         losses, trained = [], {}
         replay, place = bool(taken_before), 0
-        for lesson, given in zip(told, training.passes, strict=True):
+        for theta, given in zip(told, training.passes, strict=True):
             live = load(training, {k: v + width * offset[k] if k in offset else v for k, v in state.items()})
             stops = Held(written, replay=replay)
             stops.place = place
-            loss = cross_entropy(through(live, training, given, stops), torch.softmax(lesson, -1)).mean()
+            loss = cross_entropy(through(live, training, given, stops), torch.softmax(theta, -1)).mean()
             place = stops.place
             losses.append(loss / len(told))
             if wanted == "params":
@@ -236,8 +236,8 @@ def neumann(training: Training, *, rate: float, damping: float, iterations: int)
     taken({}, 0.0, "params")  # writes down what is stopped
     live = load(training, state)
     live.module.train(training.exam_in_training_mode)
-    exam = nn.functional.cross_entropy(through(live, training, training.exam, None), training.answers)
-    v = _grads(exam, live.module)
+    outer_batch = nn.functional.cross_entropy(through(live, training, training.outer_batch, None), training.answers)
+    v = _grads(outer_batch, live.module)
     q = {name: rate * value for name, value in v.items()}
     term = q
     for _ in range(iterations - 1):

@@ -27,9 +27,9 @@ HELD = {
 def load_torch(case: Case) -> tuple[nn.Module, torch.optim.Optimizer, int]:
     """The module and the torch optimiser in the state of the learner, and the steps that it has taken."""
     module = case.network.build().train()
-    module.load_state_dict({**case.learner.params, **case.learner.buffers}, strict=False)
+    module.load_state_dict({**case.state.params, **case.state.buffers}, strict=False)
     optimizer = case.rule.theirs(list(module.parameters()))
-    state = case.learner.opt_state[-1] if type(case.learner.opt_state) is tuple else case.learner.opt_state
+    state = case.state.opt_state[-1] if type(case.state.opt_state) is tuple else case.state.opt_state
     for name, parameter in module.named_parameters() if state.step > 0 else ():
         held = {
             theirs[type(state).__name__]: getattr(state, field)[name].clone()
@@ -49,11 +49,13 @@ def loss_torch(case: Case, module: nn.Module, x: Tensor, target: Tensor) -> Tens
 
 def exam_torch(case: Case, module: nn.Module) -> Tensor:
     """A probe: what BatchNorm counts on the way is dropped."""
-    if case.network.exam == "linear":
-        return sum((case.exam[name] * value).sum() for name, value in module.named_parameters())
-    x, y = case.exam
+    if case.network.outer_batch == "linear":
+        return sum((case.outer_batch[name] * value).sum() for name, value in module.named_parameters())
+    x, y = case.outer_batch
     buffers = {name: value.clone() for name, value in module.named_buffers()}
-    return F.cross_entropy(torch.func.functional_call(module.train(case.network.exam == "train"), buffers, (x,)), y)
+    return F.cross_entropy(
+        torch.func.functional_call(module.train(case.network.outer_batch == "train"), buffers, (x,)), y
+    )
 
 
 def run_torch(
@@ -67,7 +69,7 @@ def run_torch(
     `nudges` are added to the gradients of each step; `gradients` are taken in their place, whatever the targets.
     """
     module, optimizer, step = load_torch(case)
-    for index, (target, x) in enumerate(zip(targets, case.batches, strict=True)):
+    for index, (target, x) in enumerate(zip(targets, case.inner_batches, strict=True)):
         optimizer.zero_grad()
         loss_torch(case, module, x, target).backward()
         for name, parameter in module.named_parameters() if gradients else ():
@@ -83,9 +85,9 @@ def run_torch(
         return exam_torch(case, module), module, optimizer
 
 
-def soft_exam(case: Case, lessons: Sequence[Tensor]) -> Tensor:
+def soft_exam(case: Case, thetas: Sequence[Tensor]) -> Tensor:
     """The exam loss as a function of soft lessons."""
-    return run_torch(case, [torch.softmax(lesson, dim=-1) for lesson in lessons])[0]
+    return run_torch(case, [torch.softmax(theta, dim=-1) for theta in thetas])[0]
 
 
 def tuples(count: int, classes: int = CLASSES) -> list[Tensor]:
@@ -98,10 +100,10 @@ def gradients_of(loss: Tensor, module: nn.Module) -> Params:
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
-def learner_gradient(case: Case, target: Tensor) -> Params:
+def inner_gradient(case: Case, target: Tensor) -> Params:
     """g, the learner's gradient on these targets, by torch."""
     module, _, _ = load_torch(case)
-    return gradients_of(loss_torch(case, module, case.batches[0], target), module)
+    return gradients_of(loss_torch(case, module, case.inner_batches[0], target), module)
 
 
 def exam_gradient(case: Case, target: Tensor) -> Params:

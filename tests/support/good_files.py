@@ -14,15 +14,15 @@ from PIL import Image
 from published import write_cifar10, write_cifar100, write_mnist
 from scipy.io import savemat
 
+from metapl.core.types import Variables
 from metapl.data import inputs, split
 from metapl.data.form import Form
 from metapl.data.formats import arrays, images, tables
 from metapl.data.sources import find
-from metapl.methods.mpl import Network
 from metapl.reporting import facts
 from metapl.serving import model_card
 from metapl.studies import execution, search_space, specification
-from metapl.training import checkpoint, phases, run_folder, setup
+from metapl.training import checkpoint, experiment, phases, run_folder
 from metapl.training.config import TrainConfig, resolve
 
 
@@ -92,7 +92,7 @@ def _shards(folder):
 
 
 def _weights(folder):
-    network = Network({"a.weight": torch.ones(3, 4), "b": torch.zeros(0, 2)}, {"seen": torch.tensor(7)})
+    network = Variables({"a.weight": torch.ones(3, 4), "b": torch.zeros(0, 2)}, {"seen": torch.tensor(7)})
     checkpoint.save_networks(folder / "final.safetensors", {"ema": network, "teacher": network})
 
 
@@ -154,7 +154,7 @@ def _run():
     """Every file of a finished run by its path."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "run"
-        built = setup.prepare(TINY)
+        built = experiment.prepare(TINY)
         run_folder.create(out)
         run_folder.save_start(out, built)
         lines = []

@@ -5,7 +5,7 @@ import torch
 from metapl.core import rng
 from metapl.studies import snapshot
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 TINY = {"model": "mlp:width=8,depth=1", "batch": 16, "validation": 0, "device": "cpu"}
 
@@ -15,10 +15,10 @@ def build(**options):
     return snapshot.trained(prepare(TrainConfig(**{**TINY, **options})), steps, lambda progress: None)
 
 
-def loop(estimator, assignment, count):
-    *given, key = assignment
+def loop(estimator, instance, count):
+    *given, key = instance
     memory, drawn = estimator.init(), []
     for index in range(count):
         feedback, memory = estimator.estimate(*given, memory, rng.fold_in(key, index))
-        drawn.append(torch.cat([one.flatten() for one in feedback.lessons]))
+        drawn.append(torch.cat([one.flatten() for one in feedback.grads]))
     return torch.stack(drawn)

@@ -16,8 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from metapl import optim
 from metapl.core import rng, tree
 from metapl.core.losses import cross_entropy
-from metapl.core.targets import LABELS
-from metapl.core.types import Estimator, Feedback, Learner, Model, Optimizer, Problem
+from metapl.core.targets import TARGETS
+from metapl.core.types import Estimator, MetaGradient, Model, Optimizer, Problem, TrainState
 from metapl.estimators import ESTIMATORS
 from metapl.nn import functional
 from metapl.registry import notation
@@ -55,7 +55,7 @@ def linear() -> nn.Module:
     return nn.Linear(4, CLASSES).double()
 
 
-class Network(NamedTuple):
+class Variables(NamedTuple):
     """`dead`: the first input column is exactly zero while the learner learns, and alive in the exam.
 
     `squared`: it learns by half the squared distance from its outputs to the targets, not by the cross entropy.
@@ -63,21 +63,21 @@ class Network(NamedTuple):
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (4,)
-    exam: str = "train"
+    outer_batch: str = "train"
     dead: bool = False
     squared: bool = False
 
 
 NETWORKS = {
-    "mlp": Network(mlp),
-    "dead-input": Network(mlp, dead=True),
-    "batchnorm": Network(convnet, (1, 4, 4)),
-    "batchnorm-eval": Network(convnet, (1, 4, 4), exam="eval"),
-    "tied": Network(lambda: Tied().double()),
-    "layernorm": Network(layernorm),
-    "linear": Network(linear),
-    "linear-exam": Network(mlp, exam="linear"),
-    "squared": Network(linear, exam="linear", squared=True),
+    "mlp": Variables(mlp),
+    "dead-input": Variables(mlp, dead=True),
+    "batchnorm": Variables(convnet, (1, 4, 4)),
+    "batchnorm-eval": Variables(convnet, (1, 4, 4), outer_batch="eval"),
+    "tied": Variables(lambda: Tied().double()),
+    "layernorm": Variables(layernorm),
+    "linear": Variables(linear),
+    "linear-exam": Variables(mlp, outer_batch="linear"),
+    "squared": Variables(linear, outer_batch="linear", squared=True),
 }
 
 
@@ -131,24 +131,24 @@ class Case(NamedTuple):
     """A bilevel problem with everything that an estimator is called with."""
 
     problem: Problem
-    learner: Learner
-    lessons: list[Tensor]
-    batches: list[Tensor]
-    exam: Any
+    state: TrainState
+    thetas: list[Tensor]
+    inner_batches: list[Tensor]
+    outer_batch: Any
     key: Tensor
-    network: Network
+    network: Variables
     rule: Rule
 
 
-def _inputs(network: Network, count: int, generator: torch.Generator, *, learning: bool) -> Tensor:
+def _inputs(network: Variables, count: int, generator: torch.Generator, *, learning: bool) -> Tensor:
     x = torch.randn(count, *network.shape, generator=generator, dtype=torch.float64)
     if network.dead and learning:
         x[:, 0] = 0.0
     return x
 
 
-def problem_of(model: Model, network: Network, optimizer: Optimizer, labels: str) -> Problem:
-    exam = network.exam
+def problem_of(model: Model, network: Variables, optimizer: Optimizer, labels: str) -> Problem:
+    outer_batch = network.outer_batch
 
     def inner(params, buffers, targets, x):
         logits, buffers = model.apply(params, buffers, x, train=True)
@@ -156,24 +156,26 @@ def problem_of(model: Model, network: Network, optimizer: Optimizer, labels: str
         return losses, buffers
 
     def outer(params, buffers, exam_batch):
-        if exam == "linear":
+        if outer_batch == "linear":
             return tree.dot(params, exam_batch)
         x, y = exam_batch
-        return cross_entropy(model.apply(params, buffers, x, train=exam == "train")[0], y).mean()
+        return cross_entropy(model.apply(params, buffers, x, train=outer_batch == "train")[0], y).mean()
 
-    return Problem(inner, outer, optimizer, LABELS[labels])
+    return Problem(inner, outer, optimizer, TARGETS[labels])
 
 
-def _warm(problem: Problem, learner: Learner, batches: Sequence[Tensor], generator: torch.Generator) -> Learner:
-    params, buffers, opt_state = learner
-    for x in batches:
+def _warm(
+    problem: Problem, state: TrainState, inner_batches: Sequence[Tensor], generator: torch.Generator
+) -> TrainState:
+    params, buffers, opt_state = state
+    for x in inner_batches:
         targets = F.one_hot(torch.randint(CLASSES, (len(x),), generator=generator), CLASSES).to(x.dtype)
         leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
         losses, buffers = problem.inner(leaves, buffers, targets, x)
         grads = dict(zip(leaves, torch.autograd.grad(losses.mean(), list(leaves.values())), strict=True))
         updates, opt_state = problem.optimizer.update(grads, opt_state, params)
         params = {name: params[name] + updates[name] for name in params}
-    return Learner(params, buffers, opt_state)
+    return TrainState(params, buffers, opt_state)
 
 
 def make(
@@ -185,22 +187,22 @@ def make(
     model = functional.from_module(net.build)
     problem = problem_of(model, net, rule.ours(), labels)
     params, buffers = model.init(rng.key(3))
-    learner = Learner(params, buffers, problem.optimizer.init(params))
-    batches = [_inputs(net, batch, generator, learning=True) for _ in range(steps)]
-    lessons = [torch.randn(batch, CLASSES, generator=generator, dtype=torch.float64) for _ in range(steps)]
-    if net.exam == "linear":
-        exam = {k: torch.randn(v.shape, generator=generator, dtype=torch.float64) for k, v in params.items()}
+    state = TrainState(params, buffers, problem.optimizer.init(params))
+    inner_batches = [_inputs(net, batch, generator, learning=True) for _ in range(steps)]
+    thetas = [torch.randn(batch, CLASSES, generator=generator, dtype=torch.float64) for _ in range(steps)]
+    if net.outer_batch == "linear":
+        outer_batch = {k: torch.randn(v.shape, generator=generator, dtype=torch.float64) for k, v in params.items()}
     else:
-        exam = (_inputs(net, 5, generator, learning=False), torch.randint(CLASSES, (5,), generator=generator))
+        outer_batch = (_inputs(net, 5, generator, learning=False), torch.randint(CLASSES, (5,), generator=generator))
     if warm:
         others = [_inputs(net, 6, generator, learning=True) for _ in range(WARM_STEPS)]
-        learner = _warm(problem, learner, others, generator)
-    return Case(problem, learner, lessons, batches, exam, rng.key(7), net, rule)
+        state = _warm(problem, state, others, generator)
+    return Case(problem, state, thetas, inner_batches, outer_batch, rng.key(7), net, rule)
 
 
 def arguments(case: Case, estimator: Estimator) -> tuple[Any, ...]:
     """What `estimator.estimate` is called with."""
-    return case.problem, case.lessons, case.learner, case.batches, case.exam, estimator.init(), case.key
+    return case.problem, case.thetas, case.state, case.inner_batches, case.outer_batch, estimator.init(), case.key
 
 
 def build(text: str) -> Estimator:
@@ -208,7 +210,7 @@ def build(text: str) -> Estimator:
     return notation.build(text, ESTIMATORS, "estimator")
 
 
-def estimate(case: Case, text: str) -> Feedback:
+def estimate(case: Case, text: str) -> MetaGradient:
     """The feedback of that estimator."""
     estimator = build(text)
     return estimator.estimate(*arguments(case, estimator))[0]
@@ -223,10 +225,10 @@ ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order", "unadapted")
 
 def label_keys(case: Case) -> list[Tensor]:
     """What draws the labels of each step: the key itself for one, keys folded from it for several."""
-    return [case.key] if len(case.lessons) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.lessons))]
+    return [case.key] if len(case.thetas) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.thetas))]
 
 
 def targets_of(case: Case) -> list[Tensor]:
     """What the learner is taught, one a step."""
-    pairs = zip(case.lessons, label_keys(case), strict=True)
-    return [case.problem.labels.teach(lesson, key).detach() for lesson, key in pairs]
+    pairs = zip(case.thetas, label_keys(case), strict=True)
+    return [case.problem.targets.apply(theta, key).detach() for theta, key in pairs]

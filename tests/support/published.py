@@ -56,7 +56,7 @@ def write_mnist(folder, train, test, end=".gz"):
 def write_cifar10(folder, binary=False, count=4):
     """Six batches of `count` images: the rows and labels of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    batches = {}
+    inner_batches = {}
     for seed, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
         rows, y = pictures(count, seed), [(seed + one) % 10 for one in range(count)]
         if binary:
@@ -66,8 +66,8 @@ def write_cifar10(folder, binary=False, count=4):
             names = [f"image_{one}.png" for one in range(count)]
             held = {"batch_label": name, "labels": y, "data": rows, "filenames": names}
             (folder / name).write_bytes(old_pickle(held))
-        batches[name] = rows, y
-    return batches
+        inner_batches[name] = rows, y
+    return inner_batches
 
 
 def write_cifar100(folder, binary=False, count=120):

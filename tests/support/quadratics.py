@@ -13,16 +13,16 @@ from torch import Tensor
 
 from metapl import optim
 from metapl.core import rng
-from metapl.core.types import Key, Labels, Learner, Optimizer, Params, Problem
+from metapl.core.types import Key, Optimizer, Params, Problem, TargetTransform, TrainState
 
 SIZE, BATCH, ROWS = 5, 2, 3
 
-TAUGHT = Labels(lambda lesson, _key: lesson, None)
+TAUGHT = TargetTransform(lambda theta, _key: theta, None)
 
 EXAMS = {
-    "linear": lambda w, exam: w @ exam,
-    "square": lambda w, exam: 0.5 * ((w - exam) ** 2).sum(),
-    "cubic": lambda w, exam: ((w - exam) ** 3).sum(),
+    "linear": lambda w, outer_batch: w @ outer_batch,
+    "square": lambda w, outer_batch: 0.5 * ((w - outer_batch) ** 2).sum(),
+    "cubic": lambda w, outer_batch: ((w - outer_batch) ** 3).sum(),
 }
 
 
@@ -30,10 +30,10 @@ class Quadratic(NamedTuple):
     """Called as the cases of `problems` are."""
 
     problem: Problem
-    lessons: list[Tensor]
-    learner: Learner
-    batches: list[Tensor]
-    exam: Tensor
+    thetas: list[Tensor]
+    state: TrainState
+    inner_batches: list[Tensor]
+    outer_batch: Tensor
     key: Key
     a: Tensor
     """A, `[size, size]`."""
@@ -58,7 +58,7 @@ def quadratic(
     rule: Optimizer | None = None,
     *,
     steps: int = 1,
-    exam: str = "square",
+    outer_batch: str = "square",
     shared: bool = False,
     w: Tensor | None = None,
 ) -> Quadratic:
@@ -72,31 +72,31 @@ def quadratic(
         return 0.5 * w @ a @ w - (targets * (x @ w)).sum(-1), buffers
 
     def outer(params: Params, buffers: Any, exam_at: Tensor) -> Tensor:
-        return EXAMS[exam](joined(params), exam_at)
+        return EXAMS[outer_batch](joined(params), exam_at)
 
     seeds = [0] * steps if shared else range(steps)
-    lessons = [normal(10 + seed, BATCH, ROWS) for seed in seeds]
-    batches = [normal(30 + seed, BATCH, ROWS, SIZE) for seed in seeds]
+    thetas = [normal(10 + seed, BATCH, ROWS) for seed in seeds]
+    inner_batches = [normal(30 + seed, BATCH, ROWS, SIZE) for seed in seeds]
     params = parted(normal(2, SIZE) if w is None else w)
-    learner = Learner(params, {}, rule.init(params))
-    return Quadratic(Problem(inner, outer, rule, TAUGHT), lessons, learner, batches, normal(3, SIZE), rng.key(7), a)
+    state = TrainState(params, {}, rule.init(params))
+    return Quadratic(Problem(inner, outer, rule, TAUGHT), thetas, state, inner_batches, normal(3, SIZE), rng.key(7), a)
 
 
 def pulls(case: Quadratic) -> Tensor:
     """The mean over examples of x_iᵀ t_i, one a step: what the lessons pull w towards, `[steps, size]`."""
-    pairs = zip(case.lessons, case.batches, strict=True)
-    return torch.stack([torch.einsum("ir,irs->s", lesson, x) / BATCH for lesson, x in pairs])
+    pairs = zip(case.thetas, case.inner_batches, strict=True)
+    return torch.stack([torch.einsum("ir,irs->s", theta, x) / BATCH for theta, x in pairs])
 
 
 def optimum(case: Quadratic) -> Quadratic:
     """The same case with the learner where the mean loss over all lessons is least."""
     w = torch.linalg.solve(case.a, pulls(case).mean(dim=0))
-    return case._replace(learner=case.learner._replace(params=parted(w)))
+    return case._replace(state=case.state._replace(params=parted(w)))
 
 
 def descended(case: Quadratic, lr: float) -> Tensor:
     """w after steps of gradient descent."""
-    w = joined(case.learner.params)
+    w = joined(case.state.params)
     for pull in pulls(case):
         w = w - lr * (case.a @ w - pull)
     return w
@@ -104,4 +104,4 @@ def descended(case: Quadratic, lr: float) -> Tensor:
 
 def felt(case: Quadratic, along: Sequence[Tensor]) -> list[Tensor]:
     """Along a change of the mean over examples of x_iᵀ t_i of each step: what it is per number of the lesson."""
-    return [x @ one / BATCH for x, one in zip(case.batches, along, strict=True)]
+    return [x @ one / BATCH for x, one in zip(case.inner_batches, along, strict=True)]

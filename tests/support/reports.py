@@ -87,13 +87,13 @@ class Made:
         self.folder, self.data, self.html = folder, data, report(folder, "cpu")
         self.page = parse(self.html)
         self.summary = json.loads((folder / "summary.json").read_text())
-        self.setting, self.networks = run_folder.load(folder, "cpu")
+        self.experiment, self.networks = run_folder.load(folder, "cpu")
         self.final = next(name for name in run_folder.BEST if name in self.networks)
         self.y = data.y_test.numpy()
 
     def probabilities(self, name=""):
         name = name or self.final
-        logits = phases.predict(self.setting, name, self.networks[name], "test")
+        logits = phases.predict(self.experiment, name, self.networks[name], "test")
         return special.softmax(logits.double().numpy(), axis=-1)
 
 

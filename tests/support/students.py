@@ -4,7 +4,7 @@ import torch
 
 from metapl import optim
 from metapl.core import losses, rng, targets
-from metapl.core.types import Learner, Problem
+from metapl.core.types import Problem, TrainState
 from metapl.nn import functional
 
 
@@ -21,14 +21,14 @@ def given(module, rows=6, *, key=None):
         logits, buffers = model.apply(params, buffers, batch, train=True, key=key)
         return losses.cross_entropy(logits, targets), buffers
 
-    def outer(params, buffers, exam):
-        return losses.cross_entropy(model.apply(params, buffers, exam[0], train=False)[0], exam[1]).mean()
+    def outer(params, buffers, outer_batch):
+        return losses.cross_entropy(model.apply(params, buffers, outer_batch[0], train=False)[0], outer_batch[1]).mean()
 
     problem = Problem(inner, outer, optim.sgd(0.3, momentum=0.9), targets.SOFT)
-    learner = Learner(params, buffers, problem.optimizer.init(params))
-    exam = (f64(5, 4, seed=3), torch.arange(5) % 3)
-    return problem, [f64(rows, 3, seed=1)], learner, [f64(rows, 4, seed=2)], exam, (), rng.key(1)
+    state = TrainState(params, buffers, problem.optimizer.init(params))
+    outer_batch = (f64(5, 4, seed=3), torch.arange(5) % 3)
+    return problem, [f64(rows, 3, seed=1)], state, [f64(rows, 4, seed=2)], outer_batch, (), rng.key(1)
 
 
 def feedback(estimator, at):
-    return estimator.estimate(*at)[0].lessons[0]
+    return estimator.estimate(*at)[0].grads[0]

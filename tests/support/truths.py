@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metapl import optim
 from metapl.core.targets import SAMPLED
-from metapl.core.types import Labels
+from metapl.core.types import TargetTransform
 
 RULES: dict[str, Rule] = {
     **OPTIMIZERS,
@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
 def differences(network: str, rule: str, steps: int = 1, batch: int = 2, *, warm: bool = True) -> Any:
     """The gradient of the exam loss in the soft lessons of that case, to about 10⁻¹⁰; torch alone takes the steps."""
     case = make(network, RULES[rule], steps=steps, batch=batch, warm=warm)
-    found, error = richardson(lambda lessons: soft_exam(case, lessons), case.lessons, width=0.02, levels=3)
+    found, error = richardson(lambda thetas: soft_exam(case, thetas), case.thetas, width=0.02, levels=3)
     assert error <= 3e-8, f"without their widest part the differences are {error:.1e} off: they are too coarse"
     return found
 
@@ -41,40 +41,40 @@ def differences(network: str, rule: str, steps: int = 1, batch: int = 2, *, warm
 def forced(case: Case, targets: Sequence[Tensor]) -> Case:
     """The same case, in which these labels are drawn, one tensor a step; the derivative is that of `SAMPLED`."""
 
-    def teach(lesson: Tensor, _key: Tensor) -> Tensor:
-        drawn = [target for target, one in zip(targets, case.lessons, strict=True) if torch.equal(one, lesson)]
-        expected = torch.softmax(lesson, dim=-1)
+    def transform(theta: Tensor, _key: Tensor) -> Tensor:
+        drawn = [target for target, one in zip(targets, case.thetas, strict=True) if torch.equal(one, theta)]
+        expected = torch.softmax(theta, dim=-1)
         return drawn[0] + expected - expected.detach()
 
-    return case._replace(problem=case.problem._replace(labels=Labels(teach, SAMPLED.log_prob)))
+    return case._replace(problem=case.problem._replace(targets=TargetTransform(transform, SAMPLED.log_prob)))
 
 
 def draws(case: Case) -> Iterator[tuple[list[Tensor], Tensor]]:
     """Every assignment of labels to all examples of all steps, and its probability."""
-    size = len(case.lessons[0])
-    for labels in tuples(size * len(case.lessons)):
+    size = len(case.thetas[0])
+    for labels in tuples(size * len(case.thetas)):
         targets = list(labels.split(size))
         chances = [
-            (torch.softmax(lesson, dim=-1) * target).sum(dim=-1).prod()
-            for lesson, target in zip(case.lessons, targets, strict=True)
+            (torch.softmax(theta, dim=-1) * target).sum(dim=-1).prod()
+            for theta, target in zip(case.thetas, targets, strict=True)
         ]
         yield targets, torch.stack(chances).prod()
 
 
 def expected_feedback(case: Case, text: str) -> list[Tensor]:
     """Σ_y P(y) feedback(y), one a step."""
-    estimator, total = build(text), [torch.zeros_like(lesson) for lesson in case.lessons]
+    estimator, total = build(text), [torch.zeros_like(theta) for theta in case.thetas]
     for targets, chance in draws(case):
-        found = estimator.estimate(*arguments(forced(case, targets), estimator))[0].lessons
+        found = estimator.estimate(*arguments(forced(case, targets), estimator))[0].grads
         total = [before + chance * one for before, one in zip(total, found, strict=True)]
     return total
 
 
 def expected_gradient(case: Case) -> list[Tensor]:
     """Σ_y exam(y) P(y) ∇ log P(y), one a step."""
-    total = [torch.zeros_like(lesson) for lesson in case.lessons]
+    total = [torch.zeros_like(theta) for theta in case.thetas]
     for targets, chance in draws(case):
         outer = run_torch(case, targets)[0]
-        scores = [target - torch.softmax(one, dim=-1) for target, one in zip(targets, case.lessons, strict=True)]
+        scores = [target - torch.softmax(one, dim=-1) for target, one in zip(targets, case.thetas, strict=True)]
         total = [before + outer * chance * score for before, score in zip(total, scores, strict=True)]
     return total

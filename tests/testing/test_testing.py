@@ -5,7 +5,7 @@ import torch
 
 from metapl import estimators
 from metapl.core import autodiff, tree
-from metapl.core.types import Estimator, Feedback
+from metapl.core.types import Estimator, MetaGradient
 from metapl.estimators import ESTIMATORS, student
 from metapl.testing import check_estimator, finite_differences
 
@@ -35,21 +35,21 @@ def test_every_variant_passes(name):
 def stale(claim):
     """`exact` or `first_order` with the exam's gradient at the learner before its step."""
 
-    def estimate(problem, lessons, learner, batches, exam, memory, key):
-        lesson, batch = student.single("stale()", lessons, batches)
-        (targets,) = student.targets(problem, lessons, key)
-        step = student.step(problem, learner, targets, batch)
-        outer, _ = student.exam_gradient(problem, step.learner, exam)
-        u = step.pull(student.exam_gradient(problem, learner._replace(buffers=step.learner.buffers), exam)[1])
+    def estimate(problem, thetas, state, inner_batches, outer_batch, memory, key):
+        theta, batch = student.single("stale()", thetas, inner_batches)
+        (targets,) = student.targets(problem, thetas, key)
+        step = student.step(problem, state, targets, batch)
+        outer, _ = student.exam_gradient(problem, step.state, outer_batch)
+        u = step.pull(student.exam_gradient(problem, state._replace(buffers=step.state.buffers), outer_batch)[1])
 
-        def change(lesson):
+        def change(theta):
             if claim == "exact":
-                return student.slopes(problem, learner, batch, u)(problem.labels.teach(lesson, key))[1].mean(), ()
-            return tree.dot(u, step.grads) * problem.labels.log_prob(lesson, targets).sum(), ()
+                return student.slopes(problem, state, batch, u)(problem.targets.apply(theta, key))[1].mean(), ()
+            return tree.dot(u, step.grads) * problem.targets.log_prob(theta, targets).sum(), ()
 
-        cotangent = autodiff.value_and_grad(change, lesson)[2]
+        cotangent = autodiff.value_and_grad(change, theta)[2]
         scale = tree.norm(u) * tree.norm(step.grads)
-        return Feedback((cotangent,), step.learner, outer, step.loss, scale, {}), memory
+        return MetaGradient((cotangent,), step.state, outer, step.loss, scale, {}), memory
 
     labels = ("soft",) if claim == "exact" else ("sampled",)
     return Estimator(lambda: (), estimate, claim, labels, "1 F + 1 B", several=False)
@@ -67,7 +67,7 @@ def changed(build, change):
 
 def scaled(build, factor):
     def change(feedback, memory, _):
-        return feedback._replace(lessons=tuple(factor * one for one in feedback.lessons)), memory
+        return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return changed(build, change)
 
@@ -82,11 +82,11 @@ def field(**change):
 
 
 def _probing(feedback, arguments):
-    problem, _, learner, batches, _, _, _ = arguments
+    problem, _, state, inner_batches, _, _, _ = arguments
     with torch.no_grad():  # a second pass, whose statistics are kept
         targets = torch.full((2, 3), 1.0 / 3.0, dtype=torch.float64)
-        buffers = problem.inner(learner.params, feedback.learner.buffers, targets, batches[-1])[1]
-    return feedback.learner._replace(buffers=buffers)
+        buffers = problem.inner(state.params, feedback.state.buffers, targets, inner_batches[-1])[1]
+    return feedback.state._replace(buffers=buffers)
 
 
 def _writing(feedback, arguments):
@@ -95,7 +95,7 @@ def _writing(feedback, arguments):
 
 
 def _drawing(feedback, arguments):
-    return feedback.lessons[0] * (1.0 + 0.0 * torch.rand(())), *feedback.lessons[1:]
+    return feedback.grads[0] * (1.0 + 0.0 * torch.rand(())), *feedback.grads[1:]
 
 
 def _standing(feedback, arguments):
@@ -126,13 +126,13 @@ WRONG = {
     ),
     "zero: not zero": (lambda: estimators.exact()._replace(claim="zero"), "claim zero"),
     "a claim of its own": (lambda: estimators.exact()._replace(claim="perfect"), "is not one of"),
-    "labels of its own": (lambda: estimators.exact()._replace(labels=("hard",)), "not among"),
+    "labels of its own": (lambda: estimators.exact()._replace(targets=("hard",)), "not among"),
     "several steps, and takes one": (lambda: _unbiased()._replace(several=True), None),
     "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two lessons"),
-    "a probe that moves the statistics": (lambda: field(learner=_probing), "buffers"),
-    "a learner that stands still": (lambda: field(learner=_standing), "parameters after"),
+    "a probe that moves the statistics": (lambda: field(state=_probing), "buffers"),
+    "a learner that stands still": (lambda: field(state=_standing), "parameters after"),
     "an argument written to": (lambda: field(scale=_writing), "writes to its arguments"),
-    "the global generator": (lambda: field(lessons=_drawing), "global generator"),
+    "the global generator": (lambda: field(grads=_drawing), "global generator"),
     "another exam loss": (lambda: field(outer=lambda feedback, _: feedback.outer * 1.001), "outer"),
     "another loss": (lambda: field(inner=lambda feedback, _: feedback.inner * 1.001), "inner"),
     "a negative scale": (lambda: field(scale=lambda feedback, _: -feedback.scale), "negative"),
@@ -141,7 +141,7 @@ WRONG = {
         "requires a gradient",
     ),
     "single precision": (
-        lambda: field(lessons=lambda feedback, _: tuple(one.float() for one in feedback.lessons)),
+        lambda: field(grads=lambda feedback, _: tuple(one.float() for one in feedback.grads)),
         "not shaped as its lesson",
     ),
     "memory of another shape": (lambda: changed(estimators.exact, lambda f, m, _: (f, (f.outer,))), "memory"),

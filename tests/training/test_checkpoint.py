@@ -7,12 +7,12 @@ import torch
 from asserts import assert_close_tree
 from safetensors.torch import save_file
 
-from metapl.methods.mpl import Network
+from metapl.core.types import Variables
 from metapl.registry.errors import InputError
 from metapl.training import checkpoint, run_folder
 from metapl.training.config import TrainConfig
+from metapl.training.experiment import prepare
 from metapl.training.phases import Result
-from metapl.training.setup import prepare
 
 
 def networks():
@@ -20,7 +20,7 @@ def networks():
     weight = torch.randn(3, 4, generator=generator)
     params = {"first.weight": weight, "second.weight": weight, "turned": weight.T, "exact": weight.double() / 3}
     buffers = {"mean": weight[0], "seen": torch.tensor(7), "large": torch.tensor(2**40 + 1), "mask": weight > 0}
-    return {"teacher": Network(params, buffers), "pseudo-labels": Network({"w": torch.zeros(0, 2)}, {})}
+    return {"teacher": Variables(params, buffers), "pseudo-labels": Variables({"w": torch.zeros(0, 2)}, {})}
 
 
 def files(folder):
@@ -33,7 +33,7 @@ def test_networks_come_back_bit_for_bit(tmp_path):
     found, given = checkpoint.load_networks(tmp_path / "a" / "b.safetensors"), networks()
     assert set(found) == set(given)
     for name, network in given.items():
-        assert isinstance(found[name], Network)
+        assert isinstance(found[name], Variables)
         for before, after in zip(network, found[name], strict=True):
             assert set(before) == set(after)
             assert all(torch.equal(after[key], before[key]) for key in before)
@@ -123,31 +123,31 @@ ROW = {"top1": 0.5, "nll": 1.0, "ece": 0.25}
 
 
 @pytest.fixture(scope="module")
-def setting():
+def experiment():
     return prepare(CONFIG)
 
 
 @pytest.fixture
-def run(tmp_path, setting):
+def run(tmp_path, experiment):
     """The folder of a finished run, with the initial networks."""
     out = tmp_path / "run"
     found = {
-        "teacher": Network(*setting.models.teacher.init(setting.keys.mpl)),
-        "ema": Network(*setting.models.student.init(setting.keys.mpl)),
+        "teacher": Variables(*experiment.models.teacher.init(experiment.keys.mpl)),
+        "ema": Variables(*experiment.models.student.init(experiment.keys.mpl)),
     }
     run_folder.create(out)
-    run_folder.save_start(out, setting)
+    run_folder.save_start(out, experiment)
     result = Result(found, {}, {"ema": ROW}, {"ema": torch.eye(10, dtype=torch.int64)})
-    run_folder.save_end(out, setting, result, started=0.0)
+    run_folder.save_end(out, experiment, result, started=0.0)
     return out, found
 
 
-def test_a_run_reads_back(run, setting):
+def test_a_run_reads_back(run, experiment):
     out, given = run
     loaded, found = run_folder.load(out, "cpu")
     assert loaded.config == TrainConfig(**{**vars(CONFIG), "device": "cpu"})
-    assert all(torch.equal(a, b) for a, b in zip(loaded.split, setting.split, strict=True))
-    assert torch.equal(loaded.data.x_test, setting.data.x_test)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.split, experiment.split, strict=True))
+    assert torch.equal(loaded.data.x_test, experiment.data.x_test)
     for name, network in given.items():
         found_here = {key: found[name].params[key] for key in network.params}, dict(found[name].buffers)
         assert_close_tree(found_here[0], network.params, rtol=0)

@@ -5,14 +5,14 @@ import math
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import experiments, given
 from hypothesis import strategies as st
 
 from metapl.methods.mpl import Recipe
 from metapl.registry.errors import InputError
 from metapl.training import config
 from metapl.training.config import METHODS, TrainConfig, resolve
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 NUMBERS = {name: field for name, field in FIELDS.items() if type(field.default) in (int, float)}
@@ -58,7 +58,7 @@ def test_a_dump_reads_back(tmp_path):
     balanced=st.booleans(),
     data=st.text(string.printable),
 )
-@settings(deadline=None, derandomize=True, database=None, max_examples=100)
+@experiments(deadline=None, derandomize=True, database=None, max_examples=100)
 def test_any_configuration_reads_back(tmp_path_factory, **values):
     given = TrainConfig(**values)
     file = tmp_path_factory.getbasetemp() / "config.toml"

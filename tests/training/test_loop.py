@@ -9,13 +9,14 @@ from asserts import assert_close_tree
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl.core import rng
+from metapl.core.types import Variables
 from metapl.data.loader import Batch
-from metapl.methods.mpl import Method, Network
+from metapl.methods.mpl import Method
 from metapl.models import convnet, mlp
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases
 from metapl.training.config import TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -38,7 +39,7 @@ def toy(broken_at=None):
         metrics = {"count": torch.tensor(value), "batch": batch.x_labelled.mean()}
         return State(state.first, state.drawn + rng.uniform(key, ()), state.steps + 1), metrics
 
-    return Method(init, step, lambda state: {"model": Network({"drawn": state.drawn}, {"steps": state.steps})})
+    return Method(init, step, lambda state: {"model": Variables({"drawn": state.drawn}, {"steps": state.steps})})
 
 
 def batch_at(step):
@@ -85,12 +86,12 @@ def test_reports_carry_the_networks_of_their_step_and_a_rate():
 @pytest.mark.parametrize("method", ["mpl", "reduced"])
 def test_a_phase_has_no_examples_that_its_method_does_not_see(method):
     sizes = {"labelled_batch": 8, "batch": 16, "unroll": 2, "finetune_batch": 4}
-    setting = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes))
-    network = Network(*setting.models.student.init(rng.key(0)))
+    experiment = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes))
+    network = Variables(*experiment.models.student.init(rng.key(0)))
     given = dict.fromkeys(("supervised", "fixed", "ema"), network)
     found = {}
-    for part in phases.plan(setting.config):
-        batch = part.phase(setting, given).batches(0)
+    for part in phases.plan(experiment.config):
+        batch = part.phase(experiment, given).batches(0)
         assert len(batch.y_labelled) == len(batch.labelled) == len(batch.x_labelled)
         assert len(batch.unlabelled) == len(batch.x_unlabelled)
         found[part.name] = len(batch.labelled), len(batch.unlabelled)
@@ -107,8 +108,8 @@ def test_the_rate_counts_what_each_method_sees(monkeypatch):
     steps = {"steps": 6, "report_every": 3, "finetune_steps": 3}
     rates = {}
     for method in ("mpl", "reduced"):
-        setting = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes, **steps))
-        phases.run(setting, lambda at: rates.setdefault(at.phase, set()).add(at.images_per_second / 3))
+        experiment = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes, **steps))
+        phases.run(experiment, lambda at: rates.setdefault(at.phase, set()).add(at.images_per_second / 3))
     alone = {"supervised": {8}, "pseudo-labels": {16}, "uda": {8 + 16}, "fixed": {8 + 16}}
     assert rates == {**alone, "mpl": {8 + 2 * 16}, "reduced": {8 + 2 * 16}, "finetune": {4}}
 
@@ -153,22 +154,22 @@ TINY = {
 }
 
 
-def whole_run(setting):
-    return phases.run(setting, lambda progress: None)
+def whole_run(experiment):
+    return phases.run(experiment, lambda progress: None)
 
 
 def prepared(**options):
     return prepare(TrainConfig(**{**TINY, **options}))
 
 
-def with_data(setting, **parts):
-    return setting._replace(data=setting.data._replace(**parts))
+def with_data(experiment, **parts):
+    return experiment._replace(data=experiment.data._replace(**parts))
 
 
 @pytest.fixture(scope="module")
 def finished():
-    setting = prepared()
-    return setting, whole_run(setting)
+    experiment = prepared()
+    return experiment, whole_run(experiment)
 
 
 def assert_same_networks(one, other):
@@ -193,22 +194,22 @@ def test_a_run_returns_the_last_networks_of_its_phases():
 
 
 def test_no_network_ever_sees_the_validation_part_or_the_test_set(finished):
-    setting, result = finished
-    x, y = setting.data.x.clone(), setting.data.y.clone()
-    x[setting.split.validation], y[setting.split.validation] = 100.0, 0
-    held_out = {"x_test": -setting.data.x_test, "y_test": 9 - setting.data.y_test}
-    other = whole_run(with_data(setting, x=x, y=y, **held_out))
+    experiment, result = finished
+    x, y = experiment.data.x.clone(), experiment.data.y.clone()
+    x[experiment.split.validation], y[experiment.split.validation] = 100.0, 0
+    held_out = {"x_test": -experiment.data.x_test, "y_test": 9 - experiment.data.y_test}
+    other = whole_run(with_data(experiment, x=x, y=y, **held_out))
     assert_same_networks(other.networks, result.networks)
     assert other.validation != result.validation
     assert other.test != result.test
 
 
 def test_no_network_ever_sees_a_label_that_was_not_given(finished):
-    setting, result = finished
-    y = torch.zeros_like(setting.data.y)
-    y[setting.split.labelled] = setting.data.y[setting.split.labelled]
-    y[setting.split.validation] = setting.data.y[setting.split.validation]
-    other = whole_run(with_data(setting, y=y))
+    experiment, result = finished
+    y = torch.zeros_like(experiment.data.y)
+    y[experiment.split.labelled] = experiment.data.y[experiment.split.labelled]
+    y[experiment.split.validation] = experiment.data.y[experiment.split.validation]
+    other = whole_run(with_data(experiment, y=y))
     assert_same_networks(other.networks, result.networks)
     assert other.validation == result.validation
 
@@ -222,8 +223,8 @@ def test_no_network_ever_sees_a_label_that_was_not_given(finished):
     ],
 )
 def test_every_part_is_judged_by_its_own_examples(finished, part, name, build):
-    setting, result = finished
-    data, held_out = setting.data, setting.split.validation
+    experiment, result = finished
+    data, held_out = experiment.data, experiment.split.validation
     x, y = (data.x_test, data.y_test) if part == "test" else (data.x[held_out], data.y[held_out])
     module = build().eval()
     module.load_state_dict({**result.networks[name].params, **result.networks[name].buffers})
@@ -240,11 +241,11 @@ def test_finetuning_starts_from_the_averaged_student_and_learns_the_labelled_exa
     assert_close_tree(still["finetuned"].params, still["ema"].params, rtol=1e-6)
     with pytest.raises(AssertionError, match="exceeds"):
         assert_close_tree(still["student"].params, still["ema"].params, rtol=1e-6)
-    setting = prepared(baselines=False, finetune_lr=0.05, finetune_steps=200)
-    x, y = setting.data.x[setting.split.labelled], setting.data.y[setting.split.labelled]
-    networks = whole_run(setting).networks
+    experiment = prepared(baselines=False, finetune_lr=0.05, finetune_steps=200)
+    x, y = experiment.data.x[experiment.split.labelled], experiment.data.y[experiment.split.labelled]
+    networks = whole_run(experiment).networks
     losses = {
-        name: float(F.cross_entropy(setting.models.student.apply(*networks[name], x, train=False)[0], y))
+        name: float(F.cross_entropy(experiment.models.student.apply(*networks[name], x, train=False)[0], y))
         for name in ("ema", "finetuned")
     }
     assert losses["finetuned"] < 0.5 < losses["ema"]

@@ -17,7 +17,7 @@ from metapl.optim import OPTIMIZERS
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases, population
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.setup import prepare
+from metapl.training.experiment import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -61,10 +61,10 @@ def pair(**options):
     return [config(**options), config(**{**options, **others}, seed=5)]
 
 
-def double(setting):
-    data, models = setting.data, setting.models
+def double(experiment):
+    data, models = experiment.data, experiment.models
     student, teacher = (functional.cast(model, torch.float64) for model in models[:2])
-    return setting._replace(
+    return experiment._replace(
         data=data._replace(x=data.x.double(), x_test=data.x_test.double()),
         models=models._replace(student=student, teacher=teacher),
     )
@@ -138,8 +138,8 @@ def test_seeds_alone(seeds):
 
 
 def test_in_single_precision_too():
-    assert_same(pair(**DIGITS), 1e-3, lambda setting: setting)
-    result = together(pair(**DIGITS), lambda setting: setting)[1][0]
+    assert_same(pair(**DIGITS), 1e-3, lambda experiment: experiment)
+    result = together(pair(**DIGITS), lambda experiment: experiment)[1][0]
     assert {leaf.dtype for network in result.networks.values() for leaf in network.params.values()} == {torch.float32}
 
 
@@ -168,9 +168,9 @@ def test_every_view_of_images_is_the_same_or_refused(augment):
     configs = [config(**shared), config(**shared, seed=1)]
     if augment in ("small", "large"):
         with pytest.raises(RuntimeError, match="data pointer"):
-            together(configs, lambda setting: setting)
+            together(configs, lambda experiment: experiment)
     else:
-        assert_same(configs, 1e-4, lambda setting: setting)
+        assert_same(configs, 1e-4, lambda experiment: experiment)
 
 
 def normed(shape, classes):
@@ -221,10 +221,10 @@ def test_a_member_that_diverges_leaves_the_others_alone(method):
 
 
 def test_a_run_of_its_own_may_be_strict():
-    setting = prepare(config(clip=0.0, lr=1e30, teacher_lr=1e30))
+    experiment = prepare(config(clip=0.0, lr=1e30, teacher_lr=1e30))
     with pytest.raises(InputError, match="no longer finite"):
-        phases.run(setting, lambda progress: None)
-    assert phases.run(setting, lambda progress: None, strict=False).networks
+        phases.run(experiment, lambda progress: None)
+    assert phases.run(experiment, lambda progress: None, strict=False).networks
 
 
 def test_every_step_of_all_is_told_once():
@@ -295,13 +295,13 @@ def test_what_had_better_go_one_by_one(options, word):
 
 @pytest.mark.parametrize("key", ["model", "teacher_model"])
 def test_convolutions_of_large_images_go_one_by_one_on_a_cpu(key):
-    setting = prepare(config(**{**DIGITS, key: "convnet:width=2,depth=1"}))
-    large = setting.data._replace(form=setting.data.form._replace(shape=(1, 28, 28)))
-    assert "convolutions" in population.refuses([setting._replace(data=large)])
+    experiment = prepare(config(**{**DIGITS, key: "convnet:width=2,depth=1"}))
+    large = experiment.data._replace(form=experiment.data.form._replace(shape=(1, 28, 28)))
+    assert "convolutions" in population.refuses([experiment._replace(data=large)])
     elsewhere = large._replace(y=large.y.to("meta"))
-    assert population.refuses([setting._replace(data=elsewhere)]) == ""
+    assert population.refuses([experiment._replace(data=elsewhere)]) == ""
 
 
 def test_examples_in_files_go_one_by_one():
-    setting = prepare(config(**DIGITS))
-    assert "from files" in population.refuses([setting._replace(data=setting.data._replace(x=["a.png"]))])
+    experiment = prepare(config(**DIGITS))
+    assert "from files" in population.refuses([experiment._replace(data=experiment.data._replace(x=["a.png"]))])

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from metapl import optim
 from metapl.core import losses, rng, targets
-from metapl.core.types import Feedback, Learner, Model, Problem
+from metapl.core.types import MetaGradient, Model, Problem, TrainState
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 from zoo import BATCH, CLASSES, ZOO, Entry
@@ -79,10 +79,10 @@ def model_of(name: str) -> Model:
 class Case(NamedTuple):
     model: Model
     problem: Problem
-    learner: Learner
-    lessons: list[Tensor]
-    batches: list[Any]
-    exam: Any
+    train_state: TrainState
+    thetas: list[Tensor]
+    inner_batches: list[Any]
+    outer_batch: Any
     entry: Entry
 
 
@@ -90,13 +90,21 @@ class Case(NamedTuple):
 def case_of(name: str, steps: int, kind: str) -> Case:
     entry, model = ZOO[name], model_of(name)
     generator = torch.Generator().manual_seed(5)
-    lessons = [torch.randn(BATCH, CLASSES, generator=generator, dtype=torch.float64) for _ in range(steps)]
+    thetas = [torch.randn(BATCH, CLASSES, generator=generator, dtype=torch.float64) for _ in range(steps)]
     keys = list(rng.split(rng.key(11), steps + 1))
-    batches = [(entry.x(10 + step), keys[step]) for step in range(steps)]
-    exam = (entry.x(50), torch.arange(BATCH) % CLASSES, keys[steps])
+    inner_batches = [(entry.x(10 + step), keys[step]) for step in range(steps)]
+    outer_batch = (entry.x(50), torch.arange(BATCH) % CLASSES, keys[steps])
     params, buffers = model.init(rng.key(3))
     problem = problem_of(model, entry, kind)
-    return Case(model, problem, Learner(params, buffers, problem.optimizer.init(params)), lessons, batches, exam, entry)
+    return Case(
+        model,
+        problem,
+        TrainState(params, buffers, problem.optimizer.init(params)),
+        thetas,
+        inner_batches,
+        outer_batch,
+        entry,
+    )
 
 
 def problem_of(model: Model, entry: Entry, kind: str) -> Problem:
@@ -107,16 +115,16 @@ def problem_of(model: Model, entry: Entry, kind: str) -> Problem:
         logits, buffers = apply(params, buffers, *batch, train=True)
         return losses.cross_entropy(logits, targets), buffers
 
-    def outer(params: Any, buffers: Any, exam: Any) -> Tensor:
-        x, y, key = exam
+    def outer(params: Any, buffers: Any, outer_batch: Any) -> Tensor:
+        x, y, key = outer_batch
         return losses.cross_entropy(apply(params, buffers, x, key, train=not entry.evaluated)[0], y).mean()
 
-    return Problem(inner, outer, optim.sgd(LR, momentum=MOMENTUM), targets.LABELS[kind])
+    return Problem(inner, outer, optim.sgd(LR, momentum=MOMENTUM), targets.TARGETS[kind])
 
 
-def estimate(case: Case, way: str) -> Feedback:
+def estimate(case: Case, way: str) -> MetaGradient:
     estimator = estimator_of(WAYS[way].spelling)
-    given = case.problem, case.lessons, case.learner, case.batches, case.exam, estimator.init(), rng.key(4)
+    given = case.problem, case.thetas, case.state, case.inner_batches, case.outer_batch, estimator.init(), rng.key(4)
     return estimator.estimate(*given)[0]
 
 
@@ -134,7 +142,7 @@ def masks_of(case: Case, x: Any, key: Tensor) -> tuple[Tensor, ...]:
     handle = register_module_forward_hook(look)
     try:
         with torch.no_grad():
-            case.model.apply(case.learner.params, case.learner.buffers, x, train=True, key=key)
+            case.model.apply(case.state.params, case.state.buffers, x, train=True, key=key)
     finally:
         handle.remove()
     return tuple(found)
@@ -150,14 +158,14 @@ def training_of(name: str, steps: int) -> Training:
             return Pass(x)
         return Pass(x, int(key), masks_of(case, x, key))
 
-    x, answers, key = case.exam
+    x, answers, key = case.outer_batch
     return Training(
         build=doubled(entry.twin or entry.build),
-        state={**case.learner.params, **case.learner.buffers},
+        state={**case.state.params, **case.state.buffers},
         call=entry.call,
-        lessons=case.lessons,
-        passes=[given(*batch, train=True) for batch in case.batches],
-        exam=given(x, key, train=not entry.evaluated),
+        thetas=case.thetas,
+        passes=[given(*batch, train=True) for batch in case.inner_batches],
+        outer_batch=given(x, key, train=not entry.evaluated),
         answers=answers,
         exam_in_training_mode=not entry.evaluated,
         fresh=entry.refused is not None,
@@ -243,7 +251,7 @@ FEW = ("exact", "exact:route=forward", "exact:route=reverse", "mixed", "implicit
 def outcome(name: str, way: str, steps: int) -> Outcome:
     try:
         case = case_of(name, steps, WAYS[way].labels)
-        before = {key: value.clone() for key, value in {**case.learner.params, **case.learner.buffers}.items()}
+        before = {key: value.clone() for key, value in {**case.state.params, **case.state.buffers}.items()}
         feedback = estimate(case, way)
     except InputError as refusal:
         return Outcome("refused", str(refusal))
@@ -251,19 +259,21 @@ def outcome(name: str, way: str, steps: int) -> Outcome:
         return Outcome("raised", f"{type(error).__name__}: {error}".splitlines()[0])
     if ZOO[name].expected(way) == "refused":
         return Outcome("wrong", "not refused")
-    return _judged(name, way, feedback, before, case.learner)
+    return _judged(name, way, feedback, before, case.state)
 
 
-def _judged(name: str, way: str, feedback: Feedback, before: dict[str, Tensor], learner: Learner) -> Outcome:
-    found = torch.stack(list(feedback.lessons))
+def _judged(name: str, way: str, feedback: MetaGradient, before: dict[str, Tensor], train_state: TrainState) -> Outcome:
+    found = torch.stack(list(feedback.grads))
     wanted = truth(name, way, found)
     error = float((found - wanted).norm() / size(name, way, wanted))
-    after, ended_in = {**feedback.learner.params, **feedback.learner.buffers}, ended(name, way, len(found))
+    after, ended_in = {**feedback.state.params, **feedback.state.buffers}, ended(name, way, len(found))
     if after.keys() != ended_in.keys():
         return Outcome("wrong", f"the learner has {sorted(after.keys() ^ ended_in.keys())}, or has not")
     apart = max(float((value - ended_in[key]).abs().max()) for key, value in after.items() if value.numel())
     written = [
-        key for key, value in {**learner.params, **learner.buffers}.items() if not torch.equal(value, before[key])
+        key
+        for key, value in {**train_state.params, **train_state.buffers}.items()
+        if not torch.equal(value, before[key])
     ]
     text = (
         f"{error:.0e}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from metapl import models as zoo
 from metapl import optim
 from metapl.core import rng
-from metapl.core.targets import LABELS
+from metapl.core.targets import TARGETS
 from metapl.core.types import Estimator, Key, Model, Optimizer
 from metapl.data import inputs
 from metapl.data.augment.presets import VIEWS
@@ -70,7 +70,7 @@ class Models(NamedTuple):
         return self.teacher if name in ("teacher", "fixed") else self.student
 
 
-class Setting(NamedTuple):
+class Experiment(NamedTuple):
     """A configuration turned into objects."""
 
     config: TrainConfig
@@ -168,7 +168,7 @@ def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = Non
 
 def prepare(
     config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
-) -> Setting:
+) -> Experiment:
     """Check a configuration by building everything that it names.
 
     Args:
@@ -194,14 +194,14 @@ def prepare(
     feedback_size(config)
     if config.schedule not in optim.SCHEDULES:
         raise unknown("schedule", config.schedule, optim.SCHEDULES)
-    return Setting(config, data, parts, models, estimator, _labels(config, estimator), keys)
+    return Experiment(config, data, parts, models, estimator, _labels(config, estimator), keys)
 
 
 def _keys(config: TrainConfig) -> Keys:
     return Keys(*rng.split(rng.key(config.seed), len(Keys._fields)))
 
 
-def member(like: Setting, config: TrainConfig) -> Setting:
+def member(like: Experiment, config: TrainConfig) -> Experiment:
     """`prepare(config)` for a configuration that differs in the seed and the `VARYING` numbers alone.
 
     The data, on its device, and the networks are those of `like`.
@@ -221,11 +221,11 @@ def feedback_size(config: TrainConfig) -> Size:
 
 def _labels(config: TrainConfig, estimator: Estimator) -> str:
     if config.pseudo_labels == "auto":
-        return estimator.labels[0]
-    if config.pseudo_labels not in LABELS:
-        raise unknown("pseudo labels", config.pseudo_labels, [*LABELS, "auto"])
-    if config.method in PAIRED and config.pseudo_labels not in estimator.labels:
-        usable = " or ".join(estimator.labels)
+        return estimator.targets[0]
+    if config.pseudo_labels not in TARGETS:
+        raise unknown("pseudo labels", config.pseudo_labels, [*TARGETS, "auto"])
+    if config.method in PAIRED and config.pseudo_labels not in estimator.targets:
+        usable = " or ".join(estimator.targets)
         raise InputError(
             f"--pseudo-labels {config.pseudo_labels} has no feedback with --grad {config.grad}: use {usable}"
         )

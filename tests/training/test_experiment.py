@@ -12,7 +12,7 @@ from metapl.core import rng
 from metapl.data.split import to_json
 from metapl.nn import functional
 from metapl.registry.errors import InputError
-from metapl.training import phases, setup
+from metapl.training import experiment, phases
 from metapl.training.config import METHODS, PRESETS, VARYING, TrainConfig, presets, resolve
 
 
@@ -29,7 +29,7 @@ def test_weight_decay_leaves_normalisation_alone(rule, clip):
     config = TrainConfig(optimizer=rule, clip=clip)
     model = functional.from_module(normalised)
     params, _ = model.init(rng.key(0))
-    optimizer = setup.optimizer(config, 0.05, model)
+    optimizer = experiment.optimizer(config, 0.05, model)
     module = normalised()
     module.load_state_dict(params)
     named = dict(module.named_parameters())
@@ -61,25 +61,25 @@ def test_weight_decay_leaves_normalisation_alone(rule, clip):
 
 def test_without_weight_decay_or_normalisation_there_is_one_rule():
     model = functional.from_module(lambda: nn.Linear(3, 2))
-    assert setup.optimizer(TrainConfig(clip=0.0), 0.1, model).rule.name == "sgd"
+    assert experiment.optimizer(TrainConfig(clip=0.0), 0.1, model).rule.name == "sgd"
     model = functional.from_module(normalised)
-    assert setup.optimizer(TrainConfig(clip=0.0, optimizer="sgd"), 0.1, model).rule.name == "sgd"
-    assert setup.optimizer(TrainConfig(clip=0.0), 0.1, model).rule.name == "groups"
+    assert experiment.optimizer(TrainConfig(clip=0.0, optimizer="sgd"), 0.1, model).rule.name == "sgd"
+    assert experiment.optimizer(TrainConfig(clip=0.0), 0.1, model).rule.name == "groups"
 
 
 def test_a_split_can_be_that_of_another_run(tmp_path):
-    one = setup.prepare(TrainConfig(labels=30, seed=7))
+    one = experiment.prepare(TrainConfig(labels=30, seed=7))
     file = tmp_path / "split.json"
     file.write_text(json.dumps(to_json(one.split)))
-    other = setup.prepare(TrainConfig(seed=1, split=str(file)))
+    other = experiment.prepare(TrainConfig(seed=1, split=str(file)))
     assert all(torch.equal(a, b) for a, b in zip(one.split, other.split, strict=True))
     with pytest.raises(
         InputError,
         match=r"split\.json: \w+\[\d+\].* is \d+, and must be a whole number from 0 to 99: name .*same data$",
     ):
-        setup.prepare(TrainConfig(data="moons:points=100", split=str(file)))
+        experiment.prepare(TrainConfig(data="moons:points=100", split=str(file)))
     with pytest.raises(InputError, match=r"missing\.json cannot be read"):
-        setup.prepare(TrainConfig(split=str(tmp_path / "missing.json")))
+        experiment.prepare(TrainConfig(split=str(tmp_path / "missing.json")))
 
 
 @pytest.mark.parametrize("name", presets())
@@ -139,8 +139,8 @@ LIKE = {"lr": 0.5, "ema": 0.25, "feedback_weight": 3.0}
 def test_a_member_is_prepared_as_if_it_were_alone(options):
     """But for the data, which is not read again."""
     shared = {**SMALL, **{key: value for key, value in options.items() if key == "balanced"}}
-    like, config = setup.prepare(TrainConfig(**shared)), TrainConfig(**{**shared, **options})
-    found, alone = setup.member(like, config), setup.prepare(config)
+    like, config = experiment.prepare(TrainConfig(**shared)), TrainConfig(**{**shared, **options})
+    found, alone = experiment.member(like, config), experiment.prepare(config)
     assert found.config == config
     assert found.data is like.data
     assert found.models is like.models
@@ -156,20 +156,20 @@ def test_the_recipe_knows_how_many_labels_there_are():
     """Those to train on, without the validation part."""
     for labels, a_class in ((8, 4.0), (2, 1.0)):
         config = TrainConfig(**{**SMALL, "labels": labels, "validation": 10})
-        assert setup.prepare(config).recipe.labelled == a_class
+        assert experiment.prepare(config).recipe.labelled == a_class
 
 
 def test_a_member_can_have_the_split_of_another_run(tmp_path):
-    (tmp_path / "split.json").write_text(json.dumps(to_json(setup.prepare(TrainConfig(**SMALL, seed=9)).split)))
+    (tmp_path / "split.json").write_text(json.dumps(to_json(experiment.prepare(TrainConfig(**SMALL, seed=9)).split)))
     configs = [TrainConfig(**SMALL, split=str(tmp_path / "split.json"), seed=seed) for seed in (0, 1)]
-    first = setup.prepare(configs[0])
-    second = setup.member(first, configs[1])
+    first = experiment.prepare(configs[0])
+    second = experiment.member(first, configs[1])
     assert all(torch.equal(one, other) for one, other in zip(first.split, second.split, strict=True))
     assert first.keys.mpl != second.keys.mpl
 
 
 def test_numbers_that_vary_take_the_place_of_those_of_the_configuration():
-    one = setup.prepare(TrainConfig(**SMALL, **LIKE))
+    one = experiment.prepare(TrainConfig(**SMALL, **LIKE))
     assert {name: one.number(name) for name in LIKE} == LIKE
     varied = {"ema": torch.tensor(0.75), "lr": torch.tensor(0.125)}
     other = one._replace(varied=varied)
@@ -186,7 +186,7 @@ def test_every_number_that_may_vary_is_a_float_that_reaches_the_losses_or_the_op
     """Or a population would leave it out, and its members be the same."""
     assert type(getattr(TrainConfig(), name)) is float
     tensor = torch.tensor(0.5)
-    changed = setup.prepare(TrainConfig(**SMALL))._replace(varied={name: tensor})
+    changed = experiment.prepare(TrainConfig(**SMALL))._replace(varied={name: tensor})
     assert changed.number(name) is tensor
     assert getattr(changed.recipe, name, tensor) is tensor
     assert hasattr(changed.recipe, name) or name in ("lr", "teacher_lr", "finetune_lr")
@@ -194,7 +194,7 @@ def test_every_number_that_may_vary_is_a_float_that_reaches_the_losses_or_the_op
 
 @pytest.mark.parametrize(("weight", "consistent"), [(0.0, False), (0.5, True), (torch.tensor(0.5), True)])
 def test_a_weight_that_varies_is_a_consistency_loss(weight, consistent):
-    found = setup.prepare(TrainConfig(**SMALL)).recipe._replace(uda_weight=weight)
+    found = experiment.prepare(TrainConfig(**SMALL)).recipe._replace(uda_weight=weight)
     assert found.consistent is consistent
 
 
@@ -212,7 +212,7 @@ PLANS = [
 @pytest.mark.parametrize(("options", "names"), PLANS)
 def test_the_phases_of_a_run(options, names):
     given = TrainConfig(**{**SMALL, "baselines": False, "unroll": 3, "finetune_batch": 2, **options})
-    parts, prepared = phases.plan(given), setup.prepare(given)
+    parts, prepared = phases.plan(given), experiment.prepare(given)
     assert [part.name for part in parts] == names
     for part in parts:
         last = part.name == "finetune"
@@ -234,4 +234,4 @@ def test_processes_of_torchrun_have_a_gpu_each(monkeypatch, gpus, rank, expected
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     if rank:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert str(setup.pick_device("auto")) == expected
+    assert str(experiment.pick_device("auto")) == expected
