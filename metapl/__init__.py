@@ -1,9 +1,8 @@
 """metapl: Meta Pseudo Labels and other meta-learning as pure functions on torch.func.
 
 Examples:
-    >>> from metapl import estimators, labels, optim, rng
-    >>> feedback = estimators.exact()
-    >>> feedback.claim
+    >>> from metapl import estimators
+    >>> estimators.exact().claim
     'exact'
 """
 

@@ -1,8 +1,10 @@
 """Networks for `metapl train`, plain `nn.Module`s. A new one is a file here and a line in `MODELS`.
 
 A constructor takes the shape of one example and the number of classes, then its own options as keywords, which the
-command line sets as in `--model mlp:width=256`. Networks of timm and of one's own packages need no line, see
-`metapl.models.external`.
+command line sets as in `--model mlp:width=256`. Networks of timm and of your own packages need no line, see
+`metapl.models.external`. The folder stands at the top of the repository and is installed as `metapl.models`.
+
+Floor 2: imports `registry`; training and serving import it.
 
 Examples:
     >>> from metapl import models

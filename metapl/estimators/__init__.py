@@ -1,7 +1,10 @@
-"""Meta-gradient estimators: from a lesson, a learner and an exam to the feedback.
+"""Meta-gradient estimators: from an instance of a bilevel problem to (an estimate of) its meta-gradient.
 
-A new one is a file here and a line in `ESTIMATORS`; it is then selectable (`metapl train --grad NAME:key=value`),
+A new one is a file here and a line in `ESTIMATORS`. It is then selectable (`metapl train --grad NAME:key=value`),
 listed (`metapl grads`) and held to its claim by the shared tests. See `docs/estimators.md`.
+
+Floor 4: imports `core`, `nn`, `optim` and `registry`; training, studies and the command line may import it. Methods do
+not: an estimator is an argument of theirs.
 """
 
 from collections.abc import Callable

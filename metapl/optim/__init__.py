@@ -3,7 +3,10 @@
 Each constructor returns an `Optimizer(init, update)`; `update(grads, state, params)` returns what to *add* to the
 parameters, and the next state. The numbers are those of the optimiser of the same name in `torch.optim`, or of the
 paper where torch has none. A learning rate may be a number, a tensor or a schedule (a function of the step count);
-other hyperparameters may be numbers or tensors, and gradients flow to all of them.
+other hyperparameters may be numbers or tensors, and gradients flow to all of them. A new optimiser is a file here and a
+line in `OPTIMIZERS`.
+
+Floor 3: imports `core` and `registry`; estimators, training and everything above may import it.
 
 Examples:
     >>> import torch

@@ -2,8 +2,10 @@
 
     facts, log ─► svg, figures ─► page, style ─► head, results, training, classes, mistakes ─► report
 
-The page is one file: figures are inline SVG, pictures are data URIs, and nothing is asked for from anywhere. It has no
-script, and its policy allows none.
+Pictures of runs and of studies, and the page of a study, are made here too. The page is one file: figures are inline
+SVG, pictures are data URIs, and nothing is asked for from anywhere. It has no script, and its policy allows none.
+
+Floor 7: imports studies, training and every floor below, but not `serving`; the command line alone imports it.
 """
 
 from __future__ import annotations

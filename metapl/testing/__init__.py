@@ -1,4 +1,6 @@
-"""Checks for estimators of one's own: those that metapl's pass.
+"""Checks for estimators of your own: those that metapl's estimators pass.
+
+Floor 4: imports `core`, `nn`, `optim` and `registry`, but no estimator and no method; nothing in metapl imports it.
 
 Examples:
     >>> from metapl import estimators

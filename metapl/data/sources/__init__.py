@@ -1,6 +1,9 @@
 """Data sources: each a function that returns a `Dataset`.
 
-A new one that needs no files is a file here and a line in `EMBEDDED`; one that reads files is a line in `STORED`.
+A new one that needs no files is a file here and a line in `EMBEDDED`; one that reads files is a line in `STORED`. The
+files are found, checked and fetched here, and read by `metapl.data.formats`.
+
+Floor 3, within `metapl.data`: imports `core`, `files` and `registry`; training and the command line use it.
 """
 
 from collections.abc import Callable
