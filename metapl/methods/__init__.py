@@ -1,7 +1,7 @@
 """Methods of training: Meta Pseudo Labels, its reduced form, and what they are compared with.
 
-A method is a value: what it starts from, one pure step, and the networks that it trains. This is the only folder that
-speaks of teachers, students, pseudo labels and exams. Inside: Meta Pseudo Labels, Reduced Meta Pseudo Labels,
+A method is a value: what it starts from, one pure step, and the networks that it trains. The words teacher, student,
+pseudo label and exam get their meaning here. Inside: Meta Pseudo Labels, Reduced Meta Pseudo Labels,
 supervised learning, UDA, pseudo labels, finetuning, and the rules for the scale of the feedback.
 
 Floor 4: imports `nn`, `optim`, `data`, `evaluation` and what is below them, but no estimator: that is an argument.
