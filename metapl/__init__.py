@@ -6,4 +6,8 @@ Examples:
     'exact'
 """
 
-__version__ = "0.1.0"
+from metapl.registry import moved
+
+__version__ = "0.2.0"
+
+moved.install()

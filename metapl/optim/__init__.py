@@ -10,7 +10,8 @@ Floor 3: imports `core` and `registry`; estimators, training and everything abov
 
 Examples:
     >>> import torch
-    >>> from metapl import optim, tree
+    >>> from metapl import optim
+    >>> from metapl.core import tree
     >>> optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(lr=0.1, momentum=0.9))
     >>> params = {"w": torch.ones(2)}
     >>> state = optimizer.init(params)

@@ -1,0 +1,99 @@
+"""What went where since version 0.1.0: what the imports say, what the page says, and whether it is so."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metapl.registry import moved
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "what_moved.md").read_text()
+OLD = json.loads(Path(__file__).with_name("names_of_0_1_0.json").read_text())
+"""Every public module of version 0.1.0 but those of the command line, with its public names."""
+
+
+def rows(title):
+    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(metapl[\w.]+)` \| `(metapl[\w.]+)` \|", section, flags=re.MULTILINE)
+
+
+def holder(name):
+    """The module in which a dotted name stands, and the name in it."""
+    module, _, last = name.rpartition(".")
+    return importlib.import_module(module), last
+
+
+@pytest.mark.parametrize(("title", "table"), [("Modules", moved.MODULES), ("Names", moved.NAMES)])
+def test_the_page_has_the_table(title, table):
+    assert dict(rows(title)) == table
+    assert len(rows(title)) == len(table)
+
+
+@pytest.mark.parametrize("old", moved.MODULES)
+def test_the_import_of_an_old_module_says_where_it_went(old):
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module(old)
+    first = next(name for name in (old.rpartition(".")[0], old) if name in moved.MODULES)  # packages come first
+    assert str(caught.value).startswith(f"{first} moved to {moved.MODULES[first]} in 0.2.0")
+    assert str(caught.value).endswith(", see docs/what_moved.md")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new"), moved.MODULES.items())
+def test_the_new_module_is_there(old, new):
+    assert old in OLD, f"version 0.1.0 had no {old}"
+    assert importlib.import_module(new).__name__ == new
+
+
+def test_other_ways_to_import_say_it_too():
+    with pytest.raises(
+        ImportError, match=r"^metapl\.types moved to metapl\.core\.types in 0\.2\.0 \(.*Learner is TrainS"
+    ):
+        exec("from metapl import types")
+    with pytest.raises(
+        ImportError, match=r"^metapl\.data\.augment\.noise moved to metapl\.data\.augment\.base\.noise in"
+    ):
+        exec("from metapl.data.augment import noise")
+
+
+def test_what_never_was_is_not_found_as_ever():
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'metapl\.nothing'$"):
+        importlib.import_module("metapl.nothing")
+    with pytest.raises(ImportError, match=r"^cannot import name 'nothing' from 'metapl'"):
+        exec("from metapl import nothing")
+
+
+@pytest.mark.parametrize("module", OLD)
+def test_every_name_of_version_0_1_0_is_where_the_page_says(module):
+    lost = []
+    for name in OLD[module]:
+        place = moved.NAMES.get(f"{module}.{name}", f"{moved.MODULES.get(module, module)}.{name}")
+        found, last = holder(place)
+        if not hasattr(found, last):
+            lost.append(place)
+    assert lost == [], f"of {module}, not in metapl.registry.moved"
+
+
+def test_names_are_those_of_version_0_1_0():
+    for name in moved.NAMES:
+        module, _, last = name.rpartition(".")
+        assert last in OLD[module]
+
+
+def test_the_finder_is_there_once():
+    moved.install()
+    assert sum(one is moved._Finder for one in sys.meta_path) == 1
+
+
+def test_to_import_the_package_costs_nothing():
+    """No torch, no numpy, and nothing of metapl but the list of what moved."""
+    code = (
+        "import sys, metapl; print(*sorted(n for n in sys.modules if n.split('.')[0] in ('metapl', 'torch', 'numpy')))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.split() == ["metapl", "metapl.registry", "metapl.registry.moved"]
