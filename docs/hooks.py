@@ -1,22 +1,27 @@
-"""The build-time part of the documentation: where the sources are, and the tables that are made from the code.
+"""The build-time part of the documentation: where the sources are, and what is made from the code.
 
-A page asks for a table by a line such as `<!-- table: flags -->`; see `TABLES` for the names.
+A page asks for a table by a line such as `<!-- table: flags -->`; see `TABLES` for the names. It asks for the reference
+of a package by `<!-- reference: metapl.core -->`. The build fails where a public name is in no page.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import pkgutil
 import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 
 from metapl.data.augment.presets import VIEWS
@@ -29,7 +34,8 @@ from metapl.registry import notation
 from metapl.training.config import PRESETS, TrainConfig, flag, presets, resolve
 
 ROOT = Path(__file__).parents[1]
-MARKER = re.compile(r"<!-- table: ([\w -]+) -->")
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+MARKER = re.compile(r"<!-- (table|reference): ([\w. -]+) -->")
 
 _folders = ExitStack()
 
@@ -49,15 +55,64 @@ def on_shutdown() -> None:
 
 def lay_out(target: Path) -> None:
     """Copy every package to the place that `[tool.setuptools.package-dir]` gives it."""
-    folders = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
-    for package, folder in sorted(folders.items()):
+    for package, folder in sorted(SETUPTOOLS["package-dir"].items()):
         place = target / package.replace(".", "/")
         shutil.copytree(ROOT / folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the tables in."""
-    return MARKER.sub(lambda match: TABLES[match[1]](), markdown)
+    """Put in what a page asks for."""
+    return MARKER.sub(lambda match: TABLES[match[2]]() if match[1] == "table" else reference(match[2]), markdown)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Every public name has a place that can be linked to."""
+    pages = [page.read_text(encoding="utf-8") for page in (Path(config.site_dir) / "reference").glob("*.html")]
+    places = {place for page in pages for place in re.findall(r'id="(metapl[\w.]+)"', page)}
+    wanted = {
+        f"{module}.{name}"
+        for package in SETUPTOOLS["packages"]
+        for module in modules(package)
+        for name in names(module)
+    }
+    if wanted - places:
+        raise PluginError(f"public names that no page of docs/reference/ shows: {', '.join(sorted(wanted - places))}")
+
+
+def modules(package: str) -> Iterator[str]:
+    """The package and the modules that stand in it, not those of packages inside."""
+    yield package
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        if not found.ispkg and not found.name.endswith("__main__"):
+            yield found.name
+
+
+def names(module: str) -> list[str]:
+    """The public names that a module defines, in the order of its source."""
+    found = []
+    for statement in ast.parse(inspect.getsource(importlib.import_module(module))).body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            found.append(statement.name)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            found += [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in found if not name.startswith("_")]
+
+
+def reference(package: str) -> str:
+    """What a package is, a table of its modules, and every public name of them."""
+    listed = list(modules(package))
+    about = {name: (importlib.import_module(name).__doc__ or "").strip().splitlines()[0] for name in listed}
+    parts = [directive(package, members=names(package), show_root_heading="false", show_root_toc_entry="false")]
+    if len(listed) > 1:
+        parts.append(table(["module", ""], [[f"[`{name}`][{name}]", about[name]] for name in listed[1:]]))
+    return "\n\n".join([*parts, *(directive(name) for name in listed[1:])])
+
+
+def directive(name: str, **options: object) -> str:
+    """What mkdocstrings replaces by the documentation of a module."""
+    lines = [f"::: {name}", *(["    options:"] if options else [])]
+    return "\n".join([*lines, *(f"      {key}: {value}" for key, value in options.items())])
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -35,6 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit": vit,
     "efficientnet": efficientnet,
 }
+"""The networks of metapl by name, for `--model NAME:key=value,…`."""
 
 __all__ = ["MODELS", "build", "convnet", "efficientnet", "mlp", "resnet18", "resnet50", "vit", "wrn"]
 

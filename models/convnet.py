@@ -7,6 +7,7 @@ from einops.layers.torch import Reduce
 from torch import Tensor, nn
 
 GROUP_CHANNELS = 8
+"""Channels of one group of GroupNorm."""
 
 
 def _normalise(kind: str, channels: int) -> nn.Module:

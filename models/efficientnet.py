@@ -39,6 +39,7 @@ SIZES = {
     "l2": Size(4.3, 5.3, 800, 0.5),
     "b6-wide": Size(5.0, 2.6, 800, 0.5),
 }
+"""The published sizes, and the wide B6 of Meta Pseudo Labels."""
 
 
 class Stage(NamedTuple):
@@ -60,6 +61,7 @@ STAGES = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
+"""The stages of B0."""
 STEM, HEAD = 32, 1280
 """Channels of B0 before the first stage and after the last."""
 KEPT = (1, 2)

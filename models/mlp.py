@@ -8,6 +8,7 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
+"""The activations by name."""
 
 
 def mlp(

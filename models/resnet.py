@@ -25,7 +25,9 @@ def _group(channels: int) -> nn.Module:
 
 
 Norm = Callable[[int], nn.Module]
+"""Makes the norm of so many channels."""
 NORMS: dict[str, Norm] = {"batch": _batch, "group": _group}
+"""The norms by name."""
 
 
 def _basic(channels: int, width: int, stride: int, norm: Norm) -> nn.Sequential:
@@ -52,6 +54,7 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = {18: Layout(_basic, 1, (2, 2, 2, 2)), 50: Layout(_bottleneck, 4, (3, 4, 6, 3))}
+"""The blocks of each depth."""
 
 
 class Residual(nn.Module):

@@ -48,6 +48,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "unadapted": unadapted,
     "unroll": unroll,
 }
+"""The estimators of metapl by name."""
 
 AVAILABLE = Registry(ESTIMATORS, "metapl.estimators")
 """`ESTIMATORS`, and what installed packages declare under the entry point group `metapl.estimators`."""

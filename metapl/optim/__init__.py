@@ -53,6 +53,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "lars": lars,
     "lion": lion,
 }
+"""The update rules by name, for `--optimizer NAME:key=value,…`."""
 
 __all__ = [
     "OPTIMIZERS",

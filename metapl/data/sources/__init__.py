@@ -21,6 +21,7 @@ from metapl.data.sources.svhn import SVHN
 from metapl.data.sources.table import is_table, table
 
 EMBEDDED: dict[str, Callable[..., Dataset]] = {"breast-cancer": breast_cancer, "digits": digits, "moons": moons}
+"""The sources that need no files."""
 
 STORED: dict[str, Stored] = {
     "cifar10": CIFAR10,
@@ -34,7 +35,9 @@ STORED: dict[str, Stored] = {
     "arrays": Stored(arrays, is_arrays),
     "shards": Stored(shards, is_shards),
 }
+"""The sources that read files, and how their files are recognised."""
 
 SOURCES: dict[str, Callable[..., Dataset]] = {**EMBEDDED, **{name: one.load for name, one in STORED.items()}}
+"""All of them by name, for `--data NAME:key=value,…`."""
 
 __all__ = ["EMBEDDED", "SOURCES", "STORED", "Dataset", "Stored", "digits", "moons"]
