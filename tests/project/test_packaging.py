@@ -75,6 +75,8 @@ def test_types_are_declared():
 
 def test_one_version():
     assert metapl.__version__ == PROJECT["project"]["version"] == importlib.metadata.version("metapl")
+    assert f"\nversion: {metapl.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {metapl.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_command_is_installed():
