@@ -132,15 +132,29 @@ NAMES: dict[str, str] = {
 """What has another name in its new place, or went elsewhere than the module that it was in."""
 
 
+GONE: dict[str, str] = {}
+"""What has no new place, and why; modules and names."""
+
+SHOWN = 4
+"""Names that have left their module, or are called otherwise in it, that one line shows."""
+
+
 def line(old: str) -> str:
     """What an import of the old place says."""
-    renamed = [
-        f"{name.rpartition('.')[2]} is {new.rpartition('.')[2]}"
-        for name, new in NAMES.items()
-        if name.rpartition(".")[0] == old
-    ]
-    there = f" ({', '.join(renamed)})" if renamed else ""
+    if old in GONE:
+        return f"{old} is gone in 0.2.0: {GONE[old]}, see docs/what_moved.md"
+    apart = [_apart(name, old) for name in NAMES if name.rpartition(".")[0] == old]
+    there = f" ({', '.join([*apart[:SHOWN], *(['…'] if apart[SHOWN:] else [])])})" if apart else ""
     return f"{old} moved to {(MODULES | NAMES)[old]} in 0.2.0{there}, see docs/what_moved.md"
+
+
+def _apart(name: str, module: str) -> str:
+    """Where a name went that is not found under the same name in the new place of its module."""
+    home, _, new = NAMES[name].rpartition(".")
+    old = name.rpartition(".")[2]
+    if home != MODULES.get(module, module):
+        return f"{old} is {NAMES[name]}"
+    return f"{old} is {new}"
 
 
 class _Finder:
@@ -148,7 +162,7 @@ class _Finder:
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:  # noqa: ARG004
-        if fullname in MODULES or fullname in NAMES:
+        if fullname in MODULES or fullname in NAMES or fullname in GONE:
             raise ImportError(line(fullname), name=fullname)
 
 

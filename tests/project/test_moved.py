@@ -1,6 +1,7 @@
 """What went where since version 0.1.0: what the imports say, what the page says, and whether it is so."""
 
 import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ OLD = json.loads(Path(__file__).with_name("names_of_0_1_0.json").read_text())
 
 def rows(title):
     section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    return re.findall(r"^\| `(metapl[\w.]+)` \| `(metapl[\w.]+)` \|", section, flags=re.MULTILINE)
+    return re.findall(r"^\| `(metapl[\w.]+)` \| `?(.*?)`? \|$", section, flags=re.MULTILINE)
 
 
 def holder(name):
@@ -28,7 +29,7 @@ def holder(name):
     return importlib.import_module(module), last
 
 
-@pytest.mark.parametrize(("title", "table"), [("Modules", moved.MODULES), ("Names", moved.NAMES)])
+@pytest.mark.parametrize(("title", "table"), [("Modules", moved.MODULES), ("Names", moved.NAMES), ("Gone", moved.GONE)])
 def test_the_page_has_the_table(title, table):
     assert dict(rows(title)) == table
     assert len(rows(title)) == len(table)
@@ -68,10 +69,30 @@ def test_what_never_was_is_not_found_as_ever():
         exec("from metapl import nothing")
 
 
+def test_what_is_gone_is_said_to_be(monkeypatch):
+    monkeypatch.setitem(moved.GONE, "metapl.abacus", "torch counts")
+    with pytest.raises(
+        ImportError, match=r"^metapl\.abacus is gone in 0\.2\.0: torch counts, see docs/what_moved\.md$"
+    ):
+        importlib.import_module("metapl.abacus")
+
+
+def test_a_line_names_a_few_of_many(monkeypatch):
+    for letter in "abcdef":
+        monkeypatch.setitem(moved.NAMES, f"metapl.tree.{letter}", f"metapl.core.tree.{letter}{letter}")
+    monkeypatch.setitem(moved.NAMES, "metapl.tree.a", "metapl.core.rng.a")
+    assert moved.line("metapl.tree") == (
+        "metapl.tree moved to metapl.core.tree in 0.2.0 (a is metapl.core.rng.a, b is bb, c is cc, d is dd, …), "
+        "see docs/what_moved.md"
+    )
+
+
 @pytest.mark.parametrize("module", OLD)
 def test_every_name_of_version_0_1_0_is_where_the_page_says(module):
     lost = []
     for name in OLD[module]:
+        if module in moved.GONE or f"{module}.{name}" in moved.GONE:
+            continue
         place = moved.NAMES.get(f"{module}.{name}", f"{moved.MODULES.get(module, module)}.{name}")
         found, last = holder(place)
         if not hasattr(found, last):
@@ -79,10 +100,18 @@ def test_every_name_of_version_0_1_0_is_where_the_page_says(module):
     assert lost == [], f"of {module}, not in metapl.registry.moved"
 
 
-def test_names_are_those_of_version_0_1_0():
-    for name in moved.NAMES:
+def test_the_tables_are_about_version_0_1_0():
+    for name in [*moved.NAMES, *moved.GONE]:
         module, _, last = name.rpartition(".")
-        assert last in OLD[module]
+        assert name in OLD or last in OLD[module], name
+    assert set(moved.MODULES) <= set(OLD)
+
+
+def test_what_is_gone_is_nowhere():
+    for name in moved.GONE:
+        module, _, last = name.rpartition(".")
+        if module in OLD and importlib.util.find_spec(place := moved.MODULES.get(module, module)):
+            assert not hasattr(importlib.import_module(place), last), name
 
 
 def test_the_finder_is_there_once():
