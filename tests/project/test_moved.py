@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from metapl.registry import moved
+from metapl.registry.old_names import GONE, MODULES, NAMES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "what_moved.md").read_text()
@@ -29,23 +30,23 @@ def holder(name):
     return importlib.import_module(module), last
 
 
-@pytest.mark.parametrize(("title", "table"), [("Modules", moved.MODULES), ("Names", moved.NAMES), ("Gone", moved.GONE)])
+@pytest.mark.parametrize(("title", "table"), [("Modules", MODULES), ("Names", NAMES), ("Gone", GONE)])
 def test_the_page_has_the_table(title, table):
     assert dict(rows(title)) == table
     assert len(rows(title)) == len(table)
 
 
-@pytest.mark.parametrize("old", moved.MODULES)
+@pytest.mark.parametrize("old", MODULES)
 def test_the_import_of_an_old_module_says_where_it_went(old):
     with pytest.raises(ImportError) as caught:
         importlib.import_module(old)
-    first = next(name for name in (old.rpartition(".")[0], old) if name in moved.MODULES)  # packages come first
-    assert str(caught.value).startswith(f"{first} moved to {moved.MODULES[first]} in 0.2.0")
+    first = next(name for name in (old.rpartition(".")[0], old) if name in MODULES)  # packages come first
+    assert str(caught.value).startswith(f"{first} moved to {MODULES[first]} in 0.2.0")
     assert str(caught.value).endswith(", see docs/what_moved.md")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("old", "new"), moved.MODULES.items())
+@pytest.mark.parametrize(("old", "new"), MODULES.items())
 def test_the_new_module_is_there(old, new):
     assert old in OLD, f"version 0.1.0 had no {old}"
     assert importlib.import_module(new).__name__ == new
@@ -70,7 +71,7 @@ def test_what_never_was_is_not_found_as_ever():
 
 
 def test_what_is_gone_is_said_to_be(monkeypatch):
-    monkeypatch.setitem(moved.GONE, "metapl.abacus", "torch counts")
+    monkeypatch.setitem(GONE, "metapl.abacus", "torch counts")
     with pytest.raises(
         ImportError, match=r"^metapl\.abacus is gone in 0\.2\.0: torch counts, see docs/what_moved\.md$"
     ):
@@ -79,8 +80,8 @@ def test_what_is_gone_is_said_to_be(monkeypatch):
 
 def test_a_line_names_a_few_of_many(monkeypatch):
     for letter in "abcdef":
-        monkeypatch.setitem(moved.NAMES, f"metapl.tree.{letter}", f"metapl.core.tree.{letter}{letter}")
-    monkeypatch.setitem(moved.NAMES, "metapl.tree.a", "metapl.core.rng.a")
+        monkeypatch.setitem(NAMES, f"metapl.tree.{letter}", f"metapl.core.tree.{letter}{letter}")
+    monkeypatch.setitem(NAMES, "metapl.tree.a", "metapl.core.rng.a")
     assert moved.line("metapl.tree") == (
         "metapl.tree moved to metapl.core.tree in 0.2.0 (a is metapl.core.rng.a, b is bb, c is cc, d is dd, …), "
         "see docs/what_moved.md"
@@ -91,26 +92,26 @@ def test_a_line_names_a_few_of_many(monkeypatch):
 def test_every_name_of_version_0_1_0_is_where_the_page_says(module):
     lost = []
     for name in OLD[module]:
-        if module in moved.GONE or f"{module}.{name}" in moved.GONE:
+        if module in GONE or f"{module}.{name}" in GONE:
             continue
-        place = moved.NAMES.get(f"{module}.{name}", f"{moved.MODULES.get(module, module)}.{name}")
+        place = NAMES.get(f"{module}.{name}", f"{MODULES.get(module, module)}.{name}")
         found, last = holder(place)
         if not hasattr(found, last):
             lost.append(place)
-    assert lost == [], f"of {module}, not in metapl.registry.moved"
+    assert lost == [], f"of {module}, not in metapl.registry.old_names"
 
 
 def test_the_tables_are_about_version_0_1_0():
-    for name in [*moved.NAMES, *moved.GONE]:
+    for name in [*NAMES, *GONE]:
         module, _, last = name.rpartition(".")
         assert name in OLD or last in OLD[module], name
-    assert set(moved.MODULES) <= set(OLD)
+    assert set(MODULES) <= set(OLD)
 
 
 def test_what_is_gone_is_nowhere():
-    for name in moved.GONE:
+    for name in GONE:
         module, _, last = name.rpartition(".")
-        if module in OLD and importlib.util.find_spec(place := moved.MODULES.get(module, module)):
+        if module in OLD and importlib.util.find_spec(place := MODULES.get(module, module)):
             assert not hasattr(importlib.import_module(place), last), name
 
 
@@ -125,4 +126,4 @@ def test_to_import_the_package_costs_nothing():
         "import sys, metapl; print(*sorted(n for n in sys.modules if n.split('.')[0] in ('metapl', 'torch', 'numpy')))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert found.stdout.split() == ["metapl", "metapl.registry", "metapl.registry.moved"]
+    assert found.stdout.split() == ["metapl", "metapl.registry", "metapl.registry.moved", "metapl.registry.old_names"]
