@@ -2,11 +2,11 @@
 
 Examples:
     >>> import torch
-    >>> from metapl import measure
+    >>> from metapl.evaluation import cost
     >>> a, b = torch.zeros(8, 20), torch.zeros(20, 30)
-    >>> measure.flops(lambda: a @ b) == 2 * 8 * 20 * 30
+    >>> cost.flops(lambda: a @ b) == 2 * 8 * 20 * 30
     True
-    >>> measure.peak_memory(lambda: a @ b, a.device) == 4 * 8 * 30
+    >>> cost.peak_memory(lambda: a @ b, a.device) == 4 * 8 * 30
     True
 """
 
