@@ -69,19 +69,19 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     from metapl.files import storage  # noqa: PLC0415 - imports torch
     from metapl.reporting import study as reporting  # noqa: PLC0415 - imports torch
     from metapl.reporting import study_plot  # noqa: PLC0415 - imports torch
-    from metapl.studies import execution, tables  # noqa: PLC0415 - imports torch
+    from metapl.studies import execution, folder, results  # noqa: PLC0415 - imports torch
 
     jobs = specification.jobs(wanted)
     execution.check(jobs)
-    environment = tables.start(out, wanted)
+    environment = folder.start(out, wanted)
     with ablate_table.Bar(jobs, out) as bar:
-        execution.run(jobs, out / tables.RUNS, together, bar.say, bar.tick)
-    runs = execution.read(jobs, out / tables.RUNS)
+        execution.run(jobs, out / folder.RUNS, together, bar.say, bar.tick)
+    runs = execution.read(jobs, out / folder.RUNS)
     if len(runs) < len(jobs):
         return  # another process of torchrun is still at it, and will print the table
-    tables.finish(out, wanted, runs)
+    folder.finish(out, wanted, runs)
     storage.write_text(out / "index.html", reporting.page(wanted, runs, environment))
-    study_plot.study(tables.rows(wanted, runs), out / "plots" / "arms.png")
+    study_plot.study(results.rows(wanted, runs), out / "plots" / "arms.png")
     ablate_table.show(wanted, runs, out, time.perf_counter() - started)
 
 

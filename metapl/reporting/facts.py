@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,11 @@ class Facts(NamedTuple):
     """Classes of the test examples `[examples]`."""
     judged: dict[str, Judged]
     """Of these three networks."""
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts `[classes, classes]` of the final network: row the class, column what was predicted."""
+        return metrics.counts(self.judged[self.final].predicted, self.y, self.experiment.data.classes)
 
 
 class Bin(NamedTuple):
@@ -152,10 +158,9 @@ def judge(logits: Tensor, y: Tensor) -> Judged:
 def reliability(judged: Judged, y: Tensor) -> list[Bin]:
     """The bins of the reliability diagram, those of `metrics.ece`: 15 of equal width, their upper end included."""
     right = (judged.predicted == y).double()
-    edges = torch.linspace(0, 1, metrics.BINS + 1, dtype=torch.float64)
-    owner = torch.bucketize(judged.confidence, edges[1:-1].contiguous(), right=False)
+    ends, owner = metrics.edges().tolist(), metrics.bins(judged.confidence)
     bins = []
-    for place, (low, high) in enumerate(zip(edges.tolist(), edges.tolist()[1:], strict=False)):
+    for place, (low, high) in enumerate(itertools.pairwise(ends)):
         mine = owner == place
         mean = (values[mine].mean().item() for values in (judged.confidence, right))
         bins.append(Bin(low, high, int(mine.sum()), *mean))

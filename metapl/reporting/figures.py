@@ -1,28 +1,39 @@
-"""The figures of a report; see `metapl.reporting.svg` for what they are made of."""
+"""The figures of a report, and their legends; see `metapl.reporting.drawing` for how they become SVG."""
 
 from __future__ import annotations
 
 import math
+import statistics
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from metapl.files.escape import visible
+from metapl.reporting.blocks import Key
+from metapl.reporting.drawing import INK, SOFT, Picture, drawn, variable
 from metapl.reporting.facts import Bin
 from metapl.reporting.log import Curve
 from metapl.reporting.plots import COLOURS
-from metapl.reporting.svg import INK, SOFT, drawn
+from metapl.studies.paired import half_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAPS = (("accuracy", COLOURS[1]), ("more than the confidence", COLOURS[5]), ("less than the confidence", COLOURS[4]))
+GAPS = (("accuracy", "C1"), ("more than the confidence", "C5"), ("less than the confidence", "C4"))
 """The legend of a reliability diagram: accuracy, that part of it above the confidence, what it lacks to reach it."""
 
 NICE = (1, 2, 2.5, 5, 10)
 """Distances between marks on an axis, but for powers of ten."""
+
+LETTERS = 18
+"""Of the name of an arm, in a line."""
+
+LEVELS = (-0.24, 0.24, -0.33, 0.33)
+"""Heights of the dots of a row, in turn, above and below the mean, so that equal ones are seen."""
 
 POINTS = 600
 """The most examples that are drawn in the plane."""
@@ -32,6 +43,7 @@ class Style(NamedTuple):
     """How a line looks, here and in a legend."""
 
     colour: str
+    """"C0" and so on, see `metapl.reporting.drawing`."""
     dash: tuple[float, ...] = ()
     """Lengths on and off, in widths of the line; a full line without any."""
     width: float = 2.0
@@ -54,6 +66,14 @@ class Dot(NamedTuple):
     error: float
 
 
+class Strip(NamedTuple):
+    """The numbers of an arm, one a seed."""
+
+    name: str
+    style: Style
+    values: Sequence[float]
+
+
 class Plane(NamedTuple):
     """Test examples in the plane, and what a network makes of it."""
 
@@ -68,8 +88,25 @@ class Plane(NamedTuple):
     """`[rows, columns]`, the classes that it gave."""
 
 
-def curves(name: str, lines: Sequence[Line], unit: str, shade: tuple[float, float] | None = None) -> str:
-    """Lines over the steps, as SVG.
+def key(name: str, style: Style) -> Key:
+    """An entry of a legend: a piece of the line, and its name."""
+    colour, width = variable(style.colour), style.width
+    ends = [width * sum(style.dash[:place]) for place in range(len(style.dash) + 1)]
+    pieces = [
+        f"{'#0000' if place % 2 else colour} {ends[place]:g}px {ends[place + 1]:g}px"
+        for place in range(len(style.dash))
+    ]
+    ground = f"repeating-linear-gradient(to right,{','.join(pieces)})" if pieces else colour
+    return Key(name, f"height:{width:g}px;background:{ground}", "line")
+
+
+def swatch(name: str, colour: str) -> Key:
+    """An entry of a legend: a dot of a colour, and its name."""
+    return Key(name, f"background:{variable(colour)}", "dot")
+
+
+def curves(name: str, lines: Sequence[Line], unit: str, shade: tuple[float, float] | None = None) -> Picture:
+    """Lines over the steps.
 
     Args:
         name: of the figure, one of its own in the page.
@@ -108,8 +145,8 @@ def _plot(axes: Axes, line: Line) -> None:
     )
 
 
-def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
-    """A dot for each row, from the top down, with a bar of one standard error each way, as SVG."""
+def dots(name: str, rows: Sequence[Dot], unit: str) -> Picture:
+    """A dot for each row, from the top down, with a bar of one standard error each way."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -125,8 +162,51 @@ def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
     return drawn(name, 27 * len(rows) + 56, draw)
 
 
-def reliability(name: str, bins: Sequence[Bin]) -> str:
-    """Accuracy and its gap to the confidence, and below how many examples each bin has, as SVG; see `GAPS`."""
+def strips(name: str, rows: Sequence[Strip], zero: bool = False) -> Picture:
+    """A row for each arm, from the top down: a dot for each number, and their mean with its 95 % interval.
+
+    Args:
+        name: of the figure, one of its own in the page.
+        rows: with one number at least each.
+        zero: whether the numbers are differences, so that zero is marked.
+    """
+    names = [textwrap.fill(visible(row.name), LETTERS) for row in rows]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        if zero:
+            axes.axvline(0, color=SOFT, linewidth=1.5)
+        for place, row in enumerate(rows):
+            _strip(axes, place, row)
+        axes.set_yticks(range(len(rows)), names, color=INK)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=NICE))
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=False, axis="y")
+
+    return drawn(name, 40 + sum(max(28, 16 * (1 + text.count("\n"))) for text in names), draw)
+
+
+def _strip(axes: Axes, place: int, row: Strip) -> None:
+    colour, mean, half = row.style.colour, statistics.fmean(row.values), half_interval(row.values)
+    heights = [place + LEVELS[index % len(LEVELS)] for index in range(len(row.values))]
+    axes.plot(row.values, heights, "o", color=colour, alpha=0.5, markersize=5, markeredgewidth=0)
+    axes.errorbar(
+        mean,
+        place,
+        xerr=None if math.isnan(half) else half,
+        fmt="o",
+        color=colour,
+        markerfacecolor="none" if row.style.dash else colour,  # hollow for the arms whose line is not full
+        markersize=7,
+        markeredgewidth=2,
+        linewidth=2.5,
+        zorder=3,
+    )
+
+
+def reliability(name: str, bins: Sequence[Bin]) -> Picture:
+    """Accuracy and its gap to the confidence, and below how many examples each bin has; see `GAPS`."""
     full = [one for one in bins if one.examples]
     middle = [50 * (one.low + one.high) for one in full]
     common = [100 * min(one.accuracy, one.confidence) for one in full]
@@ -165,11 +245,11 @@ def short(count: int) -> str:
 def class_colour(label: int) -> str:
     """The colour of a class in the plane; the eighth has that of the first again."""
     blue_first = (1, 0, *range(2, len(COLOURS)))
-    return COLOURS[blue_first[label % len(COLOURS)]]
+    return f"C{blue_first[label % len(COLOURS)]}"
 
 
-def plane(name: str, seen: Plane) -> str:
-    """Regions by the class that the network gives, test examples by their class, wrong ones as crosses, as SVG."""
+def plane(name: str, seen: Plane) -> Picture:
+    """Regions by the class that the network gives, test examples by their class, wrong ones as crosses."""
     right = np.setdiff1d(np.arange(len(seen.y)), seen.wrong)
     right = right[:: math.ceil(len(right) / POINTS) or 1]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from metapl.reporting.drawing import INK
 from metapl.reporting.figures import Style
-from metapl.reporting.plots import COLOURS
-from metapl.reporting.svg import INK
 
-VERMILLION, BLUE, GREEN, PINK, ORANGE, SKY, GREY = COLOURS
+VERMILLION, BLUE, GREEN, PINK, ORANGE, SKY, GREY = (f"C{place}" for place in range(7))
 
 NETWORKS = {
     "supervised": ("supervised only", Style(GREY, (4, 2))),
@@ -44,3 +43,8 @@ QUALITY = {
     "coverage": ("share of confident ones", Style(GREY, (4, 2))),
 }
 """Of pseudo labels."""
+
+
+def opening(text: str) -> str:
+    """A name at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]

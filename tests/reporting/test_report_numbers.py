@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torchmetrics.functional.classification import calibration_error
 
 from metapl.cli import display
-from metapl.reporting import classes, facts
+from metapl.reporting import classes, facts, head, render
 from metapl.training import phases
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -149,7 +149,8 @@ def test_many_classes_have_their_confusions_listed(made):
     predicted = one.probabilities().argmax(-1)
     y = np.where(np.arange(len(predicted)) % 4, predicted, one.y)
     with reading(one.data._replace(y_test=torch.from_numpy(y))):
-        page = parse(classes.classes(facts.gather(one.folder, "cpu")).body)
+        gathered = facts.gather(one.folder, "cpu")
+        page = parse(render.page(head.head(gathered), [classes.classes(gathered)]))
     counts = confusion_matrix(y, predicted, labels=range(25))
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     np.fill_diagonal(counts, 0)
@@ -183,6 +184,10 @@ def wrong(one, most):
     return [(i, one.y[i], predicted[i], confidence[i], p[i, one.y[i]]) for i in order]
 
 
+def shown_pictures(one):
+    return one.page.one("ul", class_="pictures").all("img")
+
+
 def decoded(image):
     kind, _, data = image.attributes["src"].partition(",")
     assert kind == "data:image/png;base64"
@@ -204,11 +209,11 @@ def test_the_most_confident_mistakes_are_pictures(made, name):
 def test_pictures_have_the_pixels_of_the_test_images(made):
     """Digits have 17 levels of grey; the colour images are kept as they are."""
     raw = load_digits()
-    for image, (_, truth, *_) in zip(made("mpl").page.all("img"), wrong(made("mpl"), 24), strict=True):
+    for image, (_, truth, *_) in zip(shown_pictures(made("mpl")), wrong(made("mpl"), 24), strict=True):
         levels = decoded(image)
         assert ((np.round(raw.images[raw.target == truth] * 255 / 16) == levels).all((1, 2))).any()
     one = made("uda")
-    for image, (index, *_) in zip(one.page.all("img"), wrong(one, 24), strict=True):
+    for image, (index, *_) in zip(shown_pictures(one), wrong(one, 24), strict=True):
         np.testing.assert_array_equal(decoded(image).transpose(2, 0, 1), one.data.x_test[index].numpy())
         assert "crisp" in image.attributes["class"]
 

@@ -9,7 +9,7 @@ from asserts import assert_close_tree
 
 from metapl.files import storage
 from metapl.registry.errors import InputError
-from metapl.studies import execution, specification, tables
+from metapl.studies import execution, results, specification
 from metapl.training import phases, population
 from metapl.training.experiment import prepare
 
@@ -227,7 +227,7 @@ def test_a_file_whose_fields_are_not_those_of_a_run(whole, tmp_path, field, valu
     with pytest.raises(
         InputError, match=r"exact-seed=0\.json (cannot be read|is of another study)|has none of finetuned"
     ):
-        tables.rows(specification.build(STUDY, "here"), execution.read(jobs, tmp_path))
+        results.rows(specification.build(STUDY, "here"), execution.read(jobs, tmp_path))
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 5, 100])
