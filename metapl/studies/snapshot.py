@@ -87,7 +87,7 @@ def draw(estimator: Estimator, instance: Instance, count: int, together: int, dr
 
     Args:
         estimator: what to draw from.
-        assignment: what it is given, and the key.
+        instance: what it is given, and the key.
         count: how many draws, at least two.
         together: how many at once, 1 for a loop.
         drawn: whether the labels are drawn. If not, an estimator whose first two draws agree has no randomness.

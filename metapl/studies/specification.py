@@ -26,12 +26,13 @@ pairs.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import tomli_w
 
 from metapl.registry.errors import InputError, unknown
 from metapl.training import config
@@ -263,17 +264,12 @@ def dump(study: Study, comment: str = "") -> str:
     first, count = study.seeds[0], len(study.seeds)
     if any(seed != first + number for number, seed in enumerate(study.seeds)):
         raise ValueError(f"seeds {study.seeds} are not in a row")
-    lines = [*(f"# {line}" for line in comment.splitlines()), f"seeds = {count}", f"first_seed = {first}"]
-    lines += [f"against = {_toml(study.against)}", f"reach = {study.reach}", f"pairs = {_toml(study.pairs)}"]
-    tables = {"common": study.common, "over": study.over, "tune": study.tune}
-    tables |= {f"arms.{_toml(name)}": given for name, given in study.arms.items()}
-    for name, values in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
-    # For booleans, numbers, strings and lists of them TOML and JSON agree, but for DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    numbers = {
+        "seeds": count,
+        "first_seed": first,
+        "against": study.against,
+        "reach": study.reach,
+        "pairs": study.pairs,
+    }
+    tables = {"common": study.common, "over": study.over, "tune": study.tune, "arms": study.arms}
+    return "".join(f"# {line}\n" for line in comment.splitlines()) + tomli_w.dumps({**numbers, **tables})

@@ -6,13 +6,14 @@ the best of a small search on the validation part of digits; `docs/results/defau
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from metapl.files import storage
 from metapl.files.escape import visible
@@ -201,7 +202,8 @@ def checked(key: str, value: Any, where: str) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {key} = {_toml(defaults[key])}")
+        example = tomli_w.dumps({key: defaults[key]}).strip()
+        raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {example}")
     return value
 
 
@@ -217,11 +219,6 @@ def read_flag(key: str, text: str, where: str) -> Any:
     return notation.convert(text, defaults[key], key)
 
 
-def _toml(value: Any) -> str:
-    # For booleans, numbers and strings TOML and JSON agree, but for DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def dump(config: TrainConfig) -> str:
     """The configuration as TOML; `resolve` reads it back."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in asdict(config).items())
+    return tomli_w.dumps(asdict(config))

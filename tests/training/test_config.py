@@ -5,7 +5,7 @@ import math
 import string
 
 import pytest
-from hypothesis import experiments, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metapl.methods.mpl import Recipe
@@ -58,7 +58,7 @@ def test_a_dump_reads_back(tmp_path):
     balanced=st.booleans(),
     data=st.text(string.printable),
 )
-@experiments(deadline=None, derandomize=True, database=None, max_examples=100)
+@settings(deadline=None, derandomize=True, database=None, max_examples=100)
 def test_any_configuration_reads_back(tmp_path_factory, **values):
     given = TrainConfig(**values)
     file = tmp_path_factory.getbasetemp() / "config.toml"
