@@ -14,7 +14,7 @@ from metapl.cli.flags import with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry import trust
 from metapl.registry.errors import InputError
-from metapl.studies import specification
+from metapl.studies import checks, specification
 from metapl.training.config import TrainConfig, read_flag
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ OverOption = typer.Option(
 )
 StudyArgument = typer.Argument(help="TOML file of the study; flags override it.", show_default=False)
 OutOption = typer.Option(help="Folder of the study; runs that it holds already are not made again.")
-SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {specification.NUMBERS['seeds']}]".replace("[", "\\["))
+SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {checks.NUMBERS['seeds']}]".replace("[", "\\["))
 FirstOption = typer.Option(help="The first of the seeds. \\[default: 0]")
 AgainstOption = typer.Option(help="The arm that the others are compared with. \\[default: the first]")
 TogetherOption = typer.Option(help="Most runs that train as one vectorised program; 1: one after another.")

@@ -16,7 +16,7 @@ from metapl.studies.specification import Job, Study
 
 
 class Bar:
-    """One bar for all runs: as a context manager it gives itself, to be told how far they are."""
+    """One bar for all runs: as a context manager it gives itself, and `tick` says how far they are."""
 
     def __init__(self, jobs: Sequence[Job], out: Path) -> None:
         done = len(execution.read(jobs, out / folder.RUNS))

@@ -111,5 +111,5 @@ def _failed(message: str) -> int:
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # then there is nobody to be told
+    with suppress(OSError):  # then there is nobody to tell
         tell(line)

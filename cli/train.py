@@ -44,13 +44,13 @@ def train(
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
-    from metapl.studies import execution, specification  # noqa: PLC0415 - imports torch
+    from metapl.studies import checks, execution  # noqa: PLC0415 - imports torch
     from metapl.training import loggers  # noqa: PLC0415 - imports torch
     from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
 
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
-    specification.require_few("--seeds", seeds)
+    checks.require_few("--seeds", seeds)
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
     experiment = prepare(resolved)

@@ -4,10 +4,10 @@ The options of a name are the keyword-only parameters of its constructor, and th
 its default, so a new estimator, model or data source is selectable without a line of parsing.
 
 Examples:
-    >>> from metapl import spec
+    >>> from metapl.registry import notation
     >>> def square(*, side: float = 1.0):
     ...     return side**2
-    >>> spec.build("square:side=3", {"square": square}, "shape")
+    >>> notation.build("square:side=3", {"square": square}, "shape")
     9.0
 """
 

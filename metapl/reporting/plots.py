@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
+import matplotlib
 import torch
 
 from metapl.core.types import Model, Variables
@@ -30,7 +30,7 @@ NAMES = {
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    mpl.use("Agg")  # no screen is needed, or touched
+    matplotlib.use("Agg")  # no screen is needed, or touched
     import matplotlib.pyplot as plt  # noqa: PLC0415 - after the choice of the backend
 
     return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)

@@ -15,8 +15,9 @@ from metapl.reporting.head import value_text
 from metapl.reporting.names import NETWORKS
 from metapl.reporting.study_figures import accuracy, headed, over_steps, pseudo_labels
 from metapl.studies import results, specification, tables
+from metapl.studies.checks import Given
 from metapl.studies.execution import Run
-from metapl.studies.specification import Given, Study
+from metapl.studies.specification import Study
 from metapl.training.config import TrainConfig
 
 JUDGED = (

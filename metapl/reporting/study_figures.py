@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 
 from metapl.files.table import percent, plus
-from metapl.reporting import figures, log
+from metapl.reporting import figures, log, strips
 from metapl.reporting.blocks import Figure
 from metapl.reporting.drawing import INK
-from metapl.reporting.figures import Line, Strip, Style, key
+from metapl.reporting.figures import Line, Style, key
 from metapl.reporting.log import Curve
 from metapl.reporting.names import opening
 from metapl.reporting.plots import COLOURS
+from metapl.reporting.strips import Strip
 from metapl.studies import specification
+from metapl.studies.checks import Given
 from metapl.studies.execution import Run
 from metapl.studies.results import Row
-from metapl.studies.specification import Given, Study
+from metapl.studies.specification import Study
 from metapl.training.config import PAIRED
 
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 2, 1, 2))
@@ -43,10 +45,10 @@ def headed(condition: Given, text: str) -> str:
 def runs(about: Study, rows: Sequence[Row]) -> Figure:
     """Top-1 accuracy of every run in a condition, and the mean of every arm."""
     looks = styles(about)
-    strips = [Strip(row.arm, looks[row.arm], [100 * value for value in row.values]) for row in rows]
+    shown = [Strip(row.arm, looks[row.arm], [100 * value for value in row.values]) for row in rows]
     means = ", ".join(f"{row.arm} {percent(row.mean)} %" for row in rows)
     title = headed(rows[0].condition, "top-1 of every run, %")
-    picture = figures.strips(_name("runs", about, rows), strips)
+    picture = strips.strips(_name("runs", about, rows), shown)
     return Figure(title, picture, f"{title}; means: {means}", caption=[_caption("A dot a seed")])
 
 
@@ -59,13 +61,13 @@ def differences(about: Study, rows: Sequence[Row]) -> Figure | None:
         for arm, mine in scores.items()
         if arm != about.against
     }
-    strips = [Strip(arm, looks[arm], [100 * gap for gap in mine]) for arm, mine in gaps.items() if mine]
-    if not strips:
+    shown = [Strip(arm, looks[arm], [100 * gap for gap in mine]) for arm, mine in gaps.items() if mine]
+    if not shown:
         return None
     means = ", ".join(f"{arm} {plus(percent(statistics.fmean(mine)))}" for arm, mine in gaps.items() if mine)
     title = headed(rows[0].condition, f"difference to {about.against}, points")
     caption = _caption(f"A dot a seed: the arm less {about.against}, on the same seed")
-    picture = figures.strips(_name("differences", about, rows), strips, zero=True)
+    picture = strips.strips(_name("differences", about, rows), shown, zero=True)
     return Figure(title, picture, f"{title}; means: {means}", caption=[caption])
 
 

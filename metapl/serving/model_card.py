@@ -10,8 +10,11 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metapl.evaluation.table import by_network
 from metapl.files.escape import code, plain, visible
+from metapl.files.table import markdown
 from metapl.registry.errors import InputError
+from metapl.serving import loading
 from metapl.training import run_files
 from metapl.training.config import PAIRED, TrainConfig
 from metapl.training.run_folder import Serving
@@ -46,31 +49,8 @@ TASKS = {
 METRICS = {"top1": "accuracy", "top5": "top_5_accuracy", "nll": "nll", "ece": "ece"}
 """The type of each metric in the front matter."""
 
-EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy"}
-
 SHOWN = 20
 """At most so many classes are named; `config.json` has them all."""
-
-LOAD = """\
-from pathlib import Path
-
-import torch
-
-from metapl import exported
-from metapl.data import inputs
-
-network, form = exported.load(Path("."){trust})
-found = inputs.read(form, [Path("{example}")])
-x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
-probabilities = network(x).softmax(-1)
-"""
-
-RUN = {
-    "model.pt2": "import torch\n\n# torch unpickles parts of such a file, so trust who made it\n"
-    'logits = torch.export.load("model.pt2").module()(x)\n',
-    "model.onnx": 'import onnxruntime\n\n(logits,) = onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})\n',
-}
-"""How each file with a graph is run."""
 
 
 class Facts(NamedTuple):
@@ -121,7 +101,7 @@ def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> s
         "## Use and limits",
         _limits(serving, facts),
         "## Load it",
-        _load(config),
+        loading.text(config),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -208,17 +188,11 @@ def _training(serving: Serving, facts: Facts, model: str) -> str:
 
 
 def _test(serving: Serving, facts: Facts) -> str:
-    lines = ["| network | top-1 % | top-5 % | NLL | ECE % |", "| --- | --- | --- | --- | --- |"]
-    for name, row in facts.test.items():
-        shown = f"**{name}**" if name == serving.name else name
-        lines.append(
-            f"| {shown}, {ROLES[name]} | {100 * row['top1']:.2f} | {100 * row['top5']:.2f} | {row['nll']:.3f} "
-            f"| {100 * row['ece']:.2f} |"
-        )
+    titles = {name: f"{f'**{name}**' if name == serving.name else name}, {ROLES[name]}" for name in facts.test}
     return (
         f"On {facts.tested:,} test examples, last weights; this model is in bold, and `ema` and `finetuned` are the "
         "student before and after finetuning. NLL is the mean negative log-likelihood in nats, ECE the expected "
-        "calibration error over 15 bins.\n\n" + "\n".join(lines)
+        f"calibration error over 15 bins.\n\n{markdown(by_network([facts.test], titles))}"
     )
 
 
@@ -238,15 +212,3 @@ def _limits(serving: Serving, facts: Facts) -> str:
             "- Nobody has looked at whether it errs more for some groups of examples or people than for others.",
         ]
     )
-
-
-def _load(config: dict[str, Any]) -> str:
-    kind = config["model"].partition(":")[0]
-    needed = {"timm": " and timm", "module": " and the code of the network"}.get(kind, "")
-    trusted = ", trust_code=True" if needed else ""
-    loading = LOAD.replace("{example}", EXAMPLES[config["kind"]]).replace("{trust}", trusted)
-    weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{loading}```"
-    if not config["graph"]:
-        return weights
-    run = RUN[config["graph"]["file"]]
-    return f"{weights}\n\nWithout, for an `x` as `graph` in `config.json` describes it:\n\n```python\n{run}```"

@@ -61,7 +61,7 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
         jobs: what to train; the same job may occur once.
         folder: of the files, one a run, written when the run is finished.
         together: most runs in one population; 1 for one after another.
-        say: told why runs that could be a population are not.
+        say: is given a line that says why runs that could be a population are not.
         tick: called after every step.
 
     Raises:
@@ -79,7 +79,7 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Look for what is wrong before anything is trained: a setting of every kind of run is prepared.
+    """Look for what is wrong before anything is trained: an experiment of every kind of run is prepared.
 
     Raises:
         InputError: what is wrong.

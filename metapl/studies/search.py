@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from metapl.core import rng
 from metapl.registry.errors import InputError
 from metapl.studies import execution, folder, results, specification
+from metapl.studies.checks import Given
 from metapl.studies.search_space import Budget, Choices, Range
-from metapl.studies.specification import Given, Study
+from metapl.studies.specification import Study
 from metapl.training.experiment import prepare
 
 ROUND = 8
@@ -40,10 +41,10 @@ class Trial(NamedTuple):
 
 
 class Search(NamedTuple):
-    """The search for one arm in one setting."""
+    """The search for one arm in one condition."""
 
     about: Study
-    """The study with this setting and this arm alone, on the seeds of the budget."""
+    """The study with this condition and this arm alone, on the seeds of the budget."""
     condition: Given
     arm: str
     space: dict[str, Choices | Range]
@@ -67,7 +68,7 @@ class Search(NamedTuple):
 
 
 def start(about: Study, budget: Budget, out: Path) -> list[Search]:
-    """The searches of a study, setting by setting and arm by arm, and its folder; see `ablation.start`.
+    """The searches of a study, condition by condition and arm by arm, and its folder; see `folder.start`.
 
     Raises:
         InputError: optuna is not installed, several processes, an arm without validation examples, or a folder that
@@ -98,12 +99,12 @@ def run(
     place = out / folder.RUNS
     for first in range(0, budget.trials, ROUND):
 
-        def told(at: execution.Progress, before: int = first * len(budget.seeds) * len(searches)) -> None:
+        def report(at: execution.Progress, before: int = first * len(budget.seeds) * len(searches)) -> None:
             tick(at._replace(done=before + at.done))
 
         asked = [_ask(search, min(ROUND, budget.trials - first)) for search in searches]
         jobs = [job for one in asked for job in specification.jobs(one.about)]
-        execution.run(jobs, place, together, say, told)
+        execution.run(jobs, place, together, say, report)
         runs = execution.read(jobs, place)
         searches = [_tell(one, results.rows(one.about, runs, "validation")) for one in asked]
     return list(searches)

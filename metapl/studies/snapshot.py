@@ -37,7 +37,7 @@ def _trainables(experiment: Experiment) -> tuple[mpl.Trainable, mpl.Trainable]:
 
 
 def trained(experiment: Experiment, steps: int, report: Callable[[loop.Progress], None]) -> Stage:
-    """Train with the setting's estimator first, at constant learning rates; 0 steps for fresh weights.
+    """Train with the experiment's estimator first, at constant learning rates; 0 steps for fresh weights.
 
     Raises:
         InputError: a loss that is no longer finite.

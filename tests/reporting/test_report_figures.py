@@ -18,11 +18,12 @@ from sklearn.datasets import make_moons
 
 from metapl.cli import display
 from metapl.core import rng
-from metapl.reporting import drawing, facts, figures, mistakes, render
+from metapl.reporting import drawing, facts, figures, mistakes, render, strips
 from metapl.reporting.drawing import Picture
 from metapl.reporting.facts import Bin
-from metapl.reporting.figures import Dot, Line, Plane, Strip, Style
+from metapl.reporting.figures import Dot, Line, Plane, Style
 from metapl.reporting.plots import COLOURS
+from metapl.reporting.strips import Strip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
@@ -43,6 +44,7 @@ def drawn(monkeypatch):
         return name
 
     monkeypatch.setattr(figures, "drawn", draw)
+    monkeypatch.setattr(strips, "drawn", draw)
     return found
 
 
@@ -193,7 +195,7 @@ def test_curves_of_a_run_are_those_of_its_log(made):
 def test_strips(drawn):
     """A dot a seed, and between them the mean with its interval; none of a single seed."""
     rows = [Strip("a", Style("C1"), [50.0, 52.0, 47.0]), Strip("b", Style("C0", (4, 2)), [60.0])]
-    figures.strips("x", rows, zero=True)
+    strips.strips("x", rows, zero=True)
     (axes,) = drawn[0].axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     assert axes.get_ylim() == (1.5, -0.5)
@@ -212,7 +214,7 @@ def test_strips(drawn):
 
 
 def test_without_differences_zero_is_not_marked(drawn):
-    figures.strips("x", [Strip("a", Style("C1"), [50.0])])
+    strips.strips("x", [Strip("a", Style("C1"), [50.0])])
     assert len(drawn[0].axes[0].get_lines()) == 2
 
 
@@ -257,7 +259,7 @@ def test_names_of_arms_are_drawn_as_they_are(name):
     """Dollars are no formula, letters that a font lacks no warning, and what turns the line round is written out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        light, _ = figures.strips("x", [Strip(name, Style("C1"), [1.0, 2.0])])
+        light, _ = strips.strips("x", [Strip(name, Style("C1"), [1.0, 2.0])])
     texts = [one.text for one in parse(light[light.index("<svg") :]).all("text")]
     wanted = name.replace("\u202e", "\\u202e")
     assert wanted.replace(" ", "") in "".join(texts).replace(" ", "")

@@ -221,7 +221,7 @@ def strips(monkeypatch):
         found[name] = ({row.name: row.values for row in rows}, zero)
         return Picture("", "")
 
-    monkeypatch.setattr(study_figures.figures, "strips", draw)
+    monkeypatch.setattr(study_figures.strips, "strips", draw)
     return found
 
 
