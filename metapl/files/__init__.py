@@ -1,4 +1,4 @@
-"""Files and text: what is written whole or not at all, checksums, schemas of JSON, tables, and escapes for strangers' text.
+"""Files and text: storage, checksums, schemas of JSON, tables, and escapes for the texts of strangers.
 
-Stands low: may import the registry alone, and every folder above may import it.
+Stands low: it may import the registry alone, and every folder above may import it.
 """
