@@ -1,5 +1,4 @@
 """Data: the form of examples, splits and loaders; `formats` read files, `augment` makes views, `sources` are data sets.
 
-May import the core, files, models and the registry. Training and all above it may import it; nn, optim and evaluation
-take its examples.
+May import the core, files, models and the registry. Training and all above it may import it.
 """

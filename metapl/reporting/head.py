@@ -54,12 +54,18 @@ def _lede(facts: Facts) -> Text:
     labels = Code(experiment.labels)
     if config.method in PAIRED:
         teacher = Code(config.teacher_model or config.model)
-        said = [" with a teacher ", teacher]
+        teachers: list[str | Code] = [" with a teacher ", teacher]
         if config.method == "reduced":
-            said = [" with a fixed teacher ", teacher, ", corrected by the calibrator ", Code(config.calibrator)]
-        feedback = [", and feedback by ", Code(config.grad), f" (claim: {experiment.estimator.claim})."]
-        return ["A student ", Code(config.model), learnt, *said, ", ", labels, " pseudo labels", *feedback]
-    source = [", with ", labels, " labels of a supervised network"] if config.method == "pseudo-labels" else []
+            teachers = [" with a fixed teacher ", teacher, ", corrected by the calibrator ", Code(config.calibrator)]
+        feedback: list[str | Code] = [
+            ", and feedback by ",
+            Code(config.grad),
+            f" (claim: {experiment.estimator.claim}).",
+        ]
+        return ["A student ", Code(config.model), learnt, *teachers, ", ", labels, " pseudo labels", *feedback]
+    source: list[str | Code] = []
+    if config.method == "pseudo-labels":
+        source = [", with ", labels, " labels of a supervised network"]
     return ["A network ", Code(config.model), learnt, *source, "."]
 
 
