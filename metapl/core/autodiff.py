@@ -46,8 +46,8 @@ def across_vmap(tensors: Sequence[Any]) -> bool:
     kinds = [level.key() for level in stack]
     if _KIND.Vmap not in kinds:
         return False
-    innermost = len(kinds) - 1 - kinds[::-1].index(_KIND.Vmap)
-    if any(kind in (_KIND.Grad, _KIND.Jvp) for kind in kinds[:innermost]):
+    innermost = kinds[::-1].index(_KIND.Vmap)  # counted from the end, where the inner ones are
+    if any(kind in (_KIND.Grad, _KIND.Jvp) for kind in kinds[: len(kinds) - innermost]):
         return True
     return torch.is_grad_enabled() and any(bare(tensor).requires_grad for tensor in tensors)
 
@@ -111,8 +111,8 @@ def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, keep: b
         arriving = form.flatten_up_to(cotangent)  # by name, whatever the order of a dict
         cotangents = [c for c, leaf in zip(arriving, all_outputs, strict=True) if leaf.requires_grad]
         if outputs:
-            asked: Any = {"retain_graph": keep, "allow_unused": True, "materialize_grads": True}
-            found = iter(torch.autograd.grad(outputs, wanted, cotangents, **asked))
+            pulled = torch.autograd.grad(outputs, wanted, cotangents, retain_graph=keep, materialize_grads=True)
+            found = iter(pulled)
         else:
             found = iter(torch.zeros_like(leaf) for leaf in wanted)
         grads = [next(found) if leaf.requires_grad else torch.zeros_like(leaf) for leaf in inputs]
@@ -127,26 +127,20 @@ def _transformed(
     inputs, structure = tree.flatten(at)
     moving = [index for index, leaf in enumerate(inputs) if tree.differentiable(leaf)]
 
-    form: list[Any] = []  # the structure, and what torch.func takes no derivative of: integers, strings
+    found: list[PyTree] = []  # what torch.func takes no derivative of, such as integers, is in it too
 
-    def moved(*leaves: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def moved(*leaves: Tensor) -> tuple[Tensor, ...]:
         full = list(inputs)
         for index, leaf in zip(moving, leaves, strict=True):
             full[index] = leaf
-        output, aux = fn(tree.unflatten(full, structure))
-        out, told = tree.flatten(output), tree.flatten(aux)
-        form[:] = [out, told]
-        return (
-            tuple(leaf for leaf in out[0] if tree.differentiable(leaf)),
-            tuple(leaf for leaf in (*out[0], *told[0]) if isinstance(leaf, Tensor)),
-        )
+        found[:] = fn(tree.unflatten(full, structure))
+        return tuple(leaf for leaf in tree.leaves(found[0]) if tree.differentiable(leaf))
 
-    result: Any = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
-    back, bare = result[1], iter(result[2])
-    (out, out_structure), (told, aux_structure) = form
+    back = torch.func.vjp(moved, *(inputs[index].detach() for index in moving))[1]
+    # Detaching also takes the wrappers away, of the transform that has ended here.
+    output, aux = _detach(found)
+    out, out_structure = tree.flatten(output)
     smooth = [tree.differentiable(leaf) for leaf in out]
-    output = tree.unflatten([next(bare) for _ in out], out_structure)
-    aux = tree.unflatten([next(bare) if isinstance(leaf, Tensor) else leaf for leaf in told], aux_structure)
 
     def pull(cotangent: PyTree) -> PyTree:
         grads = [torch.zeros_like(leaf) for leaf in inputs]
@@ -155,7 +149,7 @@ def _transformed(
             grads[index] = grad.detach()
         return tree.unflatten(grads, structure)
 
-    return _detach(output), _detach(aux), pull
+    return output, aux, pull
 
 
 def value_and_grad(fn: Callable[[PyTree], tuple[Tensor, PyTree]], at: PyTree) -> tuple[Tensor, PyTree, PyTree]:
@@ -270,18 +264,20 @@ class _Stopped(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is Tensor.register_hook:
-            args = (args[0], observing(args[1]))
+            tensor, hook = args
+            args = (tensor, observing(hook))
         if func in _REVERSE_ONLY or (func is custom_function_call and torch.is_grad_enabled()):
             raise NotImplementedError("it does not see writing to .data and autograd functions")
         if func == _DATA:  # made anew at every access, so that `is` would not do
-            return args[0].detach()
+            (tensor,) = args
+            return tensor.detach()
         if torch.is_grad_enabled():
             return func(*args, **(kwargs or {}))
         inputs, structure = tree.flatten((args, kwargs or {}))
         stopped = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in inputs]
         args, kwargs = tree.unflatten(stopped, structure)
         found = func(*args, **kwargs)
-        given = {id(new): old for new, old in zip(stopped, inputs, strict=True) if isinstance(new, Tensor)}
+        given = dict(zip(map(id, stopped), inputs, strict=True))
         return tree.map(lambda leaf: given.get(id(leaf), leaf), found)
 
 

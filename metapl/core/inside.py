@@ -54,11 +54,11 @@ def difference(radius: float = 0.01) -> Product:
 
     def product(gradient: Callable[..., tuple[Tensor, ...]], at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
         length = tree.norm(list(along))
-        width = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
-        above = gradient(*(p + width * u for p, u in zip(at, along, strict=True)))
-        below = gradient(*(p - width * u for p, u in zip(at, along, strict=True)))
-        factor = torch.where(length > 0, length / (2.0 * radius), 0.0)
-        return [factor * (a - b) for a, b in zip(above, below, strict=True)]
+        width = radius / torch.where(length > 0, length, torch.inf)  # nothing along nothing
+        above = gradient(*tree.add(list(at), tree.scale(width, list(along))))
+        below = gradient(*tree.sub(list(at), tree.scale(width, list(along))))
+        found: list[Tensor] = tree.scale(length / (2.0 * radius), tree.sub(list(above), list(below)))
+        return found
 
     return product
 
@@ -148,7 +148,7 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
         at = [p.view_as(p) if again and p.requires_grad else p.detach().requires_grad_() for p in leaves]
         value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
-            found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
+            found = torch.autograd.grad(value, at, create_graph=again, materialize_grads=True)
             if again and any(isinstance(node, BackwardCFunction) for node in autodiff.nodes([value])):
                 autodiff.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
@@ -190,10 +190,9 @@ class _Differentiated(torch.autograd.Function):
             value, grads, aux = _taken(*call.split(leaves))
         passed, structure = tree.flatten(aux)
         call.aux[:] = [structure]
+        # A copy of an argument that is the value: autograd wants outputs that are not inputs. Aux is detached anyway.
         given = {id(leaf) for leaf in leaves}
-        # A copy where aux passes a tensor on: autograd wants outputs that are not inputs.
-        aux_leaves = (leaf.clone() if id(leaf) in given else leaf for leaf in passed)
-        return (value.clone() if id(value) in given else value, *tree.leaves(grads), *aux_leaves)
+        return (value.clone() if id(value) in given else value, *tree.leaves(grads), *passed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

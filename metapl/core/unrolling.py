@@ -101,7 +101,7 @@ def unroll(
     product = PRODUCTS.get(method) if isinstance(method, str) else method
     if not checkpoints:
         return _replay(step, carry, inputs, product)
-    size = math.isqrt(len(inputs) - 1) + 1
+    size = math.ceil(math.sqrt(len(inputs)))
     segments = [list(inputs[start : start + size]) for start in range(0, len(inputs), size)]
     return _replay(lambda carry, segment: _replay(step, carry, segment, product), carry, segments, None)
 
@@ -185,7 +185,6 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.loop = inputs[0]
-        ctx.mark_non_differentiable(*(leaf for leaf in output if not tree.differentiable(leaf)))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:], *output[: -ctx.loop.size])
 
@@ -207,12 +206,12 @@ class _Replay(torch.autograd.Function):
             start = end - len(tree.leaves(inputs[index]))
             # Of the first carry only what the caller asks for: often nothing, which spares the Hessian there.
             asked = needed[: loop.size] if index == 0 else [tree.differentiable(leaf) for leaf in carries[index]]
-            along = [_sum(a, b) for a, b in zip(back, arriving[index], strict=True)]
+            along = list(map(_sum, back, arriving[index]))
             at = _Step(carries[index], inputs[index], held)
             wanted = [*asked, *needed[start:end], *needed[len(needed) - len(held) :]]
             back, to_input, more = _pull(loop, at, along, wanted)
             to_inputs = [*to_input, *to_inputs]
-            to_held = [_sum(a, b) for a, b in zip(to_held, more, strict=True)]
+            to_held = list(map(_sum, to_held, more))
             end = start
         return (None, *back, *to_inputs, *to_held)
 

@@ -78,7 +78,7 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean", draws: int =
             h = -tree.dot(u, step.grads)
             credit = h
             if baseline:
-                cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)
+                cosine = torch.where(scale > 0, h / scale, 0.0)
                 credit = h - memory.mean * scale
                 memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
             _, _, score = autodiff.value_and_grad(_likelihood(log_prob, reduce, targets), theta)

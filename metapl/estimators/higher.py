@@ -53,7 +53,7 @@ def higher() -> Estimator:
             told = _steps(Watch().watching(problem), given, train_state, inner_batches, key)
             outer = problem.outer(told.state.params, told.state.buffers, outer_batch)
             leaves, structure = tree.flatten((given, told.grads))
-            cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
+            cotangents = torch.autograd.grad(outer, leaves, materialize_grads=True)
         feedback, u = tree.unflatten(list(cotangents), structure)
         lengths = [tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, told.grads, strict=True)]
         scale, loss = torch.stack(lengths).sum(), torch.stack(told.losses).mean()

@@ -97,7 +97,8 @@ def _moved(problem: Problem, state: TrainState, grads: Params, losses: Tensor, b
     updates, opt_state, pull = autodiff.pullback(
         lambda g: problem.optimizer.update(g, state.opt_state, state.params), grads
     )
-    return Step(TrainState(tree.add(state.params, updates), buffers, opt_state), grads, losses, pull)
+    params = tree.add(tree.detach(state.params), updates)
+    return Step(TrainState(params, buffers, opt_state), grads, losses, pull)
 
 
 @autodiff.explained()

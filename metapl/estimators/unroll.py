@@ -43,7 +43,7 @@ def unroll() -> Estimator:
                 targets = problem.targets.apply(theta, key if len(thetas) == 1 else rng.fold_in(key, index))
                 losses, buffers = watched.inner(params, buffers, targets, batch)
                 found = torch.autograd.grad(
-                    losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
+                    losses.mean(), list(params.values()), create_graph=True, materialize_grads=True
                 )
                 autodiff.require_twice(found)
                 grads = dict(zip(params, found, strict=True))
@@ -53,7 +53,7 @@ def unroll() -> Estimator:
                 inner.append(losses.detach().mean())
             outer = problem.outer(params, buffers, outer_batch)
             leaves, structure = tree.flatten((thetas, steps))
-            cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
+            cotangents = torch.autograd.grad(outer, leaves, materialize_grads=True)
         feedback, u = tree.unflatten(list(cotangents), structure)
         scale = torch.stack([tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, steps, strict=True)]).sum()
         after = tree.detach(TrainState(params, buffers, opt_state))

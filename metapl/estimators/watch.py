@@ -32,7 +32,8 @@ class Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is Tensor.register_hook:
-            args = (args[0], autodiff.observing(args[1]))
+            tensor, hook = args
+            args = (tensor, autodiff.observing(hook))
         return func(*args, **(kwargs or {}))
 
     def watching(self, problem: Problem) -> Problem:
