@@ -14,7 +14,7 @@ from scipy import stats
 
 from metapl.reporting import study as reporting
 from metapl.reporting import study_figures, study_plot
-from metapl.reporting.drawing import Picture
+from metapl.reporting.drawing import THEMES, Picture
 from metapl.studies import results, specification
 
 matplotlib.use("Agg")
@@ -146,6 +146,7 @@ def test_a_name_stays_text(made):
     assert sum(one.text == EVIL for one in page.all("li")) == 4  # a legend a curve
     assert sum(one.text == EVIL for one in page.all("span")) == 2 + 2 + 1  # tables, arms
     for label, drawn in pictures(page).items():
+        assert [theme.soft in one for theme in THEMES for one in drawn] == [True, False, False, True], label
         assert not re.search("<script|onerror", "".join(drawn)), label
     assert ["platform", "a <b>"] in cells(page, "environment")
 
