@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from metapl import methods
 from metapl.reporting.facts import Facts, drifted
 from metapl.reporting.names import METHODS
 from metapl.reporting.page import Html, Section, card, folded, join, note, opening, table, tag, whole
-from metapl.training.config import PAIRED, TrainConfig
+from metapl.training import architectures
+from metapl.training.config import TrainConfig
 
 DRIFTED = (
     "The final network has not the test accuracy any more that it had at the end of training: its data has changed "
@@ -47,23 +50,25 @@ def head(facts: Facts) -> Html:
 
 
 def _told(facts: Facts) -> list[str]:
-    """One sentence on what was trained."""
+    """One sentence on what was trained, which the method has words for."""
     experiment = facts.experiment
     config, parts = experiment.config, experiment.split
+    method = methods.find(config.method)
     examples = f"{whole(len(parts.labelled))} labelled"
-    if config.method != "supervised":
+    if method.unlabelled:
         examples += f" and {whole(len(parts.unlabelled))} unlabelled"
-    learnt = f" learnt {experiment.data.classes} classes from {examples} examples"
-    labels = tag("code", experiment.labels)
-    if config.method in PAIRED:
-        teacher = tag("code", config.teacher_model or config.model)
-        said = [" with a teacher ", teacher]
-        if config.method == "reduced":
-            said = [" with a fixed teacher ", teacher, ", corrected by the calibrator ", tag("code", config.calibrator)]
-        feedback = [", and feedback by ", tag("code", config.grad), f" (claim: {experiment.estimator.claim})."]
-        return ["A student ", tag("code", config.model), learnt, *said, ", ", labels, " pseudo labels", *feedback]
-    taught = [", with ", labels, " labels of a supervised network"] if config.method == "pseudo-labels" else []
-    return ["A network ", tag("code", config.model), learnt, *taught, "."]
+    filled = {
+        "learnt": f"learnt {experiment.data.classes} classes from {examples} examples",
+        "claim": experiment.estimator.claim,
+        "labels": tag("code", experiment.labels),
+        "grad": tag("code", config.grad),
+        **{field: tag("code", architectures.text(config, field)) for field in ("teacher", "calibrator")},
+        "model": tag("code", config.model),
+    }
+    told = []
+    for text, field, *_ in Formatter().parse(method.summary):
+        told += [text, *([filled[field]] if field else [])]
+    return told
 
 
 def duration(seconds: float) -> str:

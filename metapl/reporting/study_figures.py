@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
+from metapl import methods
 from metapl.reporting import figures, log
 from metapl.reporting.figures import NICE, Line, Style
 from metapl.reporting.log import Curve
@@ -20,7 +21,6 @@ from metapl.studies import paired, specification
 from metapl.studies.execution import Run
 from metapl.studies.specification import Given, Study
 from metapl.studies.tables import Row
-from metapl.training.config import PAIRED
 
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 2, 1, 2))
 """Arms that have a colour again have it with the next of these."""
@@ -186,8 +186,9 @@ def _axis(scale: Scale) -> Html:
 
 def accuracy(run: Run) -> Curve:
     """Top-1 on the validation part of the network that is judged, as it trains."""
-    phase = _phase(run)
-    return log.validation(run["log"]).get("ema" if phase in PAIRED else phase, [])
+    phase = methods.phases().get(_phase(run))
+    judged = methods.best(phase.networks if phase else ())
+    return log.validation(run["log"]).get(judged, [])
 
 
 def pseudo_labels(run: Run) -> Curve:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from metapl import methods
 from metapl.reporting import figures
 from metapl.reporting.facts import Facts
 from metapl.reporting.figures import Line, Style
 from metapl.reporting.log import Curve, curves, phases, validation
 from metapl.reporting.names import BLUE, LOSSES, METHODS, NETWORKS, OWNERS, PINK, QUALITY
 from metapl.reporting.page import Html, Section, figure, grid, key, whole
-from metapl.training.config import PAIRED
 
 
 def training(facts: Facts) -> Section:
@@ -36,10 +36,10 @@ def _percent(curve: Curve) -> Curve:
 
 def _losses(facts: Facts, main: str) -> Html:
     found = curves(facts.log, main, "metrics")
-    lines = []
+    lines, paired = [], main in METHODS and methods.find(main).paired
     for name in [name for name in found if name != "feedback"]:
         text, style = LOSSES.get(name, (name, Style(PINK)))
-        lines.append(Line(OWNERS.get(name, "") * (main in PAIRED) + text, style, found[name]))
+        lines.append(Line(OWNERS.get(name, "") * paired + text, style, found[name]))
     text = f"Of {METHODS.get(main, main)}; each point is a mean since the point before."
     return _figure("losses", "Losses", lines, "nats", text)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from metapl.files import storage
 from metapl.files.escape import visible
+from metapl.methods import METHODS
 from metapl.registry import notation, trust
 from metapl.registry.errors import InputError, unknown
 
@@ -44,7 +45,7 @@ class TrainConfig:
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
     model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
-    method: str = _option("mpl", "mpl, reduced, uda, pseudo-labels or supervised.")
+    method: str = _option("mpl", f"{', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With --method reduced: the network that corrects the fixed teacher.")
     baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
     grad: str = _option("exact", "Estimator of the feedback.")
@@ -72,6 +73,7 @@ class TrainConfig:
     ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
     finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
+    finetune_optimizer: str = _option("sgd:momentum=0.9", "Their update rule, without clipping.")
     finetune_batch: int = _option(0, "Their batch; 0: as --labelled-batch.", least=0)
     report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
     log: str = _option("", "Where else to log: tensorboard, trackio or both, split by a comma.")
@@ -84,8 +86,6 @@ class TrainConfig:
             _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
-        if self.method == "uda" and not self.uda_weight:
-            raise InputError("--method uda with --uda-weight 0 is supervised learning: give a weight")
         if self.warmup + self.student_wait >= self.steps:
             raise InputError(
                 f"--warmup {self.warmup} and --student-wait {self.student_wait} leave nothing of --steps {self.steps}: "
@@ -134,11 +134,6 @@ VARYING = (
     "ema",
 )
 """The numbers that may differ between the members of a population, beside the seed."""
-
-PAIRED = ("mpl", "reduced")
-"""The methods with a teacher that is taught by how its student does."""
-
-METHODS = ("mpl", "reduced", "uda", "pseudo-labels", "supervised")
 
 
 def flag(name: str) -> str:

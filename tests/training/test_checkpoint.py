@@ -132,8 +132,8 @@ def run(tmp_path, experiment):
     """The folder of a finished run, with the initial networks."""
     out = tmp_path / "run"
     found = {
-        "teacher": Variables(*experiment.models.teacher.init(experiment.keys.mpl)),
-        "ema": Variables(*experiment.models.student.init(experiment.keys.mpl)),
+        "teacher": Variables(*experiment.models.teacher.init(experiment.keys.of("mpl"))),
+        "ema": Variables(*experiment.models.student.init(experiment.keys.of("mpl"))),
     }
     run_folder.create(out)
     run_folder.save_start(out, experiment)
