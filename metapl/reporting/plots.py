@@ -61,7 +61,7 @@ def curves(log: Path, path: Path) -> None:
     for name in main[0]["metrics"]:
         if name != "feedback":
             left.plot([line["step"] for line in main], [line["metrics"][name] for line in main], label=name)
-    for network, curve in run_log.validation(lines).items():
+    for network, curve in run_log.validation([line for line in lines if line["phase"] in phases]).items():
         spec, steps = known[network], [step for step, _ in curve]
         style = "--" if spec.dash else "-"
         right.plot(steps, [100 * value for _, value in curve], style, label=spec.title)
