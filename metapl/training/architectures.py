@@ -57,14 +57,15 @@ def _model(text: str, form: Form) -> Model:
 
 
 def _in_parts(config: TrainConfig, model: Model) -> Model:
-    """The model as `--microbatch` and `--batch-norm-batch` divide its batches."""
+    """The model as `microbatch` and `batch_norm_batch` divide its batches."""
     if not model.coupled:
         return in_parts(model, config.microbatch) if config.microbatch else model
     group = config.batch_norm_batch
     if config.microbatch and not 0 < group <= config.microbatch:
         raise InputError(
-            f"--microbatch {config.microbatch}: BatchNorm shares statistics over "
-            f"{group or 'the whole batch'}{' examples' if group else ''}: give --batch-norm-batch "
-            f"{config.microbatch} too, or a model without it such as convnet:norm=group"
+            f"microbatch = {config.microbatch}: BatchNorm shares statistics over "
+            f"{group or 'the whole batch'}{' examples' if group else ''}: give batch_norm_batch = "
+            f"{config.microbatch} too, or a model without it such as convnet:norm=group",
+            *("microbatch", "batch_norm_batch"),
         )
     return in_parts(model, group, recompute=config.microbatch > 0) if group else model

@@ -30,7 +30,7 @@ from metapl.optim.schedule import Rate
 from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
 from metapl.training.architectures import architectures
-from metapl.training.config import TrainConfig, flag
+from metapl.training.config import TrainConfig
 from metapl.training.optimizers import Rule, rule
 
 NUMBERED = ("supervised", "pseudo-labels", "uda", "mpl", "finetune", "reduced", "fixed")
@@ -125,7 +125,7 @@ def pick_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    refused = InputError(f"--device {name} is not available here: choose cpu or auto")
+    refused = InputError(f"device = {name} is not available here: choose cpu or auto", "device")
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise refused
     try:
@@ -172,12 +172,17 @@ def prepare(
     method = methods.find(config.method)
     if missing := method.lacks(config):
         raise InputError(
-            f"--method {config.method} with {flag(missing)} 0 is {methods.find(method.otherwise).title}: "
-            "give it a number above 0"
+            f"method = {config.method} with {missing} = 0 is {methods.find(method.otherwise).title}: "
+            "give it a number above 0",
+            *("method", missing),
         )
     estimator = notation.build(config.grad, AVAILABLE, "estimator")
     if config.unroll > 1 and not estimator.several:
-        raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
+        raise InputError(
+            f"unroll = {config.unroll}: grad = {config.grad} takes one step at a time: use grad = exact",
+            "unroll",
+            "grad",
+        )
     if config.schedule not in optim.SCHEDULES:
         raise unknown("schedule", config.schedule, optim.SCHEDULES)
     optimizer = rule(config.optimizer, config.clip)
@@ -219,6 +224,7 @@ def _labels(config: TrainConfig, estimator: Estimator) -> str:
     if methods.find(config.method).paired and config.pseudo_labels not in estimator.targets:
         usable = " or ".join(estimator.targets)
         raise InputError(
-            f"--pseudo-labels {config.pseudo_labels} has no feedback with --grad {config.grad}: use {usable}"
+            f"pseudo_labels = {config.pseudo_labels} has no feedback with grad = {config.grad}: use {usable}",
+            *("pseudo_labels", "grad"),
         )
     return config.pseudo_labels

@@ -110,5 +110,6 @@ def _require_finite(phase: str, step: int, means: dict[str, Any]) -> None:
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
     if wrong:
         raise InputError(
-            f"{phase}: {wrong[0]!r} is no longer finite by step {step}: lower lr or feedback_weight, or set clip"
+            f"{phase}: {wrong[0]!r} is no longer finite by step {step}: lower lr or feedback_weight, or set clip",
+            *("lr", "feedback_weight", "clip"),
         )

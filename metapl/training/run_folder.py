@@ -57,18 +57,19 @@ def _peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kibibytes elsewhere
 
 
-def create(path: Path) -> None:
+def create(out: Path) -> None:
     """Make the folder of a new run.
 
     Raises:
         InputError: it exists, or cannot be made.
     """
     try:
-        path.mkdir(parents=True)
+        out.mkdir(parents=True)
     except FileExistsError:
-        raise InputError(f"--out {path} exists already: name a new folder, or remove this one") from None
+        raise InputError(f"out = {out} exists already: name a new folder, or remove this one", "out") from None
     except OSError as error:
-        raise InputError(f"--out {path} cannot be made ({error.strerror}): name a folder that you may write") from None
+        message = f"out = {out} cannot be made ({error.strerror}): name a folder that you may write"
+        raise InputError(message, "out") from None
 
 
 def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None = None) -> None:
@@ -178,8 +179,9 @@ def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
     then = run_files.data(path / "data.json")
     if now.shape != then.shape or len(now.classes) != len(then.classes):
         raise InputError(
-            f"--data {config.data} has {len(now.classes)} classes of examples of shape {list(now.shape)} now, and "
-            f"{path} was trained on {len(then.classes)} of shape {list(then.shape)}: restore that data"
+            f"data = {config.data} has {len(now.classes)} classes of examples of shape {list(now.shape)} now, and "
+            f"{path} was trained on {len(then.classes)} of shape {list(then.shape)}: restore that data",
+            "data",
         )
 
 
