@@ -185,8 +185,8 @@ def prepare(
         )
     if config.schedule not in optim.SCHEDULES:
         raise unknown("schedule", config.schedule, optim.SCHEDULES)
-    optimizer = rule(config.optimizer, config.clip)
-    estimator.accepts(optimizer(1.0, models.student))
+    optimizer, finetune_optimizer = rule(config.optimizer, config.clip), rule(config.finetune_optimizer)
+    estimator.accepts(optimizer(config.lr, models.student))
     return Experiment(
         config,
         data,
@@ -195,7 +195,7 @@ def prepare(
         estimator,
         _labels(config, estimator),
         optimizer,
-        rule(config.finetune_optimizer),
+        finetune_optimizer,
         optim.SCHEDULES[config.schedule],
         notation.build(config.feedback_size, SIZES, "feedback size"),
         keys,

@@ -117,6 +117,20 @@ def test_what_is_missing_is_made_again_byte_for_byte(whole, tmp_path, missing):
     assert contents(tmp_path) == contents(folder)
 
 
+def test_a_run_of_an_older_version_is_kept(whole, tmp_path):
+    """Its configuration lacks the fields of today, which then are what that version did."""
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    for path in tmp_path.glob("*.json"):
+        found = json.loads(path.read_text())
+        assert found["config"].pop("finetune_optimizer") == "sgd:momentum=0.9"
+        path.write_text(json.dumps(found) + "\n")
+    before = contents(tmp_path)
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == before
+    assert execution.read(jobs, tmp_path) == execution.read(*whole)
+
+
 @pytest.mark.parametrize("step", [1, 5, 7, 12, 15])
 def test_interrupted_at_a_step(whole, tmp_path, step):
     jobs, folder = whole

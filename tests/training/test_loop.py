@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from metapl import methods
 from metapl.core import rng
 from metapl.core.types import Variables
+from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
 from metapl.methods.base import Method
 from metapl.models import convnet, mlp
@@ -258,6 +259,38 @@ def test_finetuning_starts_from_the_averaged_student_and_learns_the_labelled_exa
         for name in ("ema", "finetuned")
     }
     assert losses["finetuned"] < 0.5 < losses["ema"]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_torch"),
+    [
+        ("sgd:momentum=0.9", lambda params: torch.optim.SGD(params, 0.02, momentum=0.9)),
+        ("adam", lambda params: torch.optim.Adam(params, 0.02)),
+    ],
+)
+def test_finetuning_is_by_its_own_optimiser(text, by_torch):
+    """On the whole labelled set, without views, three steps by hand; the clipping of the other phases is not in it."""
+    assert TrainConfig().finetune_optimizer == "sgd:momentum=0.9"
+    experiment = prepared(
+        baselines=False, finetune_optimizer=text, finetune_lr=0.02, finetune_steps=3, clip=1e-3, labelled_batch=64
+    )
+    still = Augment(lambda x, key: x, lambda x, key: x, prepare=experiment.data.augment.prepare)
+    experiment = with_data(experiment, augment=still)
+    networks = whole_run(experiment).networks
+    module = mlp((1, 8, 8), 10, width=6, depth=1)
+    module.load_state_dict(networks["ema"].params)
+    optimizer = by_torch(list(module.parameters()))
+    x, y = experiment.data.x[experiment.split.labelled], experiment.data.y[experiment.split.labelled]
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(module(still.prepare(x)), y).backward()
+        optimizer.step()
+    assert_close_tree(networks["finetuned"].params, dict(module.named_parameters()), rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimiser_of_finetuning_that_does_not_exist_is_known_before_training():
+    with pytest.raises(InputError, match="unknown optimizer 'sdg'"):
+        prepared(finetune_optimizer="sdg")
 
 
 def test_without_feedback_the_teacher_learns_as_if_it_were_alone(finished):
