@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from metapl.core import losses
 from metapl.core.types import Buffers, Model, Params
-from metapl.data.examples import Examples, take
 
 BINS = 15
 
@@ -82,18 +81,9 @@ def pseudo_labels(logits: Tensor, y: Tensor, threshold: float) -> dict[str, floa
 
 
 @torch.no_grad()
-def predict(
-    model: Model,
-    params: Params,
-    buffers: Buffers,
-    x: Examples,
-    prepare: Callable[[Tensor], Tensor] = lambda x: x,
-    batch: int = 1024,
-) -> Tensor:
-    """Logits `[examples, classes]` in evaluation mode, of stored examples that `prepare` readies for the network."""
-    device = next(iter(params.values())).device
-    parts = (take(x, index, device) for index in torch.arange(len(x)).split(batch))
-    return torch.cat([model.apply(params, buffers, prepare(part), train=False)[0] for part in parts])
+def predict(model: Model, params: Params, buffers: Buffers, batches: Iterable[Tensor]) -> Tensor:
+    """Logits `[examples, classes]` in evaluation mode, of batches that are ready for the network, one after another."""
+    return torch.cat([model.apply(params, buffers, x, train=False)[0] for x in batches])
 
 
 def evaluate(logits: Tensor, y: Tensor) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metapl import methods
 from metapl.core import losses
 from metapl.core.types import Variables
 from metapl.evaluation import metrics
@@ -18,7 +19,7 @@ from metapl.registry.errors import InputError
 from metapl.training import phases, run_files, run_folder
 from metapl.training.experiment import Experiment
 
-BASELINES = ("supervised", "fixed")
+BASELINES = tuple(name for name, network in methods.networks().items() if network.reference)
 """What the final network is compared with: the first of these that a run has."""
 
 
@@ -111,7 +112,7 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
     experiment, networks = run_folder.load(run, device, trust_code)
     final = run_folder.best(networks)
     baseline = next((name for name in BASELINES if name in networks and name != final), "")
-    before = "ema" if final == "finetuned" else baseline
+    before = next((phase.continues for phase in methods.phases().values() if final in phase.networks), "") or baseline
     if before and before not in networks:
         raise InputError(f"{run} has a finetuned network and not the averaged one that it began with: is it complete?")
     y = experiment.data.y_test.cpu()

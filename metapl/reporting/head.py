@@ -6,13 +6,16 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from metapl import methods
 from metapl.files.table import Column, Table, whole
 from metapl.reporting.blocks import Card, Code, Folded, Head, Paragraph, Rows, Section, Text
 from metapl.reporting.facts import Facts, drifted
 from metapl.reporting.names import METHODS, opening
-from metapl.training.config import PAIRED, TrainConfig
+from metapl.training import architectures
+from metapl.training.config import TrainConfig
 
 DRIFTED = (
     "The final network has not the test accuracy any more that it had at the end of training: its data has changed "
@@ -44,29 +47,25 @@ def head(facts: Facts) -> Head:
 
 
 def _lede(facts: Facts) -> Text:
-    """One sentence on what was trained."""
+    """One sentence on what was trained, which the method has words for."""
     experiment = facts.experiment
     config, parts = experiment.config, experiment.split
+    method = methods.find(config.method)
     examples = f"{whole(len(parts.labelled))} labelled"
-    if config.method != "supervised":
+    if method.unlabelled:
         examples += f" and {whole(len(parts.unlabelled))} unlabelled"
-    learnt = f" learnt {experiment.data.classes} classes from {examples} examples"
-    labels = Code(experiment.labels)
-    if config.method in PAIRED:
-        teacher = Code(config.teacher_model or config.model)
-        teachers: list[str | Code] = [" with a teacher ", teacher]
-        if config.method == "reduced":
-            teachers = [" with a fixed teacher ", teacher, ", corrected by the calibrator ", Code(config.calibrator)]
-        feedback: list[str | Code] = [
-            ", and feedback by ",
-            Code(config.grad),
-            f" (claim: {experiment.estimator.claim}).",
-        ]
-        return ["A student ", Code(config.model), learnt, *teachers, ", ", labels, " pseudo labels", *feedback]
-    source: list[str | Code] = []
-    if config.method == "pseudo-labels":
-        source = [", with ", labels, " labels of a supervised network"]
-    return ["A network ", Code(config.model), learnt, *source, "."]
+    filled: dict[str, str | Code] = {
+        "learnt": f"learnt {experiment.data.classes} classes from {examples} examples",
+        "claim": experiment.estimator.claim,
+        "labels": Code(experiment.labels),
+        "grad": Code(config.grad),
+        **{field: Code(architectures.text(config, field)) for field in ("teacher", "calibrator")},
+        "model": Code(config.model),
+    }
+    lede: list[str | Code] = []
+    for text, field, *_ in Formatter().parse(method.summary):
+        lede += [text, *([filled[field]] if field else [])]
+    return lede
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from metapl.data.examples import take
 from metapl.data.form import Form
 from metapl.data.formats.tables import Columns, layout
+from metapl.data.loader import in_order
 from metapl.evaluation import metrics
 from metapl.files.table import Column, Table, percent, whole
 from metapl.reporting import figures
@@ -167,7 +168,8 @@ def _plane(facts: Facts) -> Figure:
     across, up = (torch.linspace(float(low[axis]), float(high[axis]), GRID) for axis in (0, 1))
     places = torch.cartesian_prod(up, across).flip(-1).to(experiment.device)
     model = experiment.models.of(facts.final)
-    logits = metrics.predict(model, *facts.networks[facts.final], places, experiment.data.augment.prepare)
+    ready = in_order(places, experiment.device, experiment.data.augment.prepare)
+    logits = metrics.predict(model, *facts.networks[facts.final], ready)
     corners = torch.stack([across, up], 1) * std + mean
     seen = Plane(
         (x * std + mean).numpy(),

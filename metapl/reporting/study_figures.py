@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 
+from metapl import methods
 from metapl.files.table import percent, plus
 from metapl.reporting import figures, log, strips
 from metapl.reporting.blocks import Figure
@@ -21,7 +22,6 @@ from metapl.studies.checks import Given
 from metapl.studies.execution import Run
 from metapl.studies.results import Row
 from metapl.studies.specification import Study
-from metapl.training.config import PAIRED
 
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 2, 1, 2))
 """Arms that have a colour again have it with the next of these."""
@@ -81,8 +81,9 @@ def _name(figure: str, about: Study, rows: Sequence[Row]) -> str:
 
 def accuracy(run: Run) -> Curve:
     """Top-1 on the validation part of the network that is judged, as it trains."""
-    phase = _phase(run)
-    return log.validation(run["log"]).get("ema" if phase in PAIRED else phase, [])
+    phase = methods.phases().get(_phase(run))
+    judged = methods.best(phase.networks if phase else ())
+    return log.validation(run["log"]).get(judged, [])
 
 
 def pseudo_labels(run: Run) -> Curve:

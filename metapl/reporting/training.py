@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from metapl import methods
 from metapl.files.table import whole
 from metapl.reporting import figures
 from metapl.reporting.blocks import Figure, Grid, Section
@@ -12,7 +13,6 @@ from metapl.reporting.facts import Facts
 from metapl.reporting.figures import Line, Style, key
 from metapl.reporting.log import Curve, curves, phases, validation
 from metapl.reporting.names import BLUE, LOSSES, METHODS, NETWORKS, OWNERS, PINK, QUALITY
-from metapl.training.config import PAIRED
 
 
 def training(facts: Facts) -> Section:
@@ -37,10 +37,10 @@ def _percent(curve: Curve) -> Curve:
 
 def _losses(facts: Facts, main: str) -> Figure:
     found = curves(facts.log, main, "metrics")
-    lines = []
+    lines, paired = [], main in METHODS and methods.find(main).paired
     for name in [name for name in found if name != "feedback"]:
         text, style = LOSSES.get(name, (name, Style(PINK)))
-        lines.append(Line(OWNERS.get(name, "") * (main in PAIRED) + text, style, found[name]))
+        lines.append(Line(OWNERS.get(name, "") * paired + text, style, found[name]))
     text = f"Of {METHODS.get(main, main)}; each point is a mean since the point before."
     return _figure("losses", "Losses", lines, "nats", text)
 

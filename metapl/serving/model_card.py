@@ -10,34 +10,16 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metapl import methods
 from metapl.evaluation.table import by_network
 from metapl.files.escape import code, plain, visible
 from metapl.files.table import markdown
+from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.serving import loading
 from metapl.training import run_files
-from metapl.training.config import PAIRED, TrainConfig
+from metapl.training.config import TrainConfig
 from metapl.training.run_folder import Serving
-
-ROLES = {
-    "finetuned": "the student's averaged weights, finetuned on the labelled examples",
-    "ema": "the moving average of the student's weights, before any finetuning",
-    "student": "the student's last weights",
-    "teacher": "the teacher at the end of its training",
-    "fixed": "the fixed teacher, without its calibrator",
-    "uda": "trained on labels and on consistency between views (UDA)",
-    "pseudo-labels": "trained on what a supervised network says of unlabelled examples",
-    "supervised": "trained on the labelled examples alone",
-}
-"""What each network of a run is."""
-
-METHODS = {
-    "mpl": "Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
-    "reduced": "Reduced Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580), appendix E)",
-    "uda": "UDA ([Xie et al., NeurIPS 2020](https://arxiv.org/abs/1904.12848))",
-    "pseudo-labels": "pseudo labels of a supervised network",
-    "supervised": "supervised learning",
-}
 
 TASKS = {
     "images": ("image-classification", "Image Classification"),
@@ -116,10 +98,19 @@ def _data(config: TrainConfig) -> str:
 
 
 def _method(serving: Serving) -> str:
-    """The method that trained this network, which for a baseline has the network's name."""
-    if serving.name == "fixed":
-        return "uda" if serving.config.uda_weight else "supervised"
-    return serving.name if serving.name in METHODS else serving.config.method
+    """The method that trained this network, which for a baseline is another one than that of its run."""
+    config, phase = serving.config, _phase(serving)
+    name = phase.method or phase.name
+    if name not in methods.METHODS:
+        return config.method
+    method = methods.find(name)
+    return method.otherwise if method.lacks(config) else name
+
+
+def _phase(serving: Serving) -> PhaseSpec:
+    """The phase that the network comes from."""
+    known = (*methods.plan(serving.config), *methods.phases().values())
+    return next(phase for phase in known if serving.name in phase.networks)
 
 
 def _front(name: str, serving: Serving, facts: Facts) -> str:
@@ -157,16 +148,16 @@ def _what(serving: Serving) -> str:
     return (
         f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
         f"It has {trained + frozen:,} parameters{some}. "
-        f"Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
+        f"Of the networks of its run it is `{serving.name}`: {methods.networks()[serving.name].role}.\n\n"
         f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
     )
 
 
 def _training(serving: Serving, facts: Facts, model: str) -> str:
-    config, method = serving.config, _method(serving)
+    config, spec = serving.config, methods.find(_method(serving))
     fields = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema", "seed"]
     rows = {"model": model, **{field: getattr(config, field) for field in fields}}
-    if method in PAIRED:
+    if spec.paired:
         rows |= {
             "student's model": config.model,
             "teacher's model": config.teacher_model or config.model,
@@ -176,19 +167,21 @@ def _training(serving: Serving, facts: Facts, model: str) -> str:
             "feedback_weight": config.feedback_weight,
             "uda_weight": config.uda_weight,
         }
-    if serving.name == "finetuned":
+    if _phase(serving).continues:
         rows |= {"finetune_steps": config.finetune_steps, "finetune_lr": config.finetune_lr}
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
-    unlabelled = "" if method == "supervised" else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
+    unlabelled = "" if not spec.unlabelled else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
     return (
-        f"By {METHODS[method]}, on {facts.labelled:,} labelled examples of {code(_data(config))}{unlabelled}.\n\n"
+        f"By {spec.source or spec.title}, on {facts.labelled:,} labelled examples of {code(_data(config))}"
+        f"{unlabelled}.\n\n"
         "| setting | value |\n| --- | --- |\n"
         + "\n".join(f"| {name} | {code(str(value))} |" for name, value in rows.items())
     )
 
 
 def _test(serving: Serving, facts: Facts) -> str:
-    titles = {name: f"{f'**{name}**' if name == serving.name else name}, {ROLES[name]}" for name in facts.test}
+    known = methods.networks()
+    titles = {name: f"{f'**{name}**' if name == serving.name else name}, {known[name].role}" for name in facts.test}
     return (
         f"On {facts.tested:,} test examples, last weights; this model is in bold, and `ema` and `finetuned` are the "
         "student before and after finetuning. NLL is the mean negative log-likelihood in nats, ECE the expected "

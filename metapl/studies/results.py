@@ -11,9 +11,10 @@ from metapl.studies import paired, specification
 from metapl.studies.execution import Run
 from metapl.studies.paired import Difference
 from metapl.studies.specification import Study
+from metapl.training.run_files import NETWORKS
 from metapl.training.run_folder import BEST
 
-JUDGED = ("auto", *BEST, "teacher", "student")
+JUDGED = ("auto", *BEST, *(name for name in NETWORKS if name not in BEST))
 """The networks that a table may be about; "auto" takes the first of `run_folder.BEST` that a run has."""
 
 

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 from markup import cells, parse, pictures
-from reports import EVIL, RUNS, finished, reading
+from reports import EVIL, ROWS, RUNS, finished, reading
 
-from metapl.cli import display
 from metapl.cli import report as verb
 from metapl.registry.errors import InputError
 from metapl.reporting import facts, head, mistakes, names, render, report
@@ -135,8 +134,8 @@ def test_the_configuration(made):
 
 
 def test_networks_are_called_what_the_command_line_calls_them():
-    assert {name: text for name, (text, _) in names.NETWORKS.items()} == display.ROWS
-    assert list(names.NETWORKS) == list(display.ROWS)
+    assert {name: text for name, (text, _) in names.NETWORKS.items()} == ROWS
+    assert list(names.NETWORKS) == list(ROWS)
 
 
 # ---------------------------------------------------------------- runs that are not what they were

@@ -12,11 +12,10 @@ import pytest
 from markup import parse
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from reports import finished, reading
+from reports import ROWS, finished, reading
 from scipy import stats
 from sklearn.datasets import make_moons
 
-from metapl.cli import display
 from metapl.core import rng
 from metapl.reporting import drawing, facts, figures, mistakes, render, strips
 from metapl.reporting.drawing import Picture
@@ -177,7 +176,7 @@ def test_curves_of_a_run_are_those_of_its_log(made):
         "finetuned": last["finetune"]["validation"]["model"],
         **{name: last[name]["validation"]["ema"] for name in ("supervised", "pseudo-labels", "uda")},
     }
-    expected = [f"{text} {100 * rows[name]['top1']:.4g}" for name, text in display.ROWS.items() if name in rows]
+    expected = [f"{text} {100 * rows[name]['top1']:.4g}" for name, text in ROWS.items() if name in rows]
     assert ends(one, "Validation accuracy") == ", ".join(expected)
     losses = last["mpl"]["metrics"]
     said = {"teacher: labelled examples": "supervised", "teacher: consistency": "uda"}

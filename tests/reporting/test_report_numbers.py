@@ -11,13 +11,12 @@ import pytest
 import torch
 from markup import cells, parse
 from PIL import Image
-from reports import RUNS, finished, reading
+from reports import ROWS, RUNS, finished, reading
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torchmetrics.functional.classification import calibration_error
 
-from metapl.cli import display
 from metapl.reporting import classes, facts, head, render
 from metapl.training import phases
 
@@ -45,7 +44,7 @@ def test_metrics_are_those_of_the_summary(made, name):
     one = made(name)
     several = one.data.classes > 5
     expected = {
-        display.ROWS[network]: [
+        ROWS[network]: [
             shown(100 * row["top1"]),
             *([shown(100 * row["top5"])] if several else []),
             shown(row["nll"], 3),
@@ -56,9 +55,9 @@ def test_metrics_are_those_of_the_summary(made, name):
     head, *found = cells(one.page, "test metrics by network")
     assert ("top-5 %" in head) == several
     assert {row[0]: row[1:] for row in found} == expected
-    assert [row[0] for row in found] == [text for network, text in display.ROWS.items() if network in one.networks]
+    assert [row[0] for row in found] == [text for network, text in ROWS.items() if network in one.networks]
     chosen = one.page.one("div", aria_label="test metrics by network").one("tr", class_="chosen")
-    assert chosen.one("th").text == display.ROWS[one.final]
+    assert chosen.one("th").text == ROWS[one.final]
 
 
 def paired(one, before, after):
@@ -106,7 +105,7 @@ def test_the_bins_of_the_reliability_diagram(made, name):
     p = one.probabilities()
     confidence, right = p.max(-1), p.argmax(-1) == one.y
     owner = np.digitize(confidence, np.linspace(0, 1, 16)[1:-1], right=True)
-    found = cells(one.page, f"bins of the network {display.ROWS[one.final]}")[1:]
+    found = cells(one.page, f"bins of the network {ROWS[one.final]}")[1:]
     assert len(found) == 15
     for place, row in enumerate(found):
         mine = owner == place
