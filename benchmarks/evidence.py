@@ -49,7 +49,7 @@ def make(name: str, options: list[str], out: Path, processes: int) -> float:
     return time.perf_counter() - started
 
 
-def told(name: str, out: Path) -> str:
+def agreement(name: str, out: Path) -> str:
     """How many of the published runs came out the same."""
     path = PAGES / f"{name}.jsonl"
     if not path.exists():
@@ -72,7 +72,7 @@ def main() -> None:
     lines = [json.dumps(run_folder.environment())]
     for name in args.names or known:
         seconds = make(name, known[name], args.out, args.processes)
-        lines.append(f"{name}: {told(name, args.out)}, {seconds / 60:.1f} minutes")
+        lines.append(f"{name}: {agreement(name, args.out)}, {seconds / 60:.1f} minutes")
         print(lines[-1], flush=True)
     print("\n".join(lines))
 

@@ -19,7 +19,7 @@ from metapl.core.types import TrainState
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
 from metapl.evaluation import cost
-from metapl.methods import mpl
+from metapl.methods import base, mpl
 from metapl.models import build
 from metapl.nn import functional
 from metapl.nn.microbatch import in_parts
@@ -34,12 +34,12 @@ def step(size: int, grad: str, dtype: torch.dtype) -> cost.Call:
     """A step from fresh weights, in microbatches of a size; 0 for the whole batch."""
     model = functional.cast(functional.from_module(lambda: build(NETWORK, SHAPE, CLASSES)), dtype)
     rule = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    trainable = mpl.Trainable(
+    trainable = base.Trainable(
         in_parts(model, size) if size else model, optim.chain(optim.clip_by_global_norm(5.0), rule)
     )
     estimator = notation.build(grad, estimators.ESTIMATORS, "estimator")
     kind, views = targets.TARGETS[estimator.targets[0]], Augment(noise(0.1), noise(0.5))
-    method = mpl.meta_pseudo_labels(trainable, trainable, estimator, kind, views, mpl.Recipe(uda_threshold=0.1))
+    method = mpl.meta_pseudo_labels(trainable, trainable, estimator, kind, views, base.Recipe(uda_threshold=0.1))
     x = rng.normal(rng.key(0), (LABELLED + UNLABELLED, *SHAPE), dtype)
     batch, state = Batch(x[:LABELLED], torch.arange(LABELLED) % CLASSES, x[LABELLED:]), method.init(rng.key(1))
     return lambda: method.step(state, batch, rng.key(2))

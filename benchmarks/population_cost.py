@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 
+from metapl import methods
 from metapl.core import rng
 from metapl.evaluation import cost
 from metapl.training import phases, population, run_folder
@@ -24,19 +25,20 @@ from metapl.training.experiment import Experiment
 
 def stepping(experiments: list[Experiment], steps: int, alone: bool) -> Callable[[], None]:
     """A call that takes some steps: of the first run alone, or of all together."""
-    part = phases.plan(experiments[0].config)[0]
+    spec = methods.plan(experiments[0].config)[0]
     if alone:
-        _, method, inner_batches, _, key = part.phase(experiments[0], {})
+        phase = phases.prepare_phase(experiments[0], spec, {})
+        method, batches, key = phase.method, phase.batches, phase.key
     else:
-        method = population.together(experiments, part, {})
-        inner_batches = population.inner_batches(experiments, part, method)
-        key = torch.stack([part.key(one) for one in experiments])
+        method = population.together(experiments, spec, {})
+        batches = population.batches(experiments, spec, method)
+        key = torch.stack([one.keys.of(spec.name) for one in experiments])
     init_key, step_key = rng.split(key, 2)
     at = {"state": method.init(init_key), "step": 0}
 
     def call() -> None:
         for _ in range(steps):
-            at["state"], _ = method.step(at["state"], inner_batches(at["step"]), rng.fold_in(step_key, at["step"]))
+            at["state"], _ = method.step(at["state"], batches(at["step"]), rng.fold_in(step_key, at["step"]))
             at["step"] += 1
 
     return call

@@ -23,8 +23,9 @@ from metapl import estimators, optim
 from metapl.core import rng, targets
 from metapl.data.augment.base import Augment, identity
 from metapl.data.loader import Batch
-from metapl.methods import baselines
-from metapl.methods.mpl import Method, Recipe, Trainable, meta_pseudo_labels
+from metapl.methods.base import Method, Recipe, Trainable
+from metapl.methods.mpl import meta_pseudo_labels
+from metapl.methods.supervised import supervised
 from metapl.models import mlp
 from metapl.nn import functional
 
@@ -149,7 +150,7 @@ def main() -> None:
     report("Meta Pseudo Labels with UDA, one step, against first-order", interleave(steps, args.rounds), "first-order")
     pair = {
         "by hand": by_hand(build, plain, recipe.ema),
-        "metapl supervised": running(baselines.supervised(trainable, augment, recipe._replace(uda_weight=0.0)), plain),
+        "metapl supervised": running(supervised(trainable, augment, recipe._replace(uda_weight=0.0)), plain),
     }
     report("a supervised step, against hand-written PyTorch", interleave(pair, 3 * args.rounds), "by hand")
 

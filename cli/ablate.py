@@ -14,7 +14,7 @@ from metapl.cli.flags import with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry import trust
 from metapl.registry.errors import InputError
-from metapl.studies import specification
+from metapl.studies import checks, specification
 from metapl.training.config import TrainConfig, read_flag
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ OverOption = typer.Option(
 )
 StudyArgument = typer.Argument(help="TOML file of the study; flags override it.", show_default=False)
 OutOption = typer.Option(help="Folder of the study; runs that it holds already are not made again.")
-SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {specification.NUMBERS['seeds']}]".replace("[", "\\["))
+SeedsOption = typer.Option(help=f"Seeds of every arm. [default: {checks.NUMBERS['seeds']}]".replace("[", "\\["))
 FirstOption = typer.Option(help="The first of the seeds. \\[default: 0]")
 AgainstOption = typer.Option(help="The arm that the others are compared with. \\[default: the first]")
 TogetherOption = typer.Option(help="Most runs that train as one vectorised program; 1: one after another.")
@@ -69,19 +69,19 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     from metapl.files import storage  # noqa: PLC0415 - imports torch
     from metapl.reporting import study as reporting  # noqa: PLC0415 - imports torch
     from metapl.reporting import study_plot  # noqa: PLC0415 - imports torch
-    from metapl.studies import execution, tables  # noqa: PLC0415 - imports torch
+    from metapl.studies import execution, folder, results  # noqa: PLC0415 - imports torch
 
     jobs = specification.jobs(wanted)
     execution.check(jobs)
-    environment = tables.start(out, wanted)
+    environment = folder.start(out, wanted)
     with ablate_table.Bar(jobs, out) as bar:
-        execution.run(jobs, out / tables.RUNS, together, bar.say, bar.tick)
-    runs = execution.read(jobs, out / tables.RUNS)
+        execution.run(jobs, out / folder.RUNS, together, bar.say, bar.tick)
+    runs = execution.read(jobs, out / folder.RUNS)
     if len(runs) < len(jobs):
         return  # another process of torchrun is still at it, and will print the table
-    tables.finish(out, wanted, runs)
+    folder.finish(out, wanted, runs)
     storage.write_text(out / "index.html", reporting.page(wanted, runs, environment))
-    study_plot.study(tables.rows(wanted, runs), out / "plots" / "arms.png")
+    study_plot.study(results.rows(wanted, runs), out / "plots" / "arms.png")
     ablate_table.show(wanted, runs, out, time.perf_counter() - started)
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from metapl.cli.display import console
-from metapl.studies import execution, specification, tables
+from metapl.cli.tables import printed
+from metapl.studies import execution, folder, specification, tables
 from metapl.studies.execution import Run
 from metapl.studies.specification import Job, Study
 
 
 class Bar:
-    """One bar for all runs: as a context manager it gives itself, to be told how far they are."""
+    """One bar for all runs: as a context manager it gives itself, and `tick` says how far they are."""
 
     def __init__(self, jobs: Sequence[Job], out: Path) -> None:
-        done = len(execution.read(jobs, out / tables.RUNS))
+        done = len(execution.read(jobs, out / folder.RUNS))
         arms = len({job.arm for job in jobs})
         console.print(f"study      {len(jobs)} runs of {arms} arms" + (f", {done} of them done before" if done else ""))
         console.print(f"folder     {out}")
@@ -58,18 +58,10 @@ class Bar:
 
 def show(about: Study, runs: Sequence[Run], out: Path, seconds: float) -> None:
     """The tables, and where the rest is."""
-    table = tables.rows(about, runs)
     for condition in specification.conditions(about):
-        _table(specification.label(condition), [row for row in table if row.condition == condition], about)
+        here = [run for run in runs if run["setting"] == condition]
+        shown = tables.arms(about, here).without(*tables.BEHIND)
+        console.print(printed(shown, specification.label(condition)))
     console.print(f"{seconds:.0f} s; {tables.NOTE}")
     for name in ("index.html", "plots/arms.png", "table.md", "runs.jsonl"):
         console.print(f"{name:<14} {out / name}")
-
-
-def _table(title: str, rows: Sequence[tables.Row], about: Study) -> None:
-    printed = Table(title=title or None, title_justify="left")
-    for name in tables.columns(about):
-        printed.add_column(name, justify="left" if name == "arm" else "right")
-    for row in rows:
-        printed.add_row(*tables.cells(about, row))
-    console.print(printed)

@@ -78,7 +78,7 @@ def _with_error(value: float, error: float) -> str:
 
 
 def _bias(found: Accuracy) -> str:
-    """With its error, or what it is below where it cannot be told from zero."""
+    """With its error, or what it is below where it does not differ from zero."""
     if found.bias_square < found.bias_square_error:
         return f"< {found.bias + found.bias_error:.3f}"
     return _with_error(found.bias, found.bias_error)

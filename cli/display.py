@@ -17,28 +17,16 @@ from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
+from metapl import methods
 from metapl.cli.streams import OUTPUT
 from metapl.core import tree
 from metapl.core.types import Model
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
-from metapl.training import loggers, loop, phases
-from metapl.training.config import PAIRED
+from metapl.training import architectures, loggers, loop, phases
 from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
-
-ROWS = {
-    "supervised": "supervised only",
-    "pseudo-labels": "pseudo labels",
-    "uda": "UDA",
-    "fixed": "fixed teacher",
-    "teacher": "teacher",
-    "student": "student",
-    "ema": "student, averaged",
-    "finetuned": "finetuned",
-}
-"""Networks in the order of the table, with what they are called there."""
 
 SHORT = {"supervised": "sup", "student": "stu", "feedback": "fb"}
 
@@ -47,14 +35,14 @@ WIDTH = 130
 
 
 class Careful(Console):
-    """A console that writes out what a terminal would obey, wherever it stands; its own colours stay."""
+    """A console that writes control characters of others out as text; its own colours stay."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Text of a stranger, as wide as it will be."""
+        """Text from outside, with control characters written out, so that its width is known."""
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """What did not come as a string, such as the columns of a progress bar."""
+        """The same for what does not come as a string, such as the columns of a progress bar."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
@@ -69,7 +57,7 @@ console = Careful(
 
 
 def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> None:
-    """What is about to be trained, on what; with several seeds the setting is that of the first."""
+    """What is about to be trained, on what; with several seeds the configuration is that of the first."""
     config, parts = experiment.config, experiment.split
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
     console.print(
@@ -78,39 +66,35 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         f"{len(experiment.data.y_test)} test"
     )
     console.print(f"networks   {', '.join(_network(*one, experiment) for one in _networks(experiment))}")
-    if config.method in PAIRED:
+    if methods.find(config.method).paired:
         console.print(
             f"feedback   {config.grad} (claim: {experiment.estimator.claim}), {experiment.labels} labels, "
             f"size {config.feedback_size}, weight {config.feedback_weight:g}"
         )
-    told = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
-    console.print(f"device     {experiment.device}, {told}")
+    seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
+    console.print(f"device     {experiment.device}, {seeded}")
     console.print(f"run        {folder}")
 
 
 def _networks(experiment: Experiment) -> list[tuple[str, str, Model]]:
-    config = experiment.config
-    if config.method not in PAIRED:
-        return [("network", config.model, experiment.models.student)]
     return [
-        ("teacher", config.teacher_model or config.model, experiment.models.teacher),
-        *([("calibrator", config.calibrator, experiment.models.calibrator)] if config.method == "reduced" else []),
-        ("student", config.model, experiment.models.student),
+        (role, architectures.text(experiment.config, field), getattr(experiment.models, field))
+        for role, field in methods.find(experiment.config.method).models.items()
     ]
 
 
 def _network(role: str, text: str, model: Model, experiment: Experiment) -> str:
-    params, buffers = model.init(experiment.keys.mpl)
+    params, buffers = model.init(experiment.keys.root)
     frozen = sum(buffers[name].numel() for name in model.frozen)
     some = f", {tree.size(params):,} of them trained" if frozen else ""
     return f"{role} {text} ({tree.size(params) + frozen:,} parameters{some})"
 
 
 class Bars:
-    """Progress bars, one a phase, and the logs of each run: as a context manager it gives itself, to report to."""
+    """Progress bars, one a phase, and the logs of each run; a context manager."""
 
     def __init__(self, experiments: Sequence[Experiment], folders: Sequence[Path]) -> None:
-        self._settings = experiments
+        self._experiments = experiments
         self._logs = [loggers.start(one.config, folder) for one, folder in zip(experiments, folders, strict=True)]
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
@@ -139,7 +123,15 @@ class Bars:
             except InputError as missing:  # the run is worth more than its log
                 console.print(f"log        {missing}")
 
-    def tick(self, phase: str, step: int, steps: int) -> None:
+    def show(self, index: int, event: phases.Event) -> None:
+        """Show an event of a run, by the index of the run: move the bar, or evaluate and log."""
+        match event:
+            case loop.Stepped(phase, step, steps):
+                self._move(phase, step, steps)
+            case loop.Reported():
+                self._report(index, event)
+
+    def _move(self, phase: str, step: int, steps: int) -> None:
         """Move the bar; the time left is what the steps so far, with their evaluations, took on average."""
         now = time.perf_counter()
         if phase not in self._tasks:
@@ -150,17 +142,12 @@ class Bars:
         left = (now - self._started[phase]) / (step - 1) * (steps - step)
         self._bars.update(self._tasks[phase], completed=step, left=f"{duration(left)} left" if steps > step else "")
 
-    def tick_of(self, index: int, phase: str, step: int, steps: int) -> None:
-        """Move the bar of the phase, whichever run it is of: they go together, or one after another."""
-        del index
-        self.tick(phase, step, steps)
-
-    def report(self, index: int, progress: loop.Progress) -> None:
+    def _report(self, index: int, event: loop.Reported) -> None:
         """Evaluate a run on the validation part, and log."""
-        line = phases.look(self._settings[index], progress)
+        line = phases.look(self._experiments[index], event)
         for log in self._logs[index]:
-            log.write({**line, "images_per_second": progress.images_per_second})
-        self._bars.update(self._tasks[progress.phase], text=_text(progress, line["validation"]))
+            log.write({**line, "images_per_second": event.images_per_second})
+        self._bars.update(self._tasks[event.phase], text=_text(event, line["validation"]))
 
 
 def duration(seconds: float) -> str:
@@ -171,11 +158,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _text(progress: loop.Progress, validation: Rows) -> str:
-    losses = " ".join(f"{SHORT.get(name, name)} {value:.3f}" for name, value in progress.metrics.items())
+def _text(event: loop.Reported, validation: Rows) -> str:
+    losses = " ".join(f"{SHORT.get(name, name)} {value:.3f}" for name, value in event.metrics.items())
     shown = validation.get("ema") or next(iter(validation.values()), None)
     accuracy = f" | val {100 * shown['top1']:.1f} %" if shown else ""
-    return f"{losses}{accuracy} | {progress.images_per_second:,.0f} img/s"
+    return f"{losses}{accuracy} | {event.images_per_second:,.0f} img/s"
 
 
 def apart(runs: int, why: str) -> None:
@@ -199,9 +186,11 @@ def table(runs: Sequence[Rows], title: str) -> None:
     printed.add_column("network")
     for heading, _, _ in COLUMNS.values():
         printed.add_column(heading, justify="right")
-    for name, text in ROWS.items():
+    for name, network in methods.networks().items():
         if name in runs[0]:
-            printed.add_row(text, *(_cell([rows[name][metric] for rows in runs], metric) for metric in COLUMNS))
+            printed.add_row(
+                network.title, *(_cell([rows[name][metric] for rows in runs], metric) for metric in COLUMNS)
+            )
     console.print(printed)
 
 
@@ -216,10 +205,12 @@ def pictures(experiment: Experiment, result: Result, folder: Path) -> None:
     plots.curves(folder / "metrics.jsonl", folder / "plots" / "curves.png")
     if experiment.data.form.shape != (2,) or not isinstance(experiment.data.x, Tensor):
         return
-    wanted = {"supervised": "supervised", "pseudo-labels": "pseudo labels", "uda": "UDA", "ema": "Meta Pseudo Labels"}
-    shown = {
-        wanted[name]: (experiment.models.student, result.networks[name]) for name in wanted if name in result.networks
-    }
+    shown = {}
+    for phase in methods.plan(experiment.config):
+        name = methods.best(() if phase.continues else phase.networks)
+        if name:
+            title = methods.find(phase.name).title if phase.name in methods.METHODS else phase.networks[name].title
+            shown[title] = (experiment.models.of(name), result.networks[name])
     points = (experiment.data.x, experiment.data.y)
     plots.regions(shown, points, experiment.split.labelled, folder / "plots" / "regions.png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import Field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
+from metapl.registry.errors import InputError
 from metapl.training.config import flag
 
 Command: TypeAlias = Callable[..., None]
@@ -45,6 +47,16 @@ def _option(field: Field[Any]) -> Any:
         names = [f"{flag(field.name)}/--no-{field.name.replace('_', '-')}"]
     shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
     return typer.Option(*names, help=f"{field.metadata['help']} \\[default: {shown or 'none'}]", show_default=False)
+
+
+def spoken(error: InputError) -> str:
+    """The message of an error with flags in place of the names of its fields."""
+    text = str(error)
+    for name in error.fields:
+        text, count = re.subn(rf"(?<![\w./-]){name} = ", f"{flag(name)} ", text)
+        if not count:
+            text = re.sub(rf"(?<![\w./-]){name}(?![\w./-])", flag(name), text, count=1)
+    return text
 
 
 Preset = Annotated[

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from metapl.cli import ablate, compare, data, evaluate, export, grads, predict, report, streams, train, tune
+from metapl.cli import ablate, compare, data, evaluate, export, flags, grads, predict, report, streams, train, tune
 from metapl.cli.streams import OUTPUT
 from metapl.cli.tell import listen, tell
 from metapl.registry.errors import InputError
@@ -68,7 +68,7 @@ def _run() -> int:
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        return _failed(str(error))
+        return _failed(flags.spoken(error))
     except CommandLineError as error:
         return _failed(_one_line(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -111,5 +111,5 @@ def _failed(message: str) -> int:
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # then there is nobody to be told
+    with suppress(OSError):  # then there is nobody to tell
         tell(line)

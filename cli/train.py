@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metapl import methods
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry.errors import InputError
-from metapl.training.config import PAIRED, TrainConfig, resolve
+from metapl.training.config import TrainConfig, resolve
 
 if TYPE_CHECKING:
     from metapl.training.experiment import Experiment
@@ -44,13 +44,13 @@ def train(
     """See HELP."""
     started = time.perf_counter()
     resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
-    from metapl.studies import execution, specification  # noqa: PLC0415 - imports torch
+    from metapl.studies import checks, execution  # noqa: PLC0415 - imports torch
     from metapl.training import loggers  # noqa: PLC0415 - imports torch
     from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
 
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
-    specification.require_few("--seeds", seeds)
+    checks.require_few("--seeds", seeds)
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
     experiment = prepare(resolved)
@@ -71,7 +71,10 @@ def _one(experiment: Experiment, folder: Path, started: float) -> None:
     run_folder.save_start(folder, experiment, fingerprint(experiment.data))
     display.header(experiment, folder)
     with display.Bars([experiment], [folder]) as bars:
-        result = phases.run(experiment, partial(bars.report, 0), bars.tick)
+        for event in phases.run(experiment):
+            bars.show(0, event)
+            if isinstance(event, phases.Finished):
+                result = event.result
     summary = run_folder.save_end(folder, experiment, result, started)
     display.pictures(experiment, result, folder)
     display.table([summary["test"]], title=display.title(experiment, 1))
@@ -82,7 +85,7 @@ def _several(first: Experiment, seeds: Sequence[int], folder: Path, started: flo
     """One run folder a seed below the folder, and a table of means."""
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
-    from metapl.training import population, run_folder  # noqa: PLC0415 - imports torch
+    from metapl.training import phases, population, run_folder  # noqa: PLC0415 - imports torch
 
     known = fingerprint(first.data)
     experiments = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])
@@ -93,19 +96,22 @@ def _several(first: Experiment, seeds: Sequence[int], folder: Path, started: flo
     display.header(first, folder, [one.config.seed for one in experiments])
     summaries = []
     with display.Bars(experiments, folders) as bars:
-        trained = population.train_all(
-            experiments, bars.report, bars.tick_of, lambda why: display.apart(len(seeds), why)
-        )
-        for index, result in trained:
-            summaries.append(run_folder.save_end(folders[index], experiments[index], result, started))
-            display.pictures(experiments[index], result, folders[index])
+        for member, event in population.train_all(experiments):
+            index = member or 0
+            if isinstance(event, population.Apart):
+                display.apart(len(seeds), event.why)
+                continue
+            bars.show(index, event)
+            if isinstance(event, phases.Finished):
+                summaries.append(run_folder.save_end(folders[index], experiments[index], event.result, started))
+                display.pictures(experiments[index], event.result, folders[index])
     display.table([summary["test"] for summary in summaries], title=display.title(first, len(summaries)))
     display.footer(summaries[-1], folders[-1])
 
 
 def _free_name(config: TrainConfig) -> Path:
     """The first folder of its kind below `runs/` that does not exist."""
-    grad = [config.grad] if config.method in PAIRED else []
+    grad = [config.grad] if methods.find(config.method).paired else []
     data = Path(config.data).name or "data"
     parts = [data, config.method, *grad, f"seed{config.seed}"]
     name = "-".join("".join(c if c.isalnum() or c in "-_." else "_" for c in part) for part in parts)

@@ -97,13 +97,13 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         now: of the data as it is now.
     """
     found = [] if then["classes"] == now["classes"] else ["the names of the classes"]
-    for part, told in (("train", "training pool"), ("test", "test set")):
+    for part, name in (("train", "training pool"), ("test", "test set")):
         one, other = then[part], now[part]
         if one["shape"] != other["shape"]:
-            found.append(f"the {told} (shape {other['shape']}, then {one['shape']})")
+            found.append(f"the {name} (shape {other['shape']}, then {one['shape']})")
             continue
-        found += [f"labels of the {told}"] if one["labels"] != other["labels"] else []
-        found += [f"examples of the {told}"] if not _same(one, other) else []
+        found += [f"labels of the {name}"] if one["labels"] != other["labels"] else []
+        found += [f"examples of the {name}"] if not _same(one, other) else []
     return found
 
 

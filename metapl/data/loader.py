@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     y_labelled: Tensor
     x_unlabelled: Tensor
     labelled: Tensor | None = None
-    """Positions `[labelled]` in the training pool, for who looks something up by example."""
+    """Positions `[labelled]` in the training pool, for methods that look something up by example."""
     unlabelled: Tensor | None = None
 
 
@@ -96,6 +96,13 @@ def batches(
     """
     at = positions(split, sizes, key, unroll)
     return lambda step: gather(x, y, at(step))
+
+
+def in_order(
+    x: Examples, device: torch.device, prepare: Callable[[Tensor], Tensor] = lambda x: x, size: int = 1024
+) -> Iterator[Tensor]:
+    """Batches of all stored examples in their order, readied for a network by `prepare`."""
+    return (prepare(take(x, index, device)) for index in torch.arange(len(x)).split(size))
 
 
 def ahead(batches: Callable[[int], Batch]) -> Callable[[int], Batch]:

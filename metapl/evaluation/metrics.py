@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from metapl.core import losses
 from metapl.core.types import Buffers, Model, Params
-from metapl.data.examples import Examples, take
 
 BINS = 15
 
@@ -31,10 +30,19 @@ def ece(logits: Tensor, y: Tensor) -> float:
     """
     confidence, predicted = torch.softmax(logits.double(), -1).max(-1)
     right = (predicted == y).double()
-    edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=logits.device)
-    index = torch.bucketize(confidence, edges[1:-1].contiguous(), right=False)
+    index = bins(confidence)
     gap = torch.zeros(BINS, dtype=torch.float64, device=logits.device).index_add(0, index, right - confidence)
     return (gap.abs().sum() / len(y)).item()
+
+
+def edges(device: torch.device | None = None) -> Tensor:
+    """The ends of the 15 bins of the calibration error, from 0 to 1, float64."""
+    return torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=device)
+
+
+def bins(confidence: Tensor) -> Tensor:
+    """The bin of each confidence `[examples]`, float64; the upper end of a bin is in it."""
+    return torch.bucketize(confidence, edges(confidence.device)[1:-1].contiguous(), right=False)
 
 
 def top5(logits: Tensor, y: Tensor) -> float:
@@ -48,8 +56,12 @@ METRICS = {"top1": top1, "top5": top5, "nll": nll, "ece": ece}
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:
     """Counts `[classes, classes]`, int64: row the class, column what was predicted."""
-    classes = logits.shape[-1]
-    return (y * classes + logits.argmax(-1)).bincount(minlength=classes**2).reshape(classes, classes)
+    return counts(logits.argmax(-1), y, logits.shape[-1])
+
+
+def counts(predicted: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Those of `confusion`, of classes that were predicted, `[examples]`."""
+    return (y * classes + predicted).bincount(minlength=classes**2).reshape(classes, classes)
 
 
 def pseudo_labels(logits: Tensor, y: Tensor, threshold: float) -> dict[str, float]:
@@ -69,18 +81,9 @@ def pseudo_labels(logits: Tensor, y: Tensor, threshold: float) -> dict[str, floa
 
 
 @torch.no_grad()
-def predict(
-    model: Model,
-    params: Params,
-    buffers: Buffers,
-    x: Examples,
-    prepare: Callable[[Tensor], Tensor] = lambda x: x,
-    batch: int = 1024,
-) -> Tensor:
-    """Logits `[examples, classes]` in evaluation mode, of stored examples that `prepare` readies for the network."""
-    device = next(iter(params.values())).device
-    parts = (take(x, index, device) for index in torch.arange(len(x)).split(batch))
-    return torch.cat([model.apply(params, buffers, prepare(part), train=False)[0] for part in parts])
+def predict(model: Model, params: Params, buffers: Buffers, batches: Iterable[Tensor]) -> Tensor:
+    """Logits `[examples, classes]` in evaluation mode, of batches that are ready for the network, one after another."""
+    return torch.cat([model.apply(params, buffers, x, train=False)[0] for x in batches])
 
 
 def evaluate(logits: Tensor, y: Tensor) -> dict[str, float]:

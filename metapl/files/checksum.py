@@ -21,7 +21,7 @@ def of(path: Path) -> str:
         raise InputError(f"{path} cannot be read ({error.strerror}): is the run complete?") from None
 
 
-def require(path: Path, known: str, told: Path) -> None:
+def require(path: Path, known: str, record: Path) -> None:
     """Compare a file with the checksum that another one gives, none if it is empty.
 
     Raises:
@@ -29,5 +29,5 @@ def require(path: Path, known: str, told: Path) -> None:
     """
     if known and of(path) != known:
         raise InputError(
-            f"{path} cannot be read (its SHA-256 is not that in {told.name}, so it has changed since): copy it again"
+            f"{path} cannot be read (its SHA-256 is not that in {record.name}, so it has changed since): copy it again"
         )

@@ -1,7 +1,7 @@
 r"""Text of strangers where something reads more in it than its letters: terminals, pages, Markdown, spreadsheets.
 
 Examples:
-    >>> from metapl import escape
+    >>> from metapl.files import escape
     >>> escape.visible("red\x1b[2J")
     'red\\x1b[2J'
     >>> escape.code("a`b")

@@ -3,7 +3,7 @@
 A check takes a value and the words for where it stands, and gives the value.
 
 Examples:
-    >>> from metapl import schema
+    >>> from metapl.files import schema
     >>> point = schema.table({"x": schema.whole(0, 9), "name": schema.text()})
     >>> point({"x": 3, "name": "a"}, "point")
     {'x': 3, 'name': 'a'}
@@ -38,11 +38,11 @@ def wrong(value: Any, where: str, wanted: str) -> NoReturn:
         InputError: always.
     """
     try:
-        told = json.dumps(value)
+        given = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
-        told = f"a {type(value).__name__}"
-    told = told if len(told) <= SHOWN else f"{told[:SHOWN]} …"
-    raise InputError(f"{where} is {told}, and must be {wanted}")
+        given = f"a {type(value).__name__}"
+    given = given if len(given) <= SHOWN else f"{given[:SHOWN]} …"
+    raise InputError(f"{where} is {given}, and must be {wanted}")
 
 
 def whole(least: int = 0, most: int = 2**63 - 1) -> Check:

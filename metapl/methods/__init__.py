@@ -1,9 +1,90 @@
-"""Methods of training: Meta Pseudo Labels, its reduced form, and what they are compared with.
+"""Methods of training: Meta Pseudo Labels, its reduced form, and the baselines that they are compared with.
 
-A method is a value: what it starts from, one pure step, and the networks that it trains. The words teacher, student,
-pseudo label and exam get their meaning here. Inside: Meta Pseudo Labels, Reduced Meta Pseudo Labels,
-supervised learning, UDA, pseudo labels, finetuning, and the rules for the scale of the feedback.
+    base.py             what a method is to the training loop, and the parts that methods share
+    spec.py             what the rest of the library knows of a method: its phases, its networks and its needs
+    single.py           one network trained on its own, which is what the baselines are
+    feedback_scale.py   rules for the length of the feedback
+    the other files     one method each, except `finetune.py`, a phase that methods may end with
+
+A new method is one file and one line in `METHODS`; the guide `docs/guides/write_a_method.md` goes through one.
+Importing this package does not import torch.
 
 Floor 4: imports `nn`, `optim`, `data`, `evaluation` and what is below them, but no estimator: that is an argument.
 Training and everything above may import it.
 """
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from metapl.registry.errors import unknown
+
+if TYPE_CHECKING:
+    from metapl.methods.spec import MethodSpec, NetworkSpec, PhaseSpec
+
+METHODS: dict[str, str] = {
+    "mpl": "metapl.methods.mpl:METHOD",
+    "reduced": "metapl.methods.reduced:METHOD",
+    "uda": "metapl.methods.uda:METHOD",
+    "pseudo-labels": "metapl.methods.pseudo_labels:METHOD",
+    "supervised": "metapl.methods.supervised:METHOD",
+}
+"""The place of each method's record, `module:attribute`. It is imported when somebody asks for it."""
+
+
+def find(name: str) -> MethodSpec:
+    """The record of a method.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return _load(METHODS[name])
+
+
+@cache
+def _load(place: str) -> MethodSpec:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def plan(config: Any) -> list[PhaseSpec]:
+    """The phases of a run with a configuration, a `TrainConfig`, in order: what each needs comes before it."""
+    own = find(config.method)
+    compared = [find(name) for name in own.baselines] if config.baselines else []
+    usable = [method for method in compared if not method.lacks(config)]
+    found = {phase.name: phase for method in (*usable, own) for phase in method.phases}
+    return [phase for phase in found.values() if getattr(config, phase.steps)]
+
+
+def phases() -> dict[str, PhaseSpec]:
+    """The phases of all methods by name; a phase that several methods share is there once."""
+    found: dict[str, PhaseSpec] = {}
+    for name in METHODS:
+        for phase in find(name).phases:
+            found.setdefault(phase.name, phase)
+    return found
+
+
+def networks() -> dict[str, NetworkSpec]:
+    """The networks of all methods by name, in the order of a table."""
+    found: dict[str, NetworkSpec] = {}
+    for phase in phases().values():
+        for name, network in phase.networks.items():
+            found.setdefault(name, network)
+    return dict(sorted(found.items(), key=lambda item: item[1].row))
+
+
+def preferred() -> tuple[str, ...]:
+    """The networks that may be used for new examples, the most preferred first."""
+    known = {name: network.preference for name, network in networks().items() if network.preference}
+    return tuple(sorted(known, key=lambda name: -known[name]))
+
+
+def best(names: Collection[str]) -> str:
+    """The most preferred of these networks; empty if there is none to be preferred."""
+    return next((name for name in preferred() if name in names), "")

@@ -1,8 +1,8 @@
-"""How large the feedback is made before it is added to the teacher's gradient, by name, for `--feedback-size`.
+"""How long the feedback is made before it is added to the teacher's gradient, by name, for `--feedback-size`.
 
 An estimator returns the feedback as it is: the derivative of the exam loss. Its length depends on the student's
-learning rate, on the batch and on how far the exam is solved, so a weight means little without a rule. A rule returns
-the factor of the feedback from what is `Told` of it; a new one is a function here and a line in `SIZES`.
+learning rate, on the batch and on how far the exam is solved, so a weight means little without a rule. A rule computes
+the factor of the feedback from the `Statistics` of a step. A new one is a function here and a line in `SIZES`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 
 class Statistics(NamedTuple):
-    """What a rule knows of a step; scalars."""
+    """What a rule is computed from; scalars of one step."""
 
     feedback: Tensor
     """Norm of the feedback over all of the unlabelled batch."""
     scale: Tensor
-    """Σ |u||g|, see `metapl.core.types.Feedback`."""
+    """Σ |u||g|, see `metapl.core.types.MetaGradient`."""
     exam: Tensor
     """The exam loss, in nats."""
     own: Tensor
@@ -32,7 +32,7 @@ class Statistics(NamedTuple):
 
 
 Size: TypeAlias = Callable[[Statistics], Tensor]
-"""`size(told)`: the factor of the feedback, before the weight."""
+"""`size(statistics)`: the factor of the feedback, before the weight."""
 
 
 def _over(top: Tensor | float, bottom: Tensor) -> Tensor:
@@ -44,12 +44,12 @@ def _fewer(power: float) -> Callable[[Statistics], float]:
     """(labelled examples a class) ^ −power, at most 1."""
     if power < 0:
         raise ValueError(f"power={power} must not be negative")
-    return lambda told: max(told.labelled, 1.0) ** -power
+    return lambda statistics: max(statistics.labelled, 1.0) ** -power
 
 
 def raw() -> Size:
     """1: the gradient of the exam loss as it is."""
-    return lambda told: torch.ones_like(told.scale)
+    return lambda statistics: torch.ones_like(statistics.scale)
 
 
 def cosine(*, power: float = 0.0) -> Size:
@@ -64,7 +64,7 @@ def cosine(*, power: float = 0.0) -> Size:
         ValueError: a negative power.
     """
     share = _fewer(power)
-    return lambda told: _over(share(told), told.scale)
+    return lambda statistics: _over(share(statistics), statistics.scale)
 
 
 def exam(*, chance: float = 1.0, power: float = 0.0) -> Size:
@@ -81,16 +81,16 @@ def exam(*, chance: float = 1.0, power: float = 0.0) -> Size:
         raise ValueError(f"exam(chance={chance}) must be positive")
     share = _fewer(power)
 
-    def size(told: Statistics) -> Tensor:
-        left = (told.exam / (chance * math.log(told.classes))).clamp(max=1.0)
-        return _over(left * share(told), told.scale)
+    def size(statistics: Statistics) -> Tensor:
+        left = (statistics.exam / (chance * math.log(statistics.classes))).clamp(max=1.0)
+        return _over(left * share(statistics), statistics.scale)
 
     return size
 
 
 def relative() -> Size:
     """|own| / |feedback|: as long as the derivative of the teacher's own loss with respect to its logits."""
-    return lambda told: _over(told.own, told.feedback)
+    return lambda statistics: _over(statistics.own, statistics.feedback)
 
 
 def capped(*, ratio: float = 1.0) -> Size:
@@ -101,7 +101,9 @@ def capped(*, ratio: float = 1.0) -> Size:
     """
     if ratio <= 0:
         raise ValueError(f"capped(ratio={ratio}) must be positive")
-    return lambda told: torch.minimum(_over(1.0, told.scale), ratio * _over(told.own, told.feedback))
+    return lambda statistics: torch.minimum(
+        _over(1.0, statistics.scale), ratio * _over(statistics.own, statistics.feedback)
+    )
 
 
 SIZES: dict[str, Callable[..., Size]] = {

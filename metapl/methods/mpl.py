@@ -1,9 +1,10 @@
 """Meta Pseudo Labels as one pure step.
 
     batch ─► weak and strong views
-    teacher, forward once on [labelled, weak, strong] ─► logits; the strong ones are the lesson
-    lesson ─► labels ─► the student's step ─► exam on the labelled batch ─► feedback = d exam / d lesson
-    teacher's loss: supervised + UDA + ⟨feedback, lesson⟩, pulled back once through the same forward pass
+    teacher, forward once on [labelled, weak, strong] ─► logits; the strong ones are the meta-parameters
+    strong logits ─► pseudo labels ─► the student's step ─► exam on the labelled batch
+    feedback = d exam loss / d strong logits
+    teacher's loss: supervised + UDA + ⟨feedback, strong logits⟩, pulled back once through the same forward pass
     teacher's step; moving average of the student
 
 The student sees pseudo labels only; the labelled batch reaches it through the teacher. Source: Pham et al., *Meta
@@ -13,7 +14,7 @@ Pseudo Labels*, CVPR 2021, with the details of the released code where the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -25,8 +26,6 @@ from metapl.core.types import (
     Estimator,
     Instance,
     Key,
-    Model,
-    Optimizer,
     Params,
     Problem,
     PyTree,
@@ -36,53 +35,21 @@ from metapl.core.types import (
 )
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods import feedback_scale
-from metapl.methods.feedback_scale import Size, Statistics
-from metapl.registry.errors import InputError
-
-
-class Method(NamedTuple):
-    """A training method as pure functions; the trainer knows nothing else of it."""
-
-    init: Callable[[Key], PyTree]
-    """`init(key)`: the state before the first step."""
-    step: Callable[[PyTree, Batch, Key], tuple[PyTree, dict[str, Tensor]]]
-    """`step(state, batch, key)`: the next state, and scalars worth logging."""
-    networks: Callable[[PyTree], dict[str, Variables]]
-    """`networks(state)`: what can be evaluated, by name."""
-    sees: tuple[str, ...] = ("x_labelled", "x_unlabelled")
-    """Fields of the batch whose examples a step looks at; others may be empty."""
-
-
-class Recipe(NamedTuple):
-    """The numbers of the loss, shared by Meta Pseudo Labels and its baselines.
-
-    A number may be a scalar tensor, so that `torch.vmap` can go over it.
-    """
-
-    feedback_weight: float | Tensor = 1.0
-    """Factor of the feedback in the teacher's gradient."""
-    unroll: int = 1
-    """K, the student's steps for each of the teacher's."""
-    feedback_size: Size = feedback_scale.cosine()
-    """The rule for the factor of the feedback; see `metapl.methods.feedback_scale`."""
-    uda_weight: float | Tensor = 1.0
-    """Factor of the consistency loss; 0 leaves the weak view out altogether."""
-    uda_temperature: float | Tensor = 0.7
-    uda_threshold: float | Tensor = 0.6
-    uda_ramp: int = 0
-    """Steps over which the UDA weight grows linearly from 0."""
-    smoothing: float | Tensor = 0.0
-    """Label smoothing of the supervised loss and of the student's loss, as in the released code; never of the exam."""
-    ema: float | Tensor = 0.99
-    """Decay of the moving average of the weights; early on min(ema, (step + 1) / (step + 10))."""
-    labelled: float = 1.0
-    """Labelled examples a class, of all that there are; some rules of the size ask for it."""
-
-    @property
-    def consistent(self) -> bool:
-        """Whether there is a consistency loss, which needs the weak view."""
-        return isinstance(self.uda_weight, Tensor) or self.uda_weight > 0
+from metapl.methods.base import (
+    Method,
+    Networks,
+    Recipe,
+    Trainable,
+    apply_gradient,
+    average,
+    forward,
+    new_train_state,
+    self_loss,
+    views,
+)
+from metapl.methods.feedback_scale import Statistics
+from metapl.methods.finetune import finetuning
+from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
 
 
 class State(NamedTuple):
@@ -96,73 +63,8 @@ class State(NamedTuple):
     step: Tensor
 
 
-class Trainable(NamedTuple):
-    """A network and the optimiser that trains it."""
-
-    model: Model
-    optimizer: Optimizer
-
-
-def new_train_state(trainable: Trainable, key: Key) -> TrainState:
-    """A learner before its first step; an `InputError` if the network has nothing to train."""
-    params, buffers = trainable.model.init(key)
-    if not params:
-        raise InputError("the network has no parameter that requires a gradient: there is nothing to train")
-    return TrainState(params, buffers, trainable.optimizer.init(params))
-
-
-def apply_gradient(optimizer: Optimizer, train_state: TrainState, grads: Params, buffers: Buffers) -> TrainState:
-    """The learner after one update, with the buffers of the pass that made the gradient."""
-    with torch.no_grad():
-        updates, opt_state = optimizer.update(grads, train_state.opt_state, train_state.params)
-        return TrainState(tree.add(train_state.params, updates), buffers, opt_state)
-
-
-def average(ema: Variables, train_state: TrainState, step: Tensor, decay: float | Tensor) -> Variables:
-    """The moving average of parameters and buffers, BatchNorm's statistics included."""
-    kept = torch.clamp((step + 1).double() / (step + 10), max=decay)
-    weight = 1.0 - kept
-    return Variables(
-        tree.lerp(ema.params, train_state.params, weight), tree.lerp(ema.buffers, train_state.buffers, weight)
-    )
-
-
-def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a network learns without feedback: supervised loss, and UDA where a weak view is among the logits."""
-    supervised = losses.cross_entropy(logits["labelled"], y, recipe.smoothing).mean()
-    if "weak" not in logits:
-        return supervised, {"supervised": supervised.detach()}
-    per_example = losses.uda(logits["weak"], logits["strong"], recipe.uda_temperature, recipe.uda_threshold)
-    weight = recipe.uda_weight * torch.clamp((step + 1).double() / max(recipe.uda_ramp, 1), max=1.0)
-    consistency = per_example.mean()
-    total = supervised + weight * consistency
-    return total, {"supervised": supervised.detach(), "uda": consistency.detach()}
-
-
-def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:
-    """The views of a batch by name: "labelled" (weakly augmented), "weak" and "strong" (of the unlabelled examples)."""
-    labelled_key, weak_key, strong_key, labelled_shared, shared = rng.split(key, 5)
-    if names != ("labelled",):
-        unlabelled = augment.shared(batch.x_unlabelled, shared)
-    makers = {
-        "labelled": lambda: augment.weak(augment.shared(batch.x_labelled, labelled_shared), labelled_key),
-        "weak": lambda: augment.weak(unlabelled, weak_key),
-        "strong": lambda: augment.strong(unlabelled, strong_key),
-    }
-    return {name: augment.prepare(makers[name]()) for name in names}
-
-
-def forward(
-    model: Model, params: Params, buffers: Buffers, x: dict[str, Tensor], key: Key
-) -> tuple[dict[str, Tensor], Buffers]:
-    """One training-mode pass over all views together, so that BatchNorm sees them as one batch."""
-    logits, buffers = model.apply(params, buffers, torch.cat(list(x.values())), train=True, key=key)
-    parts = logits.split([len(view) for view in x.values()])
-    return dict(zip(x, parts, strict=True)), buffers
-
-
 class TeacherPass(NamedTuple):
-    """The teacher's forward pass of a step, and what comes of it for the student."""
+    """The teacher's forward pass of a step, and the instance of the bilevel problem that it gives the student."""
 
     logits: dict[str, Tensor]
     """Of the teacher, by view."""
@@ -176,7 +78,7 @@ class TeacherPass(NamedTuple):
 
 
 TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
-"""`see(views, batch)`: what the teacher sees where the student sees the views."""
+"""`inputs(views, batch)`: what the teacher sees where the student sees the views."""
 
 
 def teacher_passes(
@@ -253,20 +155,22 @@ def meta_pseudo_labels(
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state, batch, key)
-        *assigned, label_key = given.instance
-        feedback, memory = estimator.estimate(*assigned, state.memory, label_key)
+        *instance, label_key = given.instance
+        feedback, memory = estimator.estimate(*instance, state.memory, label_key)
         cotangent = torch.cat(list(feedback.grads))
         _, parts, own = autodiff.value_and_grad(
             lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
         )
         size = tree.norm(cotangent)
-        told = Statistics(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled)
-        factor = recipe.feedback_weight * recipe.feedback_size(told)
+        statistics = Statistics(
+            size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled
+        )
+        factor = recipe.feedback_weight * recipe.feedback_size(statistics)
         cotangents = {**own, "strong": own["strong"] + factor * cotangent}
-        taught = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
+        updated = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
         ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
-        return State(taught, feedback.state, ema, memory, state.step + 1), metrics
+        return State(updated, feedback.state, ema, memory, state.step + 1), metrics
 
     def networks(state: State) -> dict[str, Variables]:
         return {
@@ -276,3 +180,51 @@ def meta_pseudo_labels(
         }
 
     return Method(init, step, networks)
+
+
+def trained_student(given: Given) -> Trainable:
+    """The student with its optimiser, which takes `unroll` steps for each of the teacher's."""
+    wait, pace = given.number("student_wait"), given.recipe.unroll
+    return given.trainable(given.models.student, "lr", wait=wait, pace=pace)
+
+
+def build(given: Given, networks: Networks) -> Method:
+    """The phase of a run."""
+    del networks  # it needs none
+    teacher = given.trainable(given.models.teacher, "teacher_lr")
+    student = trained_student(given)
+    return meta_pseudo_labels(teacher, student, given.estimator, given.targets, given.augment, given.recipe)
+
+
+TEACHER = NetworkSpec(
+    title="teacher",
+    role="the teacher at the end of its training",
+    row=50,
+    built_from={"": "teacher"},
+    colour="vermillion",
+)
+
+STUDENTS = {
+    "student": NetworkSpec(title="student", role="the student's last weights", row=60, colour="sky", width=1.4),
+    "ema": NetworkSpec(
+        title="student, averaged",
+        role="the moving average of the student's weights, before any finetuning",
+        row=70,
+        preference=40,
+        colour="blue",
+    ),
+}
+
+METHOD = MethodSpec(
+    title="Meta Pseudo Labels",
+    summary="A student {model} {learnt} with a teacher {teacher}, {labels} pseudo labels, "
+    "and feedback by {grad} (claim: {claim}).",
+    source="Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
+    phases=(
+        PhaseSpec("mpl", build, {"teacher": TEACHER, **STUDENTS}, unrolled=True),
+        finetuning("ema"),
+    ),
+    baselines=("supervised", "pseudo-labels", "uda"),
+    models={"teacher": "teacher", "student": "student"},
+    paired=True,
+)

@@ -10,9 +10,14 @@ MOST = 1000
 
 
 class InputError(ValueError):
-    """Bad input. The message is one line that says what is wrong, where, and what to do; the CLI exits with code 2."""
+    """Bad input. The message is one line that says what is wrong, where, and what to do; the CLI exits with code 2.
 
-    def __init__(self, message: str) -> None:
+    A message speaks of fields of the configuration by their names, as in "batch = 0 must be at least 1". The command
+    line writes the `fields` of the error as flags instead: "--batch 0 must be at least 1".
+    """
+
+    def __init__(self, message: str, *fields: str) -> None:
+        self.fields = fields
         half = MOST // 2
         super().__init__(message if len(message) <= MOST else f"{message[:half]} … {message[-half:]}")
 

@@ -4,10 +4,10 @@ The options of a name are the keyword-only parameters of its constructor, and th
 its default, so a new estimator, model or data source is selectable without a line of parsing.
 
 Examples:
-    >>> from metapl import spec
+    >>> from metapl.registry import notation
     >>> def square(*, side: float = 1.0):
     ...     return side**2
-    >>> spec.build("square:side=3", {"square": square}, "shape")
+    >>> notation.build("square:side=3", {"square": square}, "shape")
     9.0
 """
 
@@ -90,15 +90,28 @@ def parse(text: str, registry: Mapping[str, Callable[..., Any]], what: str) -> t
     return name, given
 
 
-def build(text: str, registry: Mapping[str, Callable[..., Any]], what: str, *args: Any) -> Any:
-    """Call the constructor that `text` names with `args` and its options; a `ValueError` becomes an `InputError`."""
+def bind(text: str, registry: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
+    """The constructor that `text` names with its options, which are read once; a `ValueError` becomes an `InputError`.
+
+    Raises:
+        InputError: as `parse`.
+    """
     name, given = parse(text, registry, what)
-    try:
-        return registry[name](*args, **given)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{what} {text!r}: {error}") from error
+
+    def call(*args: Any, **changed: Any) -> Any:
+        try:
+            return registry[name](*args, **{**given, **changed})
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"{what} {text!r}: {error}") from error
+
+    return call
+
+
+def build(text: str, registry: Mapping[str, Callable[..., Any]], what: str, *args: Any) -> Any:
+    """Call the constructor that `text` names with `args` and its options; see `bind`."""
+    return bind(text, registry, what)(*args)
 
 
 def signature(name: str, constructor: Callable[..., Any]) -> str:

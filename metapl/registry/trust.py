@@ -1,4 +1,4 @@
-"""Code that a file asks for: it is imported only for who says so.
+"""Code that a file asks for: it is imported only if the user says so.
 
 A run folder, an exported model, a file of `--config` and a study are data, wherever they come from. What they name of
 metapl's own is known; a network of timm or of a package, or an estimator that a package declares, is code, and is

@@ -1,9 +1,9 @@
-"""A finished run as one HTML page: facts → figures → page.
+"""Pages about a finished run and about a study: facts → blocks → HTML.
 
-    facts, log ─► svg, figures ─► page, style ─► head, results, training, classes, mistakes ─► report
+    facts, log ─► drawing, figures ─► head, results, training, classes, mistakes, study ─► blocks ─► render, templates
 
-Pictures of runs and of studies, and the page of a study, are made here too. The page is one file: figures are inline
-SVG, pictures are data URIs, and nothing is asked for from anywhere. It has no script, and its policy allows none.
+Code makes blocks, which are plain data (`blocks`); the templates of jinja2 in `templates/` make HTML of them. A page is
+one file: pictures are data URIs, and nothing is asked for from anywhere. It has no script, and its policy allows none.
 
 Floor 7: imports studies, training and every floor below, but not `serving`; the command line alone imports it.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metapl.reporting import classes, facts, head, mistakes, page, results, training
+from metapl.reporting import classes, facts, head, mistakes, render, results, training
 
 __all__ = ["report"]
 
@@ -38,4 +38,4 @@ def report(run: Path, device: str = "auto", trust_code: bool = False) -> str:
         classes.split(found),
         head.configuration(found),
     ]
-    return page.page(head.title(found), head.head(found), sections)
+    return render.page(head.head(found), sections)

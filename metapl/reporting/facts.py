@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metapl import methods
 from metapl.core import losses
 from metapl.core.types import Variables
 from metapl.evaluation import metrics
@@ -17,7 +19,7 @@ from metapl.registry.errors import InputError
 from metapl.training import phases, run_files, run_folder
 from metapl.training.experiment import Experiment
 
-BASELINES = ("supervised", "fixed")
+BASELINES = tuple(name for name, network in methods.networks().items() if network.reference)
 """What the final network is compared with: the first of these that a run has."""
 
 
@@ -56,6 +58,11 @@ class Facts(NamedTuple):
     """Classes of the test examples `[examples]`."""
     judged: dict[str, Judged]
     """Of these three networks."""
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts `[classes, classes]` of the final network: row the class, column what was predicted."""
+        return metrics.counts(self.judged[self.final].predicted, self.y, self.experiment.data.classes)
 
 
 class Bin(NamedTuple):
@@ -105,7 +112,7 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
     experiment, networks = run_folder.load(run, device, trust_code)
     final = run_folder.best(networks)
     baseline = next((name for name in BASELINES if name in networks and name != final), "")
-    before = "ema" if final == "finetuned" else baseline
+    before = next((phase.continues for phase in methods.phases().values() if final in phase.networks), "") or baseline
     if before and before not in networks:
         raise InputError(f"{run} has a finetuned network and not the averaged one that it began with: is it complete?")
     y = experiment.data.y_test.cpu()
@@ -152,10 +159,9 @@ def judge(logits: Tensor, y: Tensor) -> Judged:
 def reliability(judged: Judged, y: Tensor) -> list[Bin]:
     """The bins of the reliability diagram, those of `metrics.ece`: 15 of equal width, their upper end included."""
     right = (judged.predicted == y).double()
-    edges = torch.linspace(0, 1, metrics.BINS + 1, dtype=torch.float64)
-    owner = torch.bucketize(judged.confidence, edges[1:-1].contiguous(), right=False)
+    ends, owner = metrics.edges().tolist(), metrics.bins(judged.confidence)
     bins = []
-    for place, (low, high) in enumerate(zip(edges.tolist(), edges.tolist()[1:], strict=False)):
+    for place, (low, high) in enumerate(itertools.pairwise(ends)):
         mine = owner == place
         mean = (values[mine].mean().item() for values in (judged.confidence, right))
         bins.append(Bin(low, high, int(mine.sum()), *mean))

@@ -1,4 +1,4 @@
-"""The figures of a report; see `metapl.reporting.svg` for what they are made of."""
+"""The figures of a report, and their legends; see `metapl.reporting.drawing` for how they become SVG."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from metapl.reporting.blocks import Key
+from metapl.reporting.drawing import INK, SOFT, Picture, drawn, variable
 from metapl.reporting.facts import Bin
 from metapl.reporting.log import Curve
 from metapl.reporting.plots import COLOURS
-from metapl.reporting.svg import INK, SOFT, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAPS = (("accuracy", COLOURS[1]), ("more than the confidence", COLOURS[5]), ("less than the confidence", COLOURS[4]))
+GAPS = (("accuracy", "C1"), ("more than the confidence", "C5"), ("less than the confidence", "C4"))
 """The legend of a reliability diagram: accuracy, that part of it above the confidence, what it lacks to reach it."""
 
 NICE = (1, 2, 2.5, 5, 10)
@@ -32,6 +33,7 @@ class Style(NamedTuple):
     """How a line looks, here and in a legend."""
 
     colour: str
+    """"C0" and so on, see `metapl.reporting.drawing`."""
     dash: tuple[float, ...] = ()
     """Lengths on and off, in widths of the line; a full line without any."""
     width: float = 2.0
@@ -68,8 +70,25 @@ class Plane(NamedTuple):
     """`[rows, columns]`, the classes that it gave."""
 
 
-def curves(name: str, lines: Sequence[Line], unit: str, shade: tuple[float, float] | None = None) -> str:
-    """Lines over the steps, as SVG.
+def key(name: str, style: Style) -> Key:
+    """An entry of a legend: a piece of the line, and its name."""
+    colour, width = variable(style.colour), style.width
+    ends = [width * sum(style.dash[:place]) for place in range(len(style.dash) + 1)]
+    pieces = [
+        f"{'#0000' if place % 2 else colour} {ends[place]:g}px {ends[place + 1]:g}px"
+        for place in range(len(style.dash))
+    ]
+    ground = f"repeating-linear-gradient(to right,{','.join(pieces)})" if pieces else colour
+    return Key(name, f"height:{width:g}px;background:{ground}", "line")
+
+
+def swatch(name: str, colour: str) -> Key:
+    """An entry of a legend: a dot of a colour, and its name."""
+    return Key(name, f"background:{variable(colour)}", "dot")
+
+
+def curves(name: str, lines: Sequence[Line], unit: str, shade: tuple[float, float] | None = None) -> Picture:
+    """Lines over the steps.
 
     Args:
         name: of the figure, one of its own in the page.
@@ -108,8 +127,8 @@ def _plot(axes: Axes, line: Line) -> None:
     )
 
 
-def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
-    """A dot for each row, from the top down, with a bar of one standard error each way, as SVG."""
+def dots(name: str, rows: Sequence[Dot], unit: str) -> Picture:
+    """A dot for each row, from the top down, with a bar of one standard error each way."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -125,8 +144,8 @@ def dots(name: str, rows: Sequence[Dot], unit: str) -> str:
     return drawn(name, 27 * len(rows) + 56, draw)
 
 
-def reliability(name: str, bins: Sequence[Bin]) -> str:
-    """Accuracy and its gap to the confidence, and below how many examples each bin has, as SVG; see `GAPS`."""
+def reliability(name: str, bins: Sequence[Bin]) -> Picture:
+    """Accuracy and its gap to the confidence, and below how many examples each bin has; see `GAPS`."""
     full = [one for one in bins if one.examples]
     middle = [50 * (one.low + one.high) for one in full]
     common = [100 * min(one.accuracy, one.confidence) for one in full]
@@ -165,11 +184,11 @@ def short(count: int) -> str:
 def class_colour(label: int) -> str:
     """The colour of a class in the plane; the eighth has that of the first again."""
     blue_first = (1, 0, *range(2, len(COLOURS)))
-    return COLOURS[blue_first[label % len(COLOURS)]]
+    return f"C{blue_first[label % len(COLOURS)]}"
 
 
-def plane(name: str, seen: Plane) -> str:
-    """Regions by the class that the network gives, test examples by their class, wrong ones as crosses, as SVG."""
+def plane(name: str, seen: Plane) -> Picture:
+    """Regions by the class that the network gives, test examples by their class, wrong ones as crosses."""
     right = np.setdiff1d(np.arange(len(seen.y)), seen.wrong)
     right = right[:: math.ceil(len(right) / POINTS) or 1]
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from metapl import methods
+from metapl.files.table import Column, Table, whole
+from metapl.reporting.blocks import Card, Code, Folded, Head, Paragraph, Rows, Section, Text
 from metapl.reporting.facts import Facts, drifted
-from metapl.reporting.names import METHODS
-from metapl.reporting.page import Html, Section, card, folded, join, note, opening, table, tag, whole
-from metapl.training.config import PAIRED, TrainConfig
+from metapl.reporting.names import METHODS, opening
+from metapl.training import architectures
+from metapl.training.config import TrainConfig
 
 DRIFTED = (
     "The final network has not the test accuracy any more that it had at the end of training: its data has changed "
@@ -24,12 +29,12 @@ def title(facts: Facts) -> str:
     return f"{opening(METHODS[config.method])} on {Path(config.data).name or config.data}"
 
 
-def head(facts: Facts) -> Html:
+def head(facts: Facts) -> Head:
     """The title, what was trained, and the numbers of the run."""
     environment, summary = facts.environment, facts.summary
     threads = environment["threads"]
     cpu = f"CPU, {threads} thread{'s' * (threads != 1)}"
-    told = {
+    shown = {
         "seed": str(summary["seed"]),
         "steps": whole(summary["steps"]),
         "time": duration(summary["seconds"]),
@@ -37,33 +42,30 @@ def head(facts: Facts) -> Html:
         "device": environment["gpu"] if environment.get("gpu") and summary["config"].get("device") != "cpu" else cpu,
         "versions": f"metapl {environment['metapl']}, torch {environment['torch']}, Python {environment['python']}",
     }
-    return join(
-        tag("p", "Run ", tag("code", str(facts.run)), class_="run"),
-        tag("h1", title(facts)),
-        tag("p", *_told(facts), class_="lede"),
-        *([tag("p", DRIFTED, class_="warning")] if drifted(facts) else []),
-        tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in told.items()), class_="facts"),
-    )
+    origin = ("Run ", Code(str(facts.run)))
+    return Head(title(facts), _lede(facts), shown, origin, DRIFTED if drifted(facts) else "")
 
 
-def _told(facts: Facts) -> list[str]:
-    """One sentence on what was trained."""
+def _lede(facts: Facts) -> Text:
+    """One sentence on what was trained, which the method has words for."""
     experiment = facts.experiment
     config, parts = experiment.config, experiment.split
+    method = methods.find(config.method)
     examples = f"{whole(len(parts.labelled))} labelled"
-    if config.method != "supervised":
+    if method.unlabelled:
         examples += f" and {whole(len(parts.unlabelled))} unlabelled"
-    learnt = f" learnt {experiment.data.classes} classes from {examples} examples"
-    labels = tag("code", experiment.labels)
-    if config.method in PAIRED:
-        teacher = tag("code", config.teacher_model or config.model)
-        said = [" with a teacher ", teacher]
-        if config.method == "reduced":
-            said = [" with a fixed teacher ", teacher, ", corrected by the calibrator ", tag("code", config.calibrator)]
-        feedback = [", and feedback by ", tag("code", config.grad), f" (claim: {experiment.estimator.claim})."]
-        return ["A student ", tag("code", config.model), learnt, *said, ", ", labels, " pseudo labels", *feedback]
-    taught = [", with ", labels, " labels of a supervised network"] if config.method == "pseudo-labels" else []
-    return ["A network ", tag("code", config.model), learnt, *taught, "."]
+    filled: dict[str, str | Code] = {
+        "learnt": f"learnt {experiment.data.classes} classes from {examples} examples",
+        "claim": experiment.estimator.claim,
+        "labels": Code(experiment.labels),
+        "grad": Code(config.grad),
+        **{field: Code(architectures.text(config, field)) for field in ("teacher", "calibrator")},
+        "model": Code(config.model),
+    }
+    lede: list[str | Code] = []
+    for text, field, *_ in Formatter().parse(method.summary):
+        lede += [text, *([filled[field]] if field else [])]
+    return lede
 
 
 def duration(seconds: float) -> str:
@@ -84,27 +86,30 @@ def configuration(facts: Facts) -> Section:
     given: dict[str, Any] = facts.summary["config"]
     known = {one.name: one for one in fields(TrainConfig)}
 
-    def row(name: str) -> list[str]:
+    def row(name: str) -> tuple[str, str, str]:
         meaning = known[name].metadata["help"].replace("`", "") if name in known else ""
-        return [tag("code", name), tag("code", _value(given[name])), meaning]
+        return name, value_text(given[name]), meaning
 
     changed = [row(name) for name in given if name not in known or given[name] != known[name].default]
-    columns, words = ("option", "value", "meaning"), range(3)
-    other = table(columns, changed, "options that differ from their defaults", words)
-    every = table(columns, [row(name) for name in given], "all options", words)
-    environment = [[name, str(value)] for name, value in facts.environment.items() if value is not None]
-    again = tag("code", f"metapl train --config {shlex.quote(str(facts.run / 'config.toml'))}")
-    boxes = [
-        card(
-            tag("h3", "Different from the defaults"),
-            other if changed else note("Nothing."),
-            folded(f"All {len(given)} options", every),
-            note(again, " trains it again."),
-        ),
-        card(tag("h3", "Environment"), table(("what", "which"), environment, "environment", range(2))),
+    columns = [Column("option", look="code"), Column("value", look="code"), Column("meaning")]
+    other = Rows(Table(columns, changed, "options that differ from their defaults"))
+    every = Rows(Table(columns, [row(name) for name in given], "all options"))
+    again = Code(f"metapl train --config {shlex.quote(str(facts.run / 'config.toml'))}")
+    different = [
+        other if changed else Paragraph("Nothing."),
+        Folded(f"All {len(given)} options", [every]),
+        Paragraph((again, " trains it again.")),
     ]
-    return Section("Configuration", join(*boxes))
+    boxes = [Card("Different from the defaults", different), environment(facts.environment)]
+    return Section("Configuration", boxes)
 
 
-def _value(value: Any) -> str:
+def environment(found: Mapping[str, Any]) -> Card:
+    """Versions and machine."""
+    rows = [(name, str(value)) for name, value in found.items() if value is not None]
+    return Card("Environment", [Rows(Table([Column("what"), Column("which")], rows, "environment"))])
+
+
+def value_text(value: Any) -> str:
+    """The value of an option."""
     return str(value).lower() if isinstance(value, bool) else str(value) or "none"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from metapl.training.config import PAIRED
+from metapl import methods
 
 Curve: TypeAlias = list[tuple[int, float]]
 """A number by step; NaN where it is not known."""
@@ -16,8 +16,10 @@ Log: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 def phases(log: Log) -> list[str]:
-    """The phases of a log in their order, without finetuning."""
-    return [phase for phase in dict.fromkeys(line["phase"] for line in log) if phase != "finetune"]
+    """The phases of a log in their order, without those that go on with a network, as finetuning does."""
+    known = methods.phases()
+    found = dict.fromkeys(line["phase"] for line in log)
+    return [phase for phase in found if phase not in known or not known[phase].continues]
 
 
 def _known(value: float | None) -> float:
@@ -35,18 +37,22 @@ def curves(log: Log, phase: str, field: str) -> dict[str, Curve]:
 
 
 def validation(log: Log) -> dict[str, Curve]:
-    """Top-1 accuracy on the validation part by network and step; finetuning goes on from the averaged student.
+    """Top-1 accuracy on the validation part by network and step; finetuning goes on from the network it starts with.
 
-    A baseline is judged by the moving average of its weights, as it is in the table.
+    Each network is judged by the weights that are kept of it, as it is in the table.
     """
+    known = methods.phases()
     found: dict[str, Curve] = {}
     for line in log:
-        phase, step = line["phase"], line["step"]
-        for name, row in line["validation"].items():
-            if phase in PAIRED or name == ("model" if phase == "finetune" else "ema"):
-                network = "finetuned" if phase == "finetune" else name if phase in PAIRED else phase
-                found.setdefault(network, []).append((step, _known(row["top1"])))
-    if "finetuned" in found and "ema" in found:
-        last = found["ema"][-1]
-        found["finetuned"] = [last, *((last[0] + step, value) for step, value in found["finetuned"])]
+        if line["phase"] not in known:
+            continue
+        phase = known[line["phase"]]
+        for name in phase.networks:
+            if row := line["validation"].get(phase.source(name)):
+                found.setdefault(name, []).append((line["step"], _known(row["top1"])))
+    for phase in known.values():
+        if phase.continues in found:
+            last = found[phase.continues][-1]
+            for name in found.keys() & phase.networks.keys():
+                found[name] = [last, *((last[0] + step, value) for step, value in found[name])]
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 
@@ -14,12 +13,15 @@ from torch import Tensor
 from metapl.data.examples import take
 from metapl.data.form import Form
 from metapl.data.formats.tables import Columns, layout
+from metapl.data.loader import in_order
 from metapl.evaluation import metrics
+from metapl.files.table import Column, Table, percent, whole
 from metapl.reporting import figures
+from metapl.reporting.blocks import Block, Card, Figure, Gallery, Grid, Paragraph, Rows, Section, Thumbnail
 from metapl.reporting.facts import Facts, Mistake
 from metapl.reporting.facts import mistakes as found
-from metapl.reporting.figures import Plane, class_colour
-from metapl.reporting.page import Html, Section, card, figure, grid, join, note, percent, swatch, table, tag, whole
+from metapl.reporting.figures import Plane, class_colour, swatch
+from metapl.reporting.render import data_uri
 
 MOST = 24
 """How many are shown."""
@@ -39,7 +41,19 @@ BESIDE = 12
 GRID = 160
 """Points along each side where a network in the plane is asked."""
 
-HEAD = ("example", "true", "predicted", "confidence, %", "of the truth, %")
+
+def share(value: float) -> str:
+    """A share in per cent, with one decimal."""
+    return percent(value, 1)
+
+
+COLUMNS = (
+    Column("example"),
+    Column("true"),
+    Column("predicted"),
+    Column("confidence, %", share, "figure"),
+    Column("of the truth, %", share, "figure"),
+)
 
 
 def mistakes(facts: Facts) -> Section:
@@ -49,20 +63,24 @@ def mistakes(facts: Facts) -> Section:
     flat = form.kind == "arrays" and form.shape == (2,)
     shown, wrong = found(judged, facts.y, BESIDE if flat else MOST), int((judged.predicted != facts.y).sum())
     if not shown:
-        return Section("Mistakes", note(f"None of the {whole(len(facts.y))} test examples is wrong."))
-    told = f"{whole(wrong)} of {whole(len(facts.y))} test examples {'is' if wrong == 1 else 'are'} wrong"
-    told += f"; these are the {len(shown)} that the network was surest of." if wrong > len(shown) else ", surest first."
+        return Section("Mistakes", [Paragraph(f"None of the {whole(len(facts.y))} test examples is wrong.")])
+    text = f"{whole(wrong)} of {whole(len(facts.y))} test examples {'is' if wrong == 1 else 'are'} wrong"
+    text += f"; these are the {len(shown)} that the network was surest of." if wrong > len(shown) else ", surest first."
+    return Section("Mistakes", [Paragraph(text), _shown(facts, shown, flat)])
+
+
+def _shown(facts: Facts, shown: Sequence[Mistake], flat: bool) -> Block:
+    form = facts.experiment.data.form
     if form.kind == "images" and form.shape[0] in (1, 3):
-        return Section("Mistakes", join(note(told), card(_pictures(facts, shown))))
+        return Card("", [_pictures(facts, shown)])
     if form.kind == "table":
-        return Section("Mistakes", join(note(told), card(_rows(facts, shown))))
-    listed = card(table(HEAD, [_row(one, form.classes) for one in shown], "mistakes", (0, 1, 2)))
-    return Section("Mistakes", join(note(told), grid(_plane(facts), listed) if flat else listed))
+        return Card("", [Rows(_rows(facts, shown))])
+    listed = Card("", [Rows(Table(COLUMNS, [_row(one, form.classes) for one in shown], "mistakes"))])
+    return Grid([_plane(facts), listed]) if flat else listed
 
 
-def _row(one: Mistake, names: Sequence[str]) -> list[str]:
-    shares = (percent(one.confidence, 1), percent(one.of_truth, 1))
-    return [str(one.example), names[one.truth], names[one.predicted], *shares]
+def _row(one: Mistake, names: Sequence[str]) -> tuple[str, str, str, float, float]:
+    return str(one.example), names[one.truth], names[one.predicted], one.confidence, one.of_truth
 
 
 def _examples(facts: Facts, shown: Sequence[Mistake]) -> Tensor:
@@ -84,35 +102,30 @@ def png(image: Tensor) -> str:
     picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, format="png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "png")
 
 
-def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Html:
+def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Gallery:
     form = facts.experiment.data.form
     height, width = form.shape[1:]
-    small = {"class_": "crisp"} if max(height, width) <= CRISP else {}
-    cards = []
+    crisp = max(height, width) <= CRISP
+    found = []
     for one, image in zip(shown, levels(_examples(facts, shown), form), strict=True):
         truth, predicted = form.classes[one.truth], form.classes[one.predicted]
         alt = f"test example {one.example}: {truth}, taken for {predicted}"
-        picture = tag("img", src=png(image), alt=alt, width=str(width), height=str(height), loading="lazy", **small)
-        said = tag("div", tag("strong", truth), ", taken for ", tag("strong", predicted))
-        cards.append(tag("li", picture, said, tag("div", f"{percent(one.confidence, 1)} % sure", class_="small")))
-    return tag("ul", *cards, class_="pictures")
+        sure = f"{share(one.confidence)} % sure"
+        found.append(Thumbnail(png(image), (width, height), crisp, alt, truth, predicted, sure))
+    return Gallery(found)
 
 
-def _rows(facts: Facts, shown: Sequence[Mistake]) -> Html:
+def _rows(facts: Facts, shown: Sequence[Mistake]) -> Table:
     form, x = facts.experiment.data.form, facts.experiment.data.x_test
     every = take(x, torch.arange(len(x)), torch.device("cpu")).double()
     mean, std = every.mean(0), every.std(0, correction=0)
-    rows = []
-    for one in shown:
-        row = every[one.example]
-        unusual = tag(
-            "ul", *(tag("li", text) for text in deviations(form.details["columns"], row, mean, std)), class_="plain"
-        )
-        rows.append([*_row(one, form.classes), unusual])
-    return table((*HEAD, "most unusual"), rows, "mistakes", (0, 1, 2, 5))
+    rows = [
+        (*_row(one, form.classes), deviations(form.details["columns"], every[one.example], mean, std)) for one in shown
+    ]
+    return Table([*COLUMNS, Column("most unusual", look="list")], rows, "mistakes")
 
 
 def deviations(columns: Columns, row: Tensor, mean: Tensor, std: Tensor) -> list[str]:
@@ -146,7 +159,7 @@ def _feature(columns: Columns, place: int, row: Tensor, mean: Tensor, far: Tenso
     return f"{column['name']} {value:.4g} ({sign}{abs(float(far[place])):.1f} σ)"
 
 
-def _plane(facts: Facts) -> Html:
+def _plane(facts: Facts) -> Figure:
     experiment, judged = facts.experiment, facts.judged[facts.final]
     form = experiment.data.form
     mean, std = (torch.as_tensor(form.details[name], dtype=torch.float32) for name in ("mean", "std"))
@@ -155,7 +168,8 @@ def _plane(facts: Facts) -> Html:
     across, up = (torch.linspace(float(low[axis]), float(high[axis]), GRID) for axis in (0, 1))
     places = torch.cartesian_prod(up, across).flip(-1).to(experiment.device)
     model = experiment.models.of(facts.final)
-    logits = metrics.predict(model, *facts.networks[facts.final], places, experiment.data.augment.prepare)
+    ready = in_order(places, experiment.device, experiment.data.augment.prepare)
+    logits = metrics.predict(model, *facts.networks[facts.final], ready)
     corners = torch.stack([across, up], 1) * std + mean
     seen = Plane(
         (x * std + mean).numpy(),
@@ -169,4 +183,4 @@ def _plane(facts: Facts) -> Html:
         "Ground: what the network says. Dots: right test examples, by class. Crosses: wrong ones, by their true class."
     )
     label = f"The test examples in the plane, {len(seen.wrong)} of {len(seen.y)} wrong"
-    return figure("Where they are", figures.plane("plane", seen), label, keys, text)
+    return Figure("Where they are", figures.plane("plane", seen), label, keys, [text])

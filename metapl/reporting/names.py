@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from metapl import methods
+from metapl.reporting.drawing import INK
 from metapl.reporting.figures import Style
-from metapl.reporting.plots import COLOURS
-from metapl.reporting.svg import INK
 
-VERMILLION, BLUE, GREEN, PINK, ORANGE, SKY, GREY = COLOURS
+VERMILLION, BLUE, GREEN, PINK, ORANGE, SKY, GREY = (f"C{place}" for place in range(7))
+
+PALETTE = {
+    "vermillion": VERMILLION,
+    "blue": BLUE,
+    "green": GREEN,
+    "pink": PINK,
+    "orange": ORANGE,
+    "sky": SKY,
+    "grey": GREY,
+    "ink": INK,
+}
 
 NETWORKS = {
-    "supervised": ("supervised only", Style(GREY, (4, 2))),
-    "pseudo-labels": ("pseudo labels", Style(PINK, (4, 2))),
-    "uda": ("UDA", Style(ORANGE, (4, 2))),
-    "fixed": ("fixed teacher", Style(INK, (1, 2))),
-    "teacher": ("teacher", Style(VERMILLION)),
-    "student": ("student", Style(SKY, (), 1.4)),
-    "ema": ("student, averaged", Style(BLUE)),
-    "finetuned": ("finetuned", Style(GREEN, (), 2.6)),
+    name: (network.title, Style(PALETTE[network.colour], network.dash, network.width))
+    for name, network in methods.networks().items()
 }
 """In the order of the table."""
 
-METHODS = {
-    "mpl": "Meta Pseudo Labels",
-    "reduced": "Reduced Meta Pseudo Labels",
-    "uda": "UDA",
-    "pseudo-labels": "pseudo labels",
-    "supervised": "supervised learning",
-}
+METHODS = {name: methods.find(name).title for name in methods.METHODS}
 
 LOSSES = {
     "supervised": ("labelled examples", Style(VERMILLION)),
@@ -44,3 +43,8 @@ QUALITY = {
     "coverage": ("share of confident ones", Style(GREY, (4, 2))),
 }
 """Of pseudo labels."""
+
+
+def opening(text: str) -> str:
+    """A name at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]

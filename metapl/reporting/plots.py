@@ -7,30 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
+import matplotlib
 import torch
 
+from metapl import methods
 from metapl.core.types import Model, Variables
+from metapl.data.loader import in_order
 from metapl.evaluation import metrics, quality
+from metapl.reporting import log as run_log
 from metapl.training import checkpoint, run_files
-from metapl.training.config import PAIRED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GRID = 200
-NAMES = {
-    "mpl": "Meta Pseudo Labels",
-    "reduced": "Reduced Meta Pseudo Labels",
-    "ema": "student (averaged)",
-    "pseudo-labels": "pseudo labels",
-    "uda": "UDA",
-}
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    mpl.use("Agg")  # no screen is needed, or touched
+    matplotlib.use("Agg")  # no screen is needed, or touched
     import matplotlib.pyplot as plt  # noqa: PLC0415 - after the choice of the backend
 
     return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
@@ -60,25 +55,23 @@ def curves(log: Path, path: Path) -> None:
         path: the PNG to write.
     """
     lines = run_files.log(log)
-    phases = list(dict.fromkeys(line["phase"] for line in lines if line["phase"] != "finetune"))
+    known, phases = methods.networks(), run_log.phases(lines)
     figure, ((left, right),) = _figure(1, 2, (11, 4))
     main = [line for line in lines if line["phase"] == phases[-1]]
     for name in main[0]["metrics"]:
         if name != "feedback":
             left.plot([line["step"] for line in main], [line["metrics"][name] for line in main], label=name)
-    for phase in phases:
-        own = [line for line in lines if line["phase"] == phase]
-        for network in own[0]["validation"]:
-            if phase not in PAIRED and network != "ema":
-                continue  # a baseline is judged by its averaged weights
-            label = NAMES.get(network, network) if phase in PAIRED else NAMES.get(phase, phase)
-            style = "-" if phase in PAIRED else "--"
-            right.plot(
-                [x["step"] for x in own], [100 * x["validation"][network]["top1"] for x in own], style, label=label
-            )
-    _style(left, f"losses of {NAMES.get(phases[-1], phases[-1])}", "nats")
+    for network, curve in run_log.validation([line for line in lines if line["phase"] in phases]).items():
+        spec, steps = known[network], [step for step, _ in curve]
+        style = "--" if spec.dash else "-"
+        right.plot(steps, [100 * value for _, value in curve], style, label=spec.title)
+    _style(left, f"losses of {_title(phases[-1])}", "nats")
     _style(right, "validation accuracy", "top-1, %")
     _save(figure, path)
+
+
+def _title(phase: str) -> str:
+    return methods.find(phase).title if phase in methods.METHODS else phase
 
 
 def regions(
@@ -102,8 +95,8 @@ def regions(
     figure, (row,) = _figure(1, len(networks), (3.6 * len(networks), 3.4))
     for axes, (name, (model, network)) in zip(row, networks.items(), strict=True):
         device = next(iter(network.params.values())).device
-        predicted = metrics.predict(model, *network, grid.to(device)).argmax(-1).cpu().reshape(GRID, GRID)
-        right = metrics.top1(metrics.predict(model, *network, x.to(device)).cpu(), y)
+        predicted = metrics.predict(model, *network, in_order(grid, device)).argmax(-1).cpu().reshape(GRID, GRID)
+        right = metrics.top1(metrics.predict(model, *network, in_order(x, device)).cpu(), y)
         axes.contourf(across, up, predicted, levels=[-0.5, 0.5, 1.5], colors=["#cfe2f3", "#fce5cd"])
         axes.scatter(*x.T, c=y, s=2, cmap="coolwarm", alpha=0.5)
         known = x[labelled.cpu()]

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from metapl.files.escape import visible
 from metapl.files.storage import write
 from metapl.reporting.plots import COLOURS
+from metapl.studies.results import Row
 from metapl.studies.specification import label
-from metapl.studies.tables import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +30,10 @@ PANEL, NAMES, LINE, FRAME = 3.1, 2.0, 0.24, 1.0
 
 
 def study(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy by arm: the mean over seeds with its 95 % interval, and every seed as a faint dot; a panel a setting.
+    """Accuracy by arm: the mean over seeds with its 95 % interval, and every seed as a faint dot; a panel a condition.
 
     Args:
-        rows: of `metapl.studies.tables.rows`, one at least.
+        rows: of `metapl.studies.results.rows`, one at least.
         path: the PNG to write.
     """
     arms, conditions = (list(dict.fromkeys(of(row) for row in rows)) for of in (lambda row: row.arm, _condition))

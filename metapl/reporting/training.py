@@ -5,46 +5,47 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from metapl import methods
+from metapl.files.table import whole
 from metapl.reporting import figures
+from metapl.reporting.blocks import Figure, Grid, Section
 from metapl.reporting.facts import Facts
-from metapl.reporting.figures import Line, Style
+from metapl.reporting.figures import Line, Style, key
 from metapl.reporting.log import Curve, curves, phases, validation
 from metapl.reporting.names import BLUE, LOSSES, METHODS, NETWORKS, OWNERS, PINK, QUALITY
-from metapl.reporting.page import Html, Section, figure, grid, key, whole
-from metapl.training.config import PAIRED
 
 
 def training(facts: Facts) -> Section:
     """Losses, validation accuracy, the quality of pseudo labels and the size of the feedback over the steps."""
     main = phases(facts.log)[-1]
     shown = [_losses(facts, main), _validation(facts), _quality(facts, main), _feedback(facts, main)]
-    return Section("Training", grid(*(one for one in shown if one)))
+    return Section("Training", [Grid([one for one in shown if one])])
 
 
 def _figure(
     name: str, title: str, lines: Sequence[Line], unit: str, caption: str = "", shade: tuple[int, int] | None = None
-) -> Html:
+) -> Figure:
     last = ", ".join(f"{line.name} {line.curve[-1][1]:.4g}" for line in lines)
     keys = [key(line.name, line.style) for line in lines] if len(lines) > 1 else []
     label = f"{title} over the steps, {unit}; at the end: {last}"
-    return figure(title, figures.curves(name, lines, unit, shade), label, keys, caption)
+    return Figure(title, figures.curves(name, lines, unit, shade), label, keys, [caption] if caption else [])
 
 
 def _percent(curve: Curve) -> Curve:
     return [(step, 100 * value) for step, value in curve]
 
 
-def _losses(facts: Facts, main: str) -> Html:
+def _losses(facts: Facts, main: str) -> Figure:
     found = curves(facts.log, main, "metrics")
-    lines = []
+    lines, paired = [], main in METHODS and methods.find(main).paired
     for name in [name for name in found if name != "feedback"]:
         text, style = LOSSES.get(name, (name, Style(PINK)))
-        lines.append(Line(OWNERS.get(name, "") * (main in PAIRED) + text, style, found[name]))
+        lines.append(Line(OWNERS.get(name, "") * paired + text, style, found[name]))
     text = f"Of {METHODS.get(main, main)}; each point is a mean since the point before."
     return _figure("losses", "Losses", lines, "nats", text)
 
 
-def _validation(facts: Facts) -> Html | None:
+def _validation(facts: Facts) -> Figure | None:
     found = validation(facts.log)
     if not found:
         return None
@@ -56,7 +57,7 @@ def _validation(facts: Facts) -> Html | None:
     return _figure("validation", "Validation accuracy", lines, "top-1, %", f"{text} Shaded: finetuning.", (first, last))
 
 
-def _quality(facts: Facts, main: str) -> Html | None:
+def _quality(facts: Facts, main: str) -> Figure | None:
     found = curves(facts.log, main, "pseudo_labels")
     lines = [
         Line(*QUALITY[name], _percent(found[name]))
@@ -70,7 +71,7 @@ def _quality(facts: Facts, main: str) -> Html | None:
     return _figure("quality", "Pseudo labels", lines, "%", text)
 
 
-def _feedback(facts: Facts, main: str) -> Html | None:
+def _feedback(facts: Facts, main: str) -> Figure | None:
     found = curves(facts.log, main, "metrics")
     if "feedback" not in found:
         return None

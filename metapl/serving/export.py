@@ -25,14 +25,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import metapl
-from metapl import models
+from metapl import methods, models
 from metapl.core import rng
 from metapl.data import inputs
 from metapl.data.form import Form
 from metapl.files import checksum
 from metapl.registry.errors import InputError, unknown
 from metapl.serving import model_card
-from metapl.training import checkpoint, run_folder
+from metapl.training import architectures, checkpoint, run_folder
 from metapl.training.run_folder import Serving
 
 INPUTS = {
@@ -46,12 +46,14 @@ INPUTS = {
 def _text(serving: Serving) -> str:
     """How `metapl.models.build` is to be called for a network."""
     config = serving.config
-    if serving.name == "teacher" and config.method == "reduced":
+    known = architectures.networks(config)
+    found = {**methods.networks(), **known}[serving.name]
+    if found.compose:
         raise InputError(
-            "--network teacher of --method reduced is a fixed teacher and its calibrator, which are no single module: "
-            "export finetuned, ema, student or fixed"
+            f"--network {serving.name} of --method {config.method} consists of several networks, which are no single "
+            f"module: export {', '.join(name for name, one in known.items() if not one.compose)}"
         )
-    return (config.teacher_model or config.model) if serving.name in ("teacher", "fixed") else config.model
+    return architectures.text(config, found.built_from[""])
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -10,31 +10,16 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metapl import methods
+from metapl.evaluation.table import by_network
 from metapl.files.escape import code, plain, visible
+from metapl.files.table import markdown
+from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
+from metapl.serving import loading
 from metapl.training import run_files
-from metapl.training.config import PAIRED, TrainConfig
+from metapl.training.config import TrainConfig
 from metapl.training.run_folder import Serving
-
-ROLES = {
-    "finetuned": "the student's averaged weights, finetuned on the labelled examples",
-    "ema": "the moving average of the student's weights, before any finetuning",
-    "student": "the student's last weights",
-    "teacher": "the teacher at the end of its training",
-    "fixed": "the fixed teacher, without its calibrator",
-    "uda": "trained on labels and on consistency between views (UDA)",
-    "pseudo-labels": "trained on what a supervised network says of unlabelled examples",
-    "supervised": "trained on the labelled examples alone",
-}
-"""What each network of a run is."""
-
-METHODS = {
-    "mpl": "Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
-    "reduced": "Reduced Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580), appendix E)",
-    "uda": "UDA ([Xie et al., NeurIPS 2020](https://arxiv.org/abs/1904.12848))",
-    "pseudo-labels": "pseudo labels of a supervised network",
-    "supervised": "supervised learning",
-}
 
 TASKS = {
     "images": ("image-classification", "Image Classification"),
@@ -46,31 +31,8 @@ TASKS = {
 METRICS = {"top1": "accuracy", "top5": "top_5_accuracy", "nll": "nll", "ece": "ece"}
 """The type of each metric in the front matter."""
 
-EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy"}
-
 SHOWN = 20
 """At most so many classes are named; `config.json` has them all."""
-
-LOAD = """\
-from pathlib import Path
-
-import torch
-
-from metapl import exported
-from metapl.data import inputs
-
-network, form = exported.load(Path("."){trust})
-found = inputs.read(form, [Path("{example}")])
-x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
-probabilities = network(x).softmax(-1)
-"""
-
-RUN = {
-    "model.pt2": "import torch\n\n# torch unpickles parts of such a file, so trust who made it\n"
-    'logits = torch.export.load("model.pt2").module()(x)\n',
-    "model.onnx": 'import onnxruntime\n\n(logits,) = onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})\n',
-}
-"""How each file with a graph is run."""
 
 
 class Facts(NamedTuple):
@@ -121,7 +83,7 @@ def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> s
         "## Use and limits",
         _limits(serving, facts),
         "## Load it",
-        _load(config),
+        loading.text(config),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -136,10 +98,19 @@ def _data(config: TrainConfig) -> str:
 
 
 def _method(serving: Serving) -> str:
-    """The method that trained this network, which for a baseline has the network's name."""
-    if serving.name == "fixed":
-        return "uda" if serving.config.uda_weight else "supervised"
-    return serving.name if serving.name in METHODS else serving.config.method
+    """The method that trained this network, which for a baseline is another one than that of its run."""
+    config, phase = serving.config, _phase(serving)
+    name = phase.method or phase.name
+    if name not in methods.METHODS:
+        return config.method
+    method = methods.find(name)
+    return method.otherwise if method.lacks(config) else name
+
+
+def _phase(serving: Serving) -> PhaseSpec:
+    """The phase that the network comes from."""
+    known = (*methods.plan(serving.config), *methods.phases().values())
+    return next(phase for phase in known if serving.name in phase.networks)
 
 
 def _front(name: str, serving: Serving, facts: Facts) -> str:
@@ -177,16 +148,16 @@ def _what(serving: Serving) -> str:
     return (
         f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
         f"It has {trained + frozen:,} parameters{some}. "
-        f"Of the networks of its run it is `{serving.name}`: {ROLES[serving.name]}.\n\n"
+        f"Of the networks of its run it is `{serving.name}`: {methods.networks()[serving.name].role}.\n\n"
         f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
     )
 
 
 def _training(serving: Serving, facts: Facts, model: str) -> str:
-    config, method = serving.config, _method(serving)
+    config, spec = serving.config, methods.find(_method(serving))
     fields = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema", "seed"]
     rows = {"model": model, **{field: getattr(config, field) for field in fields}}
-    if method in PAIRED:
+    if spec.paired:
         rows |= {
             "student's model": config.model,
             "teacher's model": config.teacher_model or config.model,
@@ -196,29 +167,25 @@ def _training(serving: Serving, facts: Facts, model: str) -> str:
             "feedback_weight": config.feedback_weight,
             "uda_weight": config.uda_weight,
         }
-    if serving.name == "finetuned":
+    if _phase(serving).continues:
         rows |= {"finetune_steps": config.finetune_steps, "finetune_lr": config.finetune_lr}
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
-    unlabelled = "" if method == "supervised" else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
+    unlabelled = "" if not spec.unlabelled else f" and {facts.unlabelled:,} unlabelled ones ({shared})"
     return (
-        f"By {METHODS[method]}, on {facts.labelled:,} labelled examples of {code(_data(config))}{unlabelled}.\n\n"
+        f"By {spec.source or spec.title}, on {facts.labelled:,} labelled examples of {code(_data(config))}"
+        f"{unlabelled}.\n\n"
         "| setting | value |\n| --- | --- |\n"
         + "\n".join(f"| {name} | {code(str(value))} |" for name, value in rows.items())
     )
 
 
 def _test(serving: Serving, facts: Facts) -> str:
-    lines = ["| network | top-1 % | top-5 % | NLL | ECE % |", "| --- | --- | --- | --- | --- |"]
-    for name, row in facts.test.items():
-        shown = f"**{name}**" if name == serving.name else name
-        lines.append(
-            f"| {shown}, {ROLES[name]} | {100 * row['top1']:.2f} | {100 * row['top5']:.2f} | {row['nll']:.3f} "
-            f"| {100 * row['ece']:.2f} |"
-        )
+    known = methods.networks()
+    titles = {name: f"{f'**{name}**' if name == serving.name else name}, {known[name].role}" for name in facts.test}
     return (
         f"On {facts.tested:,} test examples, last weights; this model is in bold, and `ema` and `finetuned` are the "
         "student before and after finetuning. NLL is the mean negative log-likelihood in nats, ECE the expected "
-        "calibration error over 15 bins.\n\n" + "\n".join(lines)
+        f"calibration error over 15 bins.\n\n{markdown(by_network([facts.test], titles))}"
     )
 
 
@@ -238,15 +205,3 @@ def _limits(serving: Serving, facts: Facts) -> str:
             "- Nobody has looked at whether it errs more for some groups of examples or people than for others.",
         ]
     )
-
-
-def _load(config: dict[str, Any]) -> str:
-    kind = config["model"].partition(":")[0]
-    needed = {"timm": " and timm", "module": " and the code of the network"}.get(kind, "")
-    trusted = ", trust_code=True" if needed else ""
-    loading = LOAD.replace("{example}", EXAMPLES[config["kind"]]).replace("{trust}", trusted)
-    weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{loading}```"
-    if not config["graph"]:
-        return weights
-    run = RUN[config["graph"]["file"]]
-    return f"{weights}\n\nWithout, for an `x` as `graph` in `config.json` describes it:\n\n```python\n{run}```"

@@ -17,6 +17,7 @@ from metapl.data.examples import Examples, Inputs, subset
 from metapl.data.form import Form
 from metapl.data.formats.csv_file import DELIMITERS, Table, load
 from metapl.data.formats.tables import parse
+from metapl.data.loader import in_order
 from metapl.evaluation import metrics
 from metapl.files.escape import cell
 from metapl.registry.errors import InputError
@@ -55,8 +56,10 @@ def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[T
     batch by batch.
     """
     prepare = inputs.prepare(serving.form)
+    device = next(iter(serving.network.params.values())).device
     for index in torch.arange(len(x)).split(batch):
-        logits = metrics.predict(serving.model, *serving.network, subset(x, index), prepare, batch)
+        part = in_order(subset(x, index), device, prepare, batch)
+        logits = metrics.predict(serving.model, *serving.network, part)
         yield torch.softmax(logits.double(), -1).float().cpu()
 
 

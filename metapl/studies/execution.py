@@ -23,9 +23,9 @@ from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies.specification import Job
 from metapl.training import loop, phases, population
+from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 from metapl.training.phases import Result
-from metapl.training.population import Say
 
 T = TypeVar("T")
 
@@ -53,6 +53,9 @@ class Progress(NamedTuple):
 Tick = Callable[[Progress], None]
 """Called after every step."""
 
+Say = Callable[[str], None]
+"""Called with a line of text."""
+
 
 def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) -> None:
     """Train the jobs that have no file in the folder yet.
@@ -61,7 +64,7 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
         jobs: what to train; the same job may occur once.
         folder: of the files, one a run, written when the run is finished.
         together: most runs in one population; 1 for one after another.
-        say: told why runs that could be a population are not.
+        say: is given a line that says why runs that could be a population are not.
         tick: called after every step.
 
     Raises:
@@ -79,7 +82,7 @@ def run(jobs: Sequence[Job], folder: Path, together: int, say: Say, tick: Tick) 
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Look for what is wrong before anything is trained: a setting of every kind of run is prepared.
+    """Look for what is wrong before anything is trained: an experiment of every kind of run is prepared.
 
     Raises:
         InputError: what is wrong.
@@ -129,6 +132,9 @@ def _path(folder: Path, job: Job) -> Path:
     return folder / f"{quote(job.name, safe=' =,')}.json"
 
 
+DEFAULTS = asdict(TrainConfig())
+
+
 def _done(folder: Path, job: Job) -> Run | None:
     path = _path(folder, job)
     try:
@@ -139,6 +145,7 @@ def _done(folder: Path, job: Job) -> Run | None:
         _require_run(found)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): remove it, and the run is made again") from None
+    found["config"] = {**DEFAULTS, **found["config"]}  # runs of older versions lack the fields of today
     own = {"setting": dict(job.condition), "arm": job.arm, "seed": job.config.seed, "config": asdict(job.config)}
     if any(found[name] != value for name, value in own.items()):
         raise InputError(f"{path} is of another study: name another folder, or remove this one")
@@ -190,21 +197,20 @@ def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[...
     """
     conditions = population.members([job.config for job in group])
     logs: list[Log] = [[] for _ in group]
-
-    def report(index: int, progress: loop.Progress) -> None:
-        logs[index].append(phases.look(conditions[index], progress))
-
-    def ticked(index: int, phase: str, step: int, steps: int) -> None:
-        tick(len(group) if index < 0 else 1, group[max(index, 0)].name, phase, step, steps)
-
-    def why(text: str) -> None:
-        for log in logs:
-            log.clear()  # of what they had begun together
-        say(f"one after another: {len(group)} runs such as {group[0].name}, since {text}")
-
     skip = [index for index, job in enumerate(group) if job.name in done]
-    for index, result in population.train_all(conditions, report, ticked, why, skip):
-        yield group[index], _as_json(group[index], result, logs[index])
+    for index, event in population.train_all(conditions, skip):
+        first = index or 0
+        match event:
+            case loop.Stepped(phase, step, steps):
+                tick(len(group) if index is None else 1, group[first].name, phase, step, steps)
+            case loop.Reported():
+                logs[first].append(phases.look(conditions[first], event))
+            case phases.Finished(result):
+                yield group[first], _as_json(group[first], result, logs[first])
+            case population.Apart(why):
+                for log in logs:
+                    log.clear()  # of what they had begun together
+                say(f"one after another: {len(group)} runs such as {group[0].name}, since {why}")
 
 
 def _as_json(job: Job, result: Result, log: Log) -> Run:

@@ -1,7 +1,7 @@
 """Statistics of paired runs: the same seeds under two treatments.
 
 Examples:
-    >>> from metapl import paired
+    >>> from metapl.studies import paired
     >>> found = paired.compare([0.71, 0.74, 0.80], [0.70, 0.72, 0.77])
     >>> round(found.mean, 3), found.wins, found.losses
     (0.02, 3, 0)

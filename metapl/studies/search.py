@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from metapl.core import rng
 from metapl.registry.errors import InputError
-from metapl.studies import execution, specification, tables
+from metapl.studies import execution, folder, results, specification
+from metapl.studies.checks import Given
 from metapl.studies.search_space import Budget, Choices, Range
-from metapl.studies.specification import Given, Study
+from metapl.studies.specification import Study
 from metapl.training.experiment import prepare
 
 ROUND = 8
@@ -40,10 +41,10 @@ class Trial(NamedTuple):
 
 
 class Search(NamedTuple):
-    """The search for one arm in one setting."""
+    """The search for one arm in one condition."""
 
     about: Study
-    """The study with this setting and this arm alone, on the seeds of the budget."""
+    """The study with this condition and this arm alone, on the seeds of the budget."""
     condition: Given
     arm: str
     space: dict[str, Choices | Range]
@@ -67,7 +68,7 @@ class Search(NamedTuple):
 
 
 def start(about: Study, budget: Budget, out: Path) -> list[Search]:
-    """The searches of a study, setting by setting and arm by arm, and its folder; see `ablation.start`.
+    """The searches of a study, condition by condition and arm by arm, and its folder; see `folder.start`.
 
     Raises:
         InputError: optuna is not installed, several processes, an arm without validation examples, or a folder that
@@ -78,7 +79,7 @@ def start(about: Study, budget: Budget, out: Path) -> list[Search]:
         raise InputError("metapl tune is one process, since trials depend on those before: start it without torchrun")
     conditions = specification.conditions(about)
     searches = [_search(package, about, budget, condition, arm) for condition in conditions for arm in about.arms]
-    tables.start(out, about)
+    folder.start(out, about)
     return searches
 
 
@@ -90,22 +91,22 @@ def run(
     Args:
         searches: of `start`.
         budget: of `metapl.studies.search_space.read`.
-        out: the folder, with a file a run below `ablation.RUNS`.
+        out: the folder, with a file a run below `folder.RUNS`.
         together: most runs in one population.
-        say: as of `sweep.run`.
-        tick: as of `sweep.run`; `done` counts the runs of earlier rounds too.
+        say: as of `execution.run`.
+        tick: as of `execution.run`; `done` counts the runs of earlier rounds too.
     """
-    folder = out / tables.RUNS
+    place = out / folder.RUNS
     for first in range(0, budget.trials, ROUND):
 
-        def told(at: execution.Progress, before: int = first * len(budget.seeds) * len(searches)) -> None:
+        def report(at: execution.Progress, before: int = first * len(budget.seeds) * len(searches)) -> None:
             tick(at._replace(done=before + at.done))
 
         asked = [_ask(search, min(ROUND, budget.trials - first)) for search in searches]
         jobs = [job for one in asked for job in specification.jobs(one.about)]
-        execution.run(jobs, folder, together, say, told)
-        runs = execution.read(jobs, folder)
-        searches = [_tell(one, tables.rows(one.about, runs, "validation")) for one in asked]
+        execution.run(jobs, place, together, say, report)
+        runs = execution.read(jobs, place)
+        searches = [_tell(one, results.rows(one.about, runs, "validation")) for one in asked]
     return list(searches)
 
 
@@ -194,7 +195,7 @@ def _values(search: Search, trial: Any) -> Given:
     return {key: own.get(key, values.tidy(trial.params[key])) for key, values in search.space.items()}
 
 
-def _tell(asked: _Asked, rows: Sequence[tables.Row]) -> Search:
+def _tell(asked: _Asked, rows: Sequence[results.Row]) -> Search:
     search, trials = asked.search, list(asked.search.trials)
     scores = {row.arm: row.values for row in rows}
     for trial, values in zip(asked.optuna, asked.values, strict=True):

@@ -10,13 +10,14 @@ from pathlib import Path
 from metapl import __version__
 from metapl.files import storage
 from metapl.studies import specification
+from metapl.studies.checks import Given
 from metapl.studies.search import Search, Trial
 from metapl.studies.search_space import Budget
-from metapl.studies.specification import Given, Study
+from metapl.studies.specification import Study
 
 
 def write(about: Study, budget: Budget, searches: Sequence[Search], out: Path) -> list[Path]:
-    """Write `trials.jsonl`, and for every setting the study with the values found; these are returned."""
+    """Write `trials.jsonl`, and for every condition the study with the values found; these are returned."""
     storage.write_text(out / "trials.jsonl", "".join(_line(one, trial) for one in searches for trial in one.trials))
     paths = []
     for condition in specification.conditions(about):
@@ -36,13 +37,13 @@ def _line(search: Search, trial: Trial) -> str:
 
 
 def tuned(about: Study, condition: Given, searches: Sequence[Search]) -> Study:
-    """The study in one setting, every arm with the values that its search found."""
+    """The study in one condition, every arm with the values that its search found."""
     arms = {search.arm: {**about.arms[search.arm], **search.best.values} for search in searches}
     return about._replace(common={**about.common, **condition}, over={}, arms=arms)
 
 
 def comment(budget: Budget, searches: Sequence[Search]) -> str:
-    """How the values of one setting were found, and what they gained."""
+    """How the values of one condition were found, and what they gained."""
     lines = [
         f"Tuned by metapl {__version__}: {budget.trials} trials of every arm on the seeds {budget.seeds[0]} to "
         f"{budget.seeds[-1]}, by TPE of optuna {importlib.metadata.version('optuna')}.",

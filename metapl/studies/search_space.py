@@ -1,7 +1,7 @@
 """The table `[tune]` of a study: which hyperparameters are tuned, and how much may be spent on every arm.
 
     [tune]
-    trials = 16                         # configurations tried for each arm, in each setting of [over]
+    trials = 16                         # configurations tried for each arm, in each condition of [over]
     seeds = 4                           # runs of every trial
     first_seed = 1000                   # seeds of their own, so that nothing is chosen on what is reported later
     lr = { low = 0.01, high = 0.3 }     # a range, log-uniform where low > 0 unless `log = false`
@@ -19,8 +19,9 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from metapl.registry.errors import InputError, unknown
-from metapl.studies import specification
-from metapl.studies.specification import Given, Study
+from metapl.studies import checks, specification
+from metapl.studies.checks import Given
+from metapl.studies.specification import Study
 from metapl.training import config
 from metapl.training.config import TrainConfig
 
@@ -101,11 +102,11 @@ def read(about: Study, path: str) -> Budget:
     numbers = {key: _number(where, key, about.tune.get(key, default)) for key, default in NUMBERS.items()}
     space = {key: _values(where, key, value) for key, value in about.tune.items() if key not in NUMBERS}
     for name in ("trials", "seeds"):
-        specification.require_few(f"{where}: {name}", numbers[name])
+        checks.require_few(f"{where}: {name}", numbers[name])
     first = numbers["first_seed"]
     found = Budget(numbers["trials"], range(first, first + numbers["seeds"]), space)
     counts = (*about.over.values(), about.arms, found.seeds)
-    specification.require_few(f"{where}: runs (settings × arms × seeds × trials)", *map(len, counts), found.trials)
+    checks.require_few(f"{where}: runs (conditions × arms × seeds × trials)", *map(len, counts), found.trials)
     _require_apart(where, found, about)
     _require_something(where, found, about)
     for arm, given in about.arms.items():

@@ -13,9 +13,10 @@ from metapl.core import rng, tree
 from metapl.core.targets import TARGETS
 from metapl.core.types import Estimator, Instance, PyTree, TrainState, Variables
 from metapl.methods import mpl
+from metapl.methods.base import Trainable
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases
-from metapl.training.experiment import Experiment, optimizer
+from metapl.training.experiment import Experiment
 
 
 class Stage(NamedTuple):
@@ -27,17 +28,17 @@ class Stage(NamedTuple):
     """The steps taken, which is the number of the batch that comes next."""
 
 
-def _trainables(experiment: Experiment) -> tuple[mpl.Trainable, mpl.Trainable]:
+def _trainables(experiment: Experiment) -> tuple[Trainable, Trainable]:
     """Teacher and student with constant learning rates: at the end of a cosine every feedback would be zero."""
-    config = experiment.config
+    config, models = experiment.config, experiment.models
     return (
-        mpl.Trainable(experiment.models.teacher, optimizer(config, config.teacher_lr, experiment.models.teacher)),
-        mpl.Trainable(experiment.models.student, optimizer(config, config.lr, experiment.models.student)),
+        Trainable(models.teacher, experiment.optimizer(config.teacher_lr, models.teacher)),
+        Trainable(models.student, experiment.optimizer(config.lr, models.student)),
     )
 
 
-def trained(experiment: Experiment, steps: int, report: Callable[[loop.Progress], None]) -> Stage:
-    """Train with the setting's estimator first, at constant learning rates; 0 steps for fresh weights.
+def trained(experiment: Experiment, steps: int, report: Callable[[loop.Reported], None]) -> Stage:
+    """Train with the experiment's estimator first, at constant learning rates; 0 steps for fresh weights.
 
     Raises:
         InputError: a loss that is no longer finite.
@@ -48,7 +49,14 @@ def trained(experiment: Experiment, steps: int, report: Callable[[loop.Progress]
     method = mpl.meta_pseudo_labels(teacher, student, experiment.estimator, kind, augment, numbers)
     placed = method._replace(init=lambda key: tree.to(method.init(key), place))
     given = phases.batches(experiment, experiment.config.unroll)
-    return Stage(experiment, loop.fit(loop.Phase("mpl", placed, given, steps, experiment.keys.mpl), report), steps)
+    phase = loop.Phase("mpl", placed, given, steps, experiment.keys.of("mpl"))
+    state = loop.start(phase)
+    for event in loop.steps(phase, state):
+        if isinstance(event, loop.Reported):
+            report(event)
+        else:
+            state = event.state
+    return Stage(experiment, state, steps)
 
 
 def restored(experiment: Experiment, networks: Mapping[str, Variables]) -> Stage:
@@ -75,7 +83,7 @@ def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Instance:
     finer = augment._replace(prepare=lambda x: augment.prepare(x).to(dtype))
     teacher_pass = mpl.teacher_passes(*_trainables(experiment), TARGETS[kind], finer, experiment.recipe)
     batch = phases.batches(experiment, experiment.config.unroll)(step)
-    key = rng.fold_in(rng.split(experiment.keys.mpl, 2)[1], step)  # as `train.fit` has it
+    key = rng.fold_in(rng.split(experiment.keys.of("mpl"), 2)[1], step)  # as `loop.steps` has it
     return teacher_pass(tree.to(state, dtype), tree.to(batch, dtype), key).instance
 
 
@@ -87,7 +95,7 @@ def draw(estimator: Estimator, instance: Instance, count: int, together: int, dr
 
     Args:
         estimator: what to draw from.
-        assignment: what it is given, and the key.
+        instance: what it is given, and the key.
         count: how many draws, at least two.
         together: how many at once, 1 for a loop.
         drawn: whether the labels are drawn. If not, an estimator whose first two draws agree has no randomness.

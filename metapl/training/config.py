@@ -6,7 +6,6 @@ the best of a small search on the validation part of digits; `docs/results/defau
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -14,8 +13,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from metapl.files import storage
 from metapl.files.escape import visible
+from metapl.methods import METHODS
 from metapl.registry import notation, trust
 from metapl.registry.errors import InputError, unknown
 
@@ -44,8 +46,8 @@ class TrainConfig:
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
     model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
-    method: str = _option("mpl", "mpl, reduced, uda, pseudo-labels or supervised.")
-    calibrator: str = _option("residual", "With --method reduced: the network that corrects the fixed teacher.")
+    method: str = _option("mpl", f"{', '.join(METHODS)}.")
+    calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
     baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
@@ -72,7 +74,8 @@ class TrainConfig:
     ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
     finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
-    finetune_batch: int = _option(0, "Their batch; 0: as --labelled-batch.", least=0)
+    finetune_optimizer: str = _option("sgd:momentum=0.9", "Their update rule, without clipping.")
+    finetune_batch: int = _option(0, "Their batch; 0: as labelled_batch.", least=0)
     report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
     log: str = _option("", "Where else to log: tensorboard, trackio or both, split by a comma.")
     seed: int = _option(0, "Determines the split, the initial weights, the batches and all draws.")
@@ -84,28 +87,30 @@ class TrainConfig:
             _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
-        if self.method == "uda" and not self.uda_weight:
-            raise InputError("--method uda with --uda-weight 0 is supervised learning: give a weight")
         if self.warmup + self.student_wait >= self.steps:
             raise InputError(
-                f"--warmup {self.warmup} and --student-wait {self.student_wait} leave nothing of --steps {self.steps}: "
-                "lower them or take more steps"
+                f"warmup = {self.warmup} and student_wait = {self.student_wait} leave nothing of steps = {self.steps}: "
+                "lower them or take more steps",
+                *("warmup", "student_wait", "steps"),
             )
 
 
 def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
     if isinstance(value, str) and ("\0" in value or not _encodable(value)):
-        raise InputError(f"{flag(name)} {visible(value)} cannot be written as UTF-8: give it a name of plain letters")
+        raise InputError(f"{name} = {visible(value)} cannot be written as UTF-8: give it a name of plain letters", name)
+    wrong = ""
     if limits and isinstance(value, int) and value > notation.LARGEST:
-        raise InputError(f"{flag(name)} {value} must be at most {notation.LARGEST}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{flag(name)} {value} must be a finite number")
-    if "least" in limits and value < limits["least"]:
-        raise InputError(f"{flag(name)} {value} must be at least {limits['least']}")
-    if "most" in limits and value > limits["most"]:
-        raise InputError(f"{flag(name)} {value} must be at most {limits['most']}")
-    if "above" in limits and value <= limits["above"]:
-        raise InputError(f"{flag(name)} {value} must be more than {limits['above']}")
+        wrong = f"at most {notation.LARGEST}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        wrong = "a finite number"
+    elif "least" in limits and value < limits["least"]:
+        wrong = f"at least {limits['least']}"
+    elif "most" in limits and value > limits["most"]:
+        wrong = f"at most {limits['most']}"
+    elif "above" in limits and value <= limits["above"]:
+        wrong = f"more than {limits['above']}"
+    if wrong:
+        raise InputError(f"{name} = {value} must be {wrong}", name)
 
 
 def _encodable(text: str) -> bool:
@@ -134,11 +139,6 @@ VARYING = (
     "ema",
 )
 """The numbers that may differ between the members of a population, beside the seed."""
-
-PAIRED = ("mpl", "reduced")
-"""The methods with a teacher that is taught by how its student does."""
-
-METHODS = ("mpl", "reduced", "uda", "pseudo-labels", "supervised")
 
 
 def flag(name: str) -> str:
@@ -201,7 +201,8 @@ def checked(key: str, value: Any, where: str) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {key} = {_toml(defaults[key])}")
+        example = tomli_w.dumps({key: defaults[key]}).strip()
+        raise InputError(f"{where}: {key} = {value!r} must be {KINDS[wanted]}, as in {example}")
     return value
 
 
@@ -217,11 +218,6 @@ def read_flag(key: str, text: str, where: str) -> Any:
     return notation.convert(text, defaults[key], key)
 
 
-def _toml(value: Any) -> str:
-    # For booleans, numbers and strings TOML and JSON agree, but for DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def dump(config: TrainConfig) -> str:
     """The configuration as TOML; `resolve` reads it back."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in asdict(config).items())
+    return tomli_w.dumps(asdict(config))

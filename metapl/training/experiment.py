@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,11 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metapl import models as zoo
-from metapl import optim
-from metapl.core import rng
+from metapl import methods, optim
+from metapl.core import rng, tree
 from metapl.core.targets import TARGETS
-from metapl.core.types import Estimator, Key, Model, Optimizer
+from metapl.core.types import Buffers, Estimator, Key, Model, Params
 from metapl.data import inputs
 from metapl.data.augment.presets import VIEWS
 from metapl.data.examples import place
@@ -23,51 +23,32 @@ from metapl.data.form import Form
 from metapl.data.sources import Dataset, find
 from metapl.data.split import Split, Wanted, read, split
 from metapl.estimators import AVAILABLE
-from metapl.methods import reduced
+from metapl.methods.base import Recipe, Trainable
 from metapl.methods.feedback_scale import SIZES, Size
-from metapl.methods.mpl import Recipe
-from metapl.models.calibrator import residual
-from metapl.models.mlp import mlp
-from metapl.nn import functional
-from metapl.nn.microbatch import in_parts
+from metapl.methods.spec import Given, Models
 from metapl.optim.schedule import Rate
 from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
-from metapl.training.config import PAIRED, TrainConfig
+from metapl.training.architectures import architectures
+from metapl.training.config import TrainConfig
+from metapl.training.optimizers import Rule, rule
+
+NUMBERED = ("supervised", "pseudo-labels", "uda", "mpl", "finetune", "reduced", "fixed")
+"""The phases whose keys are numbered; a phase of another name has its key from the name."""
 
 
 class Keys(NamedTuple):
-    """One key a purpose, so that runs that differ in one thing share all the others."""
+    """One key for each purpose, so that runs that differ in one thing share all the others."""
 
+    root: Key
     split: Key
     batches: Key
-    supervised: Key
-    pseudo_labels: Key
-    uda: Key
-    mpl: Key
-    finetune: Key
-    reduced: Key
-    fixed: Key
 
-
-CALIBRATORS = {"residual": residual, "mlp": mlp}
-"""What may correct a fixed teacher."""
-
-
-class Models(NamedTuple):
-    """The networks of a configuration, without their weights."""
-
-    student: Model
-    teacher: Model
-    calibrator: Model
-    """With the method "reduced" the teacher is fixed, and this corrects it."""
-    reduced: bool
-
-    def of(self, name: str) -> Model:
-        """The model that a network of a run belongs to, by the network's name."""
-        if name == "teacher" and self.reduced:
-            return reduced.composed(self.teacher, self.calibrator)
-        return self.teacher if name in ("teacher", "fixed") else self.student
+    def of(self, phase: str) -> Key:
+        """The key of a phase, by its name."""
+        if phase in NUMBERED:
+            return rng.fold_in(self.root, 2 + NUMBERED.index(phase))
+        return rng.fold_in(self.root, 2**32 + zlib.crc32(phase.encode()))
 
 
 class Experiment(NamedTuple):
@@ -79,6 +60,11 @@ class Experiment(NamedTuple):
     models: Models
     estimator: Estimator
     labels: str
+    """The kind of the pseudo labels."""
+    optimizer: Rule
+    finetune_optimizer: Rule
+    schedule: Callable[..., Rate]
+    feedback_size: Size
     keys: Keys
     varied: Mapping[str, Tensor] = MappingProxyType({})
     """What takes the place of some of the configuration's `VARYING` numbers, in a population: scalar tensors."""
@@ -97,7 +83,36 @@ class Experiment(NamedTuple):
         """The part of the configuration that the losses need."""
         known = {name: self.number(name) for name in Recipe._fields if name not in ("feedback_size", "labelled")}
         labelled = len(self.split.labelled) / len(self.data.form.classes)
-        return Recipe(**known, feedback_size=feedback_size(self.config), labelled=labelled)
+        return Recipe(**known, feedback_size=self.feedback_size, labelled=labelled)
+
+    @property
+    def given(self) -> Given:
+        """What methods are built from."""
+        return Given(
+            self.models,
+            self.data.augment,
+            self.data.x,
+            self.recipe,
+            self.estimator,
+            TARGETS[self.labels],
+            self.number,
+            self.trainable,
+            self.finetuning,
+        )
+
+    def trainable(self, model: Model, rate: str, *, wait: int = 0, pace: int = 1) -> Trainable:
+        """A model with the optimiser, which takes `pace` steps for each step of the configuration; see `Given`."""
+        config = self.config
+        rates = self.schedule(self.number(rate), config.steps * pace, config.warmup * pace, wait * pace)
+
+        def init(key: Key) -> tuple[Params, Buffers]:
+            return tree.to(model.init(key), self.device)
+
+        return Trainable(model._replace(init=init), self.optimizer(rates, model))
+
+    def finetuning(self, model: Model) -> Trainable:
+        """A model with the optimiser of finetuning, at a constant learning rate."""
+        return Trainable(model, self.finetune_optimizer(self.number("finetune_lr"), model))
 
 
 def pick_device(name: str) -> torch.device:
@@ -110,46 +125,13 @@ def pick_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    refused = InputError(f"--device {name} is not available here: choose cpu or auto")
+    refused = InputError(f"device = {name} is not available here: choose cpu or auto", "device")
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise refused
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):
         raise refused from None
-
-
-def _model(text: str, shape: tuple[int, ...], classes: int) -> Model:
-    return functional.from_module(lambda: zoo.build(text, shape, classes))
-
-
-def networks(config: TrainConfig, form: Form) -> Models:
-    """The networks of a configuration for data of a form.
-
-    Raises:
-        InputError: a network that does not exist, or does not fit.
-    """
-    shape, classes = form.shape, len(form.classes)
-    student = _in_parts(config, _model(config.model, shape, classes))
-    teacher = _in_parts(config, _model(config.teacher_model or config.model, shape, classes))
-    calibrator = functional.from_module(
-        lambda: notation.build(config.calibrator, CALIBRATORS, "calibrator", (classes,), classes)
-    )
-    return Models(student, teacher, calibrator, config.method == "reduced")
-
-
-def _in_parts(config: TrainConfig, model: Model) -> Model:
-    """The model as `--microbatch` and `--batch-norm-batch` divide its batches."""
-    if not model.coupled:
-        return in_parts(model, config.microbatch) if config.microbatch else model
-    group = config.batch_norm_batch
-    if config.microbatch and not 0 < group <= config.microbatch:
-        raise InputError(
-            f"--microbatch {config.microbatch}: BatchNorm shares statistics over "
-            f"{group or 'the whole batch'}{' examples' if group else ''}: give --batch-norm-batch "
-            f"{config.microbatch} too, or a model without it such as convnet:norm=group"
-        )
-    return in_parts(model, group, recompute=config.microbatch > 0) if group else model
 
 
 def _data(config: TrainConfig) -> Dataset:
@@ -186,19 +168,43 @@ def prepare(
     parts = _split(config, data, keys.split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
-    models = networks(config, data.form)
+    models = architectures(config, data.form)
+    method = methods.find(config.method)
+    if missing := method.lacks(config):
+        raise InputError(
+            f"method = {config.method} with {missing} = 0 is {methods.find(method.otherwise).title}: "
+            "give it a number above 0",
+            *("method", missing),
+        )
     estimator = notation.build(config.grad, AVAILABLE, "estimator")
     if config.unroll > 1 and not estimator.several:
-        raise InputError(f"--unroll {config.unroll}: --grad {config.grad} takes one step at a time: use --grad exact")
-    estimator.accepts(optimizer(config, 1.0, models.student))
-    feedback_size(config)
+        raise InputError(
+            f"unroll = {config.unroll}: grad = {config.grad} takes one step at a time: use grad = exact",
+            "unroll",
+            "grad",
+        )
     if config.schedule not in optim.SCHEDULES:
         raise unknown("schedule", config.schedule, optim.SCHEDULES)
-    return Experiment(config, data, parts, models, estimator, _labels(config, estimator), keys)
+    optimizer, finetune_optimizer = rule(config.optimizer, config.clip), rule(config.finetune_optimizer)
+    estimator.accepts(optimizer(config.lr, models.student))
+    return Experiment(
+        config,
+        data,
+        parts,
+        models,
+        estimator,
+        _labels(config, estimator),
+        optimizer,
+        finetune_optimizer,
+        optim.SCHEDULES[config.schedule],
+        notation.build(config.feedback_size, SIZES, "feedback size"),
+        keys,
+    )
 
 
 def _keys(config: TrainConfig) -> Keys:
-    return Keys(*rng.split(rng.key(config.seed), len(Keys._fields)))
+    root = rng.key(config.seed)
+    return Keys(root, *rng.split(root, 2))
 
 
 def member(like: Experiment, config: TrainConfig) -> Experiment:
@@ -210,33 +216,15 @@ def member(like: Experiment, config: TrainConfig) -> Experiment:
     return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
 
 
-def feedback_size(config: TrainConfig) -> Size:
-    """The rule for the length of the feedback.
-
-    Raises:
-        InputError: one that does not exist.
-    """
-    return notation.build(config.feedback_size, SIZES, "feedback size")
-
-
 def _labels(config: TrainConfig, estimator: Estimator) -> str:
     if config.pseudo_labels == "auto":
         return estimator.targets[0]
     if config.pseudo_labels not in TARGETS:
         raise unknown("pseudo labels", config.pseudo_labels, [*TARGETS, "auto"])
-    if config.method in PAIRED and config.pseudo_labels not in estimator.targets:
+    if methods.find(config.method).paired and config.pseudo_labels not in estimator.targets:
         usable = " or ".join(estimator.targets)
         raise InputError(
-            f"--pseudo-labels {config.pseudo_labels} has no feedback with --grad {config.grad}: use {usable}"
+            f"pseudo_labels = {config.pseudo_labels} has no feedback with grad = {config.grad}: use {usable}",
+            *("pseudo_labels", "grad"),
         )
     return config.pseudo_labels
-
-
-def optimizer(config: TrainConfig, lr: Rate, model: Model) -> Optimizer:
-    """The update rule of a configuration for a model, with a learning rate; normalisation has no weight decay."""
-    rule = notation.build(config.optimizer, optim.OPTIMIZERS, "optimizer", lr)
-    if model.scales and rule.rule.options.get("weight_decay"):
-        name, given = notation.parse(config.optimizer, optim.OPTIMIZERS, "optimizer")
-        bare = optim.OPTIMIZERS[name](lr, **{**given, "weight_decay": 0.0})
-        rule = optim.groups(lambda param: "scales" if param in model.scales else "rest", {"rest": rule, "scales": bare})
-    return optim.chain(optim.clip_by_global_norm(config.clip), rule) if config.clip else rule

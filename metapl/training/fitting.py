@@ -13,15 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from metapl import models
+from metapl import methods, models
 from metapl.core import rng
 from metapl.core.types import Variables
 from metapl.data.form import Form
-from metapl.methods import reduced
 from metapl.registry import notation
 from metapl.registry.errors import InputError
+from metapl.training import architectures
 from metapl.training.config import TrainConfig
-from metapl.training.experiment import CALIBRATORS
 
 LARGEST = 10_000
 """What an option may be, however few numbers the weights hold."""
@@ -37,23 +36,18 @@ def require_network(name: str, network: Variables, config: TrainConfig, form: Fo
         InputError: as `require`.
     """
     tensors = {key: value for kind in network._asdict().values() for key, value in kind.items()}
-    text = config.model
-    if name in ("teacher", "fixed"):
-        text = config.teacher_model or config.model
-    if name == "teacher" and config.method == "reduced":
-        correction = _below(reduced.CORRECTION, tensors)
-        require_built(_calibrator(config, form), correction, f"{where}: calibrator {config.calibrator!r}", "meta")
-        tensors = _below(reduced.FIXED, tensors)
-    require(text, form, tensors, where)
+    known = {**methods.networks(), **architectures.networks(config)}[name]
+    for prefix, field in known.built_from.items():
+        own = _below(prefix, tensors)
+        text = architectures.text(config, field)
+        if field == "calibrator":
+            require_built(architectures.build_calibrator(config, form), own, f"{where}: calibrator {text!r}", "meta")
+        else:
+            require(text, form, own, where)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _calibrator(config: TrainConfig, form: Form) -> Callable[[], nn.Module]:
-    classes = len(form.classes)
-    return lambda: notation.build(config.calibrator, CALIBRATORS, "calibrator", (classes,), classes)
 
 
 def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, persistent: bool = False) -> None:

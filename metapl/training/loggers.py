@@ -125,7 +125,7 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(MODULES[name])
     except ImportError as error:
-        raise InputError(f"--log {name} needs a package ({error}): pip install 'metapl[{name}]'") from None
+        raise InputError(f"log = {name} needs a package ({error}): pip install 'metapl[{name}]'", "log") from None
 
 
 LOGGERS: dict[str, Callable[[TrainConfig, Path], Log]] = {"tensorboard": tensorboard, "trackio": trackio}

@@ -10,31 +10,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from metapl import methods
 from metapl.core import tree
-from metapl.core.types import Key, Model, PyTree
+from metapl.core.types import Key, Model, PyTree, Variables
 from metapl.data import loader
 from metapl.data.loader import Batch
-from metapl.methods.mpl import Method
+from metapl.methods.base import Method, Networks
+from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases
 from metapl.training.config import VARYING, TrainConfig
 from metapl.training.experiment import Experiment
-from metapl.training.phases import Networks, Part, Result
 
-Report = Callable[[int, loop.Progress], None]
-"""`report(index, progress)` of a member."""
 
-Tick = Callable[[int, str, int, int], None]
-"""`tick(index, phase, step, steps)`; −1 for all members together."""
+class Apart(NamedTuple):
+    """Members train one after another."""
 
-Say = Callable[[str], None]
-"""Told a line of text."""
+    why: str
+
+
+Event: TypeAlias = tuple[int | None, phases.Event | Apart]
+"""The index of a member, and what happened to it; None for all members together."""
 
 
 def alike(config: TrainConfig) -> tuple[tuple[str, Any], ...]:
@@ -47,7 +48,7 @@ def alike(config: TrainConfig) -> tuple[tuple[str, Any], ...]:
 
 
 def members(configs: Sequence[TrainConfig]) -> list[Experiment]:
-    """The settings of configurations that are `alike`, on the same data.
+    """The experiments of configurations that are `alike`, on the same data.
 
     Raises:
         ValueError: none, or such that are not alike.
@@ -62,8 +63,8 @@ def members(configs: Sequence[TrainConfig]) -> list[Experiment]:
 def refuses(experiments: Sequence[Experiment]) -> str:
     """Why these members had better train one after another; empty if they may be a population."""
     first = experiments[0]
-    if first.config.method == "reduced":
-        return "what a fixed teacher said is looked up, which is not vectorised"
+    if why := methods.find(first.config.method).alone:
+        return why
     if not isinstance(first.data.x, Tensor):
         return "the examples are read from files"
     if first.config.augment.startswith(("small", "large")):
@@ -79,73 +80,76 @@ SMALL = 64
 
 
 def _convolves(model: Model, experiment: Experiment) -> bool:
-    return any(param.ndim > 2 for param in model.init(experiment.keys.mpl)[0].values())
+    return any(param.ndim > 2 for param in model.init(experiment.keys.root)[0].values())
 
 
-def train_all(
-    experiments: Sequence[Experiment], report: Report, tick: Tick, say: Say, skip: Collection[int] = ()
-) -> Iterator[tuple[int, Result]]:
+def train_all(experiments: Sequence[Experiment], skip: Collection[int] = ()) -> Iterator[Event]:
     """Train all members, together where that is possible and else one after another.
 
     A member whose loss is no longer finite goes on with what it has, and the others with it.
 
     Args:
-        settings: of `members`.
-        report: `report(index, progress)`, called every `report_every` steps of a phase, and after its last.
-        tick: `tick(index, phase, step, steps)`, called after every step; −1 for all together.
-        say: told why members train one after another.
+        experiments: of `members`.
         skip: members that need not be trained; they are where all train together.
 
     Yields:
-        The index of a member and its result, as soon as it is there.
+        The events of `run`, or of `phases.run` for each member. `Apart` comes before members that train one after
+        another although there are several; whatever was reported of them before is void.
     """
     why = refuses(experiments) if len(experiments) > 1 else ""
     if len(experiments) > 1 and not why:
         try:
-            found = run(experiments, report, partial(tick, -1))
+            yield from run(experiments)
         except InputError:
             raise
         except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
             why = (str(error) or repr(error)).splitlines()[0].split(". ")[0][:120]
         else:
-            yield from enumerate(found)
             return
     if why:
-        say(why)
+        yield None, Apart(why)
     for index, one in enumerate(experiments):
         if index not in skip:
-            yield index, phases.run(one, partial(report, index), partial(tick, index), strict=False)
+            yield from ((index, event) for event in phases.run(one, strict=False))
 
 
-def run(experiments: Sequence[Experiment], report: Report, tick: loop.Tick = loop.no_tick) -> list[Result]:
-    """Train all members together: what `experiment.run` gives for each of them.
+def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
+    """Train all members together: what `phases.run` gives for each of them.
 
     Args:
-        settings: of `members`.
-        report: `report(index, progress)`, called every `report_every` steps of a phase, and after its last.
-        tick: called after every step of all.
+        experiments: of `members`.
+
+    Yields:
+        `Stepped` for all members together; `Reported` and `Finished` for each of them.
     """
-    networks: Networks = {}
-    for part in phases.plan(experiments[0].config):
-        method = together(experiments, part, networks)
-        keys = torch.stack([part.key(one) for one in experiments])
-        phase = loop.Phase(part.name, method, batches(experiments, part, method), part.steps, keys)
+    networks: dict[str, Variables] = {}
+    for spec in methods.plan(experiments[0].config):
+        method = together(experiments, spec, networks)
+        keys = torch.stack([one.keys.of(spec.name) for one in experiments])
+        steps = getattr(experiments[0].config, spec.steps)
+        phase = loop.Phase(spec.name, method, batches(experiments, spec, method), steps, keys, _count)
+        for event in loop.steps(phase, loop.start(phase), experiments[0].config.report_every, strict=False):
+            if isinstance(event, loop.Stepped):
+                yield None, event
+            else:
+                last = event.networks
+                yield from ((index, _of(event, index)) for index in range(len(experiments)))
+        networks.update(spec.keep(last))
+    for index, one in enumerate(experiments):
+        yield index, phases.Finished(phases.judge(one, member(networks, index)))
 
-        def told(progress: loop.Progress) -> None:
-            for index in range(len(experiments)):
-                report(index, _of(progress, index))
 
-        state = loop.fit(phase, told, experiments[0].config.report_every, tick, strict=False)
-        networks.update(part.keep(method.networks(state)))
-    return [phases.judge(one, member(networks, index)) for index, one in enumerate(experiments)]
+def _count(x: Tensor) -> int:
+    """The examples of all members in a tensor `[members, examples, ...]`."""
+    return x.shape[:2].numel()
 
 
-def together(experiments: Sequence[Experiment], part: Part, networks: Networks) -> Method:
+def together(experiments: Sequence[Experiment], spec: PhaseSpec, networks: Networks) -> Method:
     """A phase of all members as one method, whose state, batches and keys have the members along their first axis."""
     varied = _varied([one.config for one in experiments], experiments[0].device)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
-        return part.method(experiments[0]._replace(varied=varied), networks)
+        return spec.build(experiments[0]._replace(varied=varied).given, networks)
 
     def init(key: Key) -> PyTree:
         states = [method(*member((varied, networks), index)).init(one) for index, one in enumerate(key)]
@@ -175,10 +179,11 @@ def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, T
     }
 
 
-def batches(experiments: Sequence[Experiment], part: Part, method: Method) -> Callable[[int], Batch]:
+def batches(experiments: Sequence[Experiment], spec: PhaseSpec, method: Method) -> Callable[[int], Batch]:
     """The batches of a phase, of all members along the first axis."""
-    data, sizes = experiments[0].data, part.sizes(experiments[0].config, method)
-    each = [loader.positions(one.split, sizes, one.keys.batches, part.unroll) for one in experiments]
+    data, config = experiments[0].data, experiments[0].config
+    sizes, unroll = phases.sizes(config, spec, method), phases.unroll(config, spec)
+    each = [loader.positions(one.split, sizes, one.keys.batches, unroll) for one in experiments]
 
     def at(step: int) -> Batch:
         labelled, unlabelled = zip(*(of(step) for of in each), strict=True)
@@ -187,6 +192,6 @@ def batches(experiments: Sequence[Experiment], part: Part, method: Method) -> Ca
     return at
 
 
-def _of(progress: loop.Progress, index: int) -> loop.Progress:
-    own = {name: values[index] for name, values in progress.metrics.items()}
-    return progress._replace(metrics=own, networks=member(progress.networks, index))
+def _of(event: loop.Reported, index: int) -> loop.Reported:
+    own = {name: values[index] for name, values in event.metrics.items()}
+    return event._replace(metrics=own, networks=member(event.networks, index))

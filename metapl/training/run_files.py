@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from metapl import methods
 from metapl.data.form import Form
 from metapl.data.formats.tables import layout
 from metapl.files.schema import (
@@ -28,8 +29,8 @@ from metapl.files.schema import (
 )
 from metapl.registry.errors import InputError
 
-NETWORKS = ("supervised", "pseudo-labels", "uda", "fixed", "teacher", "student", "ema", "finetuned")
-"""What the networks of a run are called."""
+NETWORKS = tuple(methods.networks())
+"""What the networks of a run are called, in the order of a table."""
 
 NUMBERS = 2**28
 """The most numbers that one example may have, 1 GiB."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import metapl
+from metapl import methods
 from metapl.core import tree
 from metapl.core.types import Model, Variables
 from metapl.data.fingerprint import FINGERPRINT, differences, fingerprint
@@ -26,9 +27,9 @@ from metapl.data.split import to_json
 from metapl.files import checksum, schema
 from metapl.registry.errors import InputError, unknown
 from metapl.training import checkpoint, fitting, run_files
+from metapl.training.architectures import architectures
 from metapl.training.config import TrainConfig, dump, resolve
 from metapl.training.experiment import Experiment, pick_device, prepare
-from metapl.training.experiment import networks as models_of
 from metapl.training.phases import Result
 
 CHECKPOINT = Path("checkpoints/final.safetensors")
@@ -56,18 +57,19 @@ def _peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kibibytes elsewhere
 
 
-def create(path: Path) -> None:
+def create(out: Path) -> None:
     """Make the folder of a new run.
 
     Raises:
         InputError: it exists, or cannot be made.
     """
     try:
-        path.mkdir(parents=True)
+        out.mkdir(parents=True)
     except FileExistsError:
-        raise InputError(f"--out {path} exists already: name a new folder, or remove this one") from None
+        raise InputError(f"out = {out} exists already: name a new folder, or remove this one", "out") from None
     except OSError as error:
-        raise InputError(f"--out {path} cannot be made ({error.strerror}): name a folder that you may write") from None
+        message = f"out = {out} cannot be made ({error.strerror}): name a folder that you may write"
+        raise InputError(message, "out") from None
 
 
 def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None = None) -> None:
@@ -75,7 +77,7 @@ def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None =
 
     Args:
         out: the folder.
-        setting: what will be trained.
+        experiment: what will be trained.
         known: the fingerprint, where somebody has it already; it takes a pass over the data.
     """
     checkpoint.write_text(out / "config.toml", dump(_from_anywhere(experiment.config)))
@@ -145,7 +147,7 @@ def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Variable
 
 
 def load(path: Path, device: str = "auto", trust_code: bool = False) -> tuple[Experiment, dict[str, Variables]]:
-    """A finished run's setting and networks; its data is read again.
+    """A finished run's experiment and networks; its data is read again.
 
     Where the data is not what the run was trained on, the log `metapl` has a warning that says in what it differs.
 
@@ -177,8 +179,9 @@ def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
     then = run_files.data(path / "data.json")
     if now.shape != then.shape or len(now.classes) != len(then.classes):
         raise InputError(
-            f"--data {config.data} has {len(now.classes)} classes of examples of shape {list(now.shape)} now, and "
-            f"{path} was trained on {len(then.classes)} of shape {list(then.shape)}: restore that data"
+            f"data = {config.data} has {len(now.classes)} classes of examples of shape {list(now.shape)} now, and "
+            f"{path} was trained on {len(then.classes)} of shape {list(then.shape)}: restore that data",
+            "data",
         )
 
 
@@ -204,7 +207,7 @@ class Serving(NamedTuple):
     network: Variables
 
 
-BEST = ("finetuned", "ema", "pseudo-labels", "uda", "supervised")
+BEST = methods.preferred()
 """The network that is used unless another one is asked for: the first of these that a run has."""
 
 
@@ -227,7 +230,7 @@ def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = F
     name = name or best(networks)
     if name not in networks:
         raise unknown("network", name, networks)
-    return Serving(found, form, name, models_of(found, form).of(name), tree.to(networks[name], place))
+    return Serving(found, form, name, architectures(found, form).of(name), tree.to(networks[name], place))
 
 
 def best(networks: Collection[str]) -> str:

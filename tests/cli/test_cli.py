@@ -18,9 +18,10 @@ from metapl import __version__
 from metapl.cli import display
 from metapl.core.types import Variables
 from metapl.estimators import ESTIMATORS
+from metapl.methods import METHODS
 from metapl.registry import notation
 from metapl.training import checkpoint, phases
-from metapl.training.config import METHODS, PAIRED, TrainConfig, flag, resolve
+from metapl.training.config import TrainConfig, flag, resolve
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -122,7 +123,7 @@ def test_the_summary_keeps_its_contract(train):
 def test_methods(train, method, networks):
     folder = train(*ALONE, "--method", method)
     assert_whole(folder, networks)
-    assert lines_of(folder)[-1]["phase"] == ("finetune" if method in PAIRED else method)
+    assert lines_of(folder)[-1]["phase"] == ("finetune" if method in ("mpl", "reduced") else method)
 
 
 def test_every_method_is_tested():

@@ -8,7 +8,7 @@ from metapl.data.augment import image_views, presets
 from metapl.data.augment.base import Augment, identity
 from metapl.data.form import Form
 from metapl.data.loader import Batch
-from metapl.methods import mpl
+from metapl.methods import base
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
@@ -117,15 +117,15 @@ def test_a_step_shares_one_part_between_the_views_of_an_example():
 
     augment = Augment(lambda x, key: 10 * x, lambda x, key: 100 * x, add, lambda x: x + 1000)
     batch = Batch(torch.zeros(5, 1), torch.zeros(5), torch.zeros(5, 1))
-    found = mpl.views(("labelled", "weak", "strong"), augment, batch, rng.key(0))
+    found = base.views(("labelled", "weak", "strong"), augment, batch, rng.key(0))
     weak, strong, labelled = (
         (found[name] - 1000) / by for name, by in (("weak", 10), ("strong", 100), ("labelled", 10))
     )
     torch.testing.assert_close(weak, strong, rtol=0, atol=1e-4)
     assert (weak - labelled).abs().min() > 1e-3
-    fewer = mpl.views(("labelled", "strong"), augment, batch, rng.key(0))
+    fewer = base.views(("labelled", "strong"), augment, batch, rng.key(0))
     assert torch.equal(fewer["strong"], found["strong"])
-    assert torch.equal(mpl.views(("labelled",), augment, batch, rng.key(0))["labelled"], found["labelled"])
+    assert torch.equal(base.views(("labelled",), augment, batch, rng.key(0))["labelled"], found["labelled"])
 
 
 def test_views_are_chosen_by_name():

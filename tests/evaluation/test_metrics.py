@@ -96,7 +96,7 @@ def test_predict_takes_the_data_in_parts_and_in_evaluation_mode():
     module = convnet().eval()
     module.load_state_dict({**params, **buffers})
     for batch in (3, 10, 100):
-        found = metrics.predict(model, params, buffers, x, batch=batch)
+        found = metrics.predict(model, params, buffers, x.split(batch))
         torch.testing.assert_close(found, module(x).detach(), rtol=1e-12, atol=1e-14)
         assert not found.requires_grad
 
@@ -106,7 +106,7 @@ def test_evaluate_has_every_metric():
     params, buffers = model.init(rng.key(0))
     x = torch.randn(10, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.arange(10) % 3
-    logits = metrics.predict(model, params, buffers, x)
+    logits = metrics.predict(model, params, buffers, [x])
     expected = {name: metric(logits, y) for name, metric in metrics.METRICS.items()}
     assert metrics.evaluate(logits, y) == expected
     assert list(expected) == ["top1", "top5", "nll", "ece"]

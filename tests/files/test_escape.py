@@ -13,7 +13,8 @@ from rich.text import Text
 
 from metapl.cli.display import Careful
 from metapl.files.escape import cell, code, plain, visible
-from metapl.reporting.page import tag
+from metapl.reporting import render
+from metapl.reporting.blocks import Head, Section
 
 
 @given(st.text(st.characters(), max_size=40))
@@ -113,4 +114,6 @@ def test_its_own_colours_stay():
 
 
 def test_a_page_shows_controls():
-    assert tag("p", "\u202e<b>\x1b", title='"\x07') == r'<p title="&quot;\x07">\u202e&lt;b&gt;\x1b</p>'
+    page = render.page(Head("\u202e<b>\x1b", "", {}), [Section('"\x07', [])])
+    assert r"<h1>\u202e&lt;b&gt;\x1b</h1>" in page
+    assert r'<section id="&#34;\x07"' in page

@@ -13,7 +13,9 @@ from metapl.core import rng
 from metapl.core.targets import TARGETS
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
-from metapl.methods import baselines, mpl
+from metapl.methods import base
+from metapl.methods.pseudo_labels import Fixed, pseudo_labels
+from metapl.methods.supervised import supervised
 from metapl.nn import functional
 
 NETWORKS = {"mlp": (mlp, (4,)), "batchnorm": (convnet, (1, 4, 4))}
@@ -24,7 +26,7 @@ STEPS = 3
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
 
 # 1/16 lies below the early decays (step + 1) / (step + 10), so it is the decay from the first step on.
-BASE = mpl.Recipe(uda_temperature=0.2, uda_threshold=0.6, ema=0.0625)
+BASE = base.Recipe(uda_temperature=0.2, uda_threshold=0.6, ema=0.0625)
 RECIPES = {
     "supervised": BASE._replace(uda_weight=0.0),
     "smoothing": BASE._replace(uda_weight=0.0, smoothing=0.1),
@@ -42,7 +44,7 @@ def make_batch(network, seed=0):
 
 
 def trainable(network, lr=0.2):
-    return mpl.Trainable(functional.from_module(NETWORKS[network][0]), optim.sgd(lr, **SGD))
+    return base.Trainable(functional.from_module(NETWORKS[network][0]), optim.sgd(lr, **SGD))
 
 
 def module_of(network, found):
@@ -99,7 +101,7 @@ def assert_same(found, module, rtol=1e-10):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_supervised_and_uda_equal_torchs_steps(network, recipe):
-    method = baselines.supervised(trainable(network), VIEWS, RECIPES[recipe])
+    method = supervised(trainable(network), VIEWS, RECIPES[recipe])
     start = method.init(rng.key(1)).train_state
     found = method.networks(run(method, network))
     module, average = train_by_torch(network, start, loss_of(RECIPES[recipe]))
@@ -109,21 +111,21 @@ def test_supervised_and_uda_equal_torchs_steps(network, recipe):
 
 
 def test_supervised_logs_its_losses():
-    method = baselines.supervised(trainable("mlp"), VIEWS, BASE)
+    method = supervised(trainable("mlp"), VIEWS, BASE)
     state = method.init(rng.key(1))
     batch = make_batch("mlp")
     _, metrics = method.step(state, batch, rng.key(2))
     module = module_of("mlp", state.train_state)
-    supervised = F.cross_entropy(module(VIEWS.weak(batch.x_labelled, None)), batch.y_labelled)
+    expected = F.cross_entropy(module(VIEWS.weak(batch.x_labelled, None)), batch.y_labelled)
     assert sorted(metrics) == ["supervised", "uda"]
-    torch.testing.assert_close(metrics["supervised"], supervised.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(metrics["supervised"], expected.detach(), rtol=1e-12, atol=0)
     torch.testing.assert_close(
         metrics["supervised"] + metrics["uda"], loss_of(BASE)(module, batch, 0).detach(), rtol=1e-12, atol=0
     )
 
 
 def test_supervised_never_looks_at_unlabelled_examples():
-    method = baselines.supervised(trainable("batchnorm"), VIEWS, RECIPES["supervised"])
+    method = supervised(trainable("batchnorm"), VIEWS, RECIPES["supervised"])
     state, batch = method.init(rng.key(1)), make_batch("batchnorm")
     one, _ = method.step(state, batch, rng.key(2))
     other, _ = method.step(state, batch._replace(x_unlabelled=batch.x_unlabelled + 1.0), rng.key(2))
@@ -132,7 +134,7 @@ def test_supervised_never_looks_at_unlabelled_examples():
 
 def warm_teacher(network):
     """Weights and running statistics after some training, so that training and evaluation mode differ."""
-    method = baselines.supervised(trainable(network), VIEWS, RECIPES["supervised"])
+    method = supervised(trainable(network), VIEWS, RECIPES["supervised"])
     return method.networks(run(method, network, steps=6))["model"]
 
 
@@ -140,8 +142,8 @@ def warm_teacher(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_pseudo_labels_equal_torchs_steps_on_a_fixed_teacher(network, labels):
     teacher = warm_teacher(network)
-    fixed = baselines.Fixed(functional.from_module(NETWORKS[network][0]), teacher, TARGETS[labels])
-    method = baselines.pseudo_labels(trainable(network), fixed, VIEWS, BASE._replace(smoothing=0.1))
+    fixed = Fixed(functional.from_module(NETWORKS[network][0]), teacher, TARGETS[labels])
+    method = pseudo_labels(trainable(network), fixed, VIEWS, BASE._replace(smoothing=0.1))
     judge = module_of(network, teacher).eval()
 
     def loss(module, batch, step):
@@ -159,14 +161,14 @@ def test_pseudo_labels_equal_torchs_steps_on_a_fixed_teacher(network, labels):
 def test_a_fixed_teacher_stays_as_it_is():
     teacher = warm_teacher("batchnorm")
     before = copy.deepcopy(teacher)
-    fixed = baselines.Fixed(functional.from_module(convnet), teacher, TARGETS["sampled"])
-    run(baselines.pseudo_labels(trainable("batchnorm"), fixed, VIEWS, BASE), "batchnorm")
+    fixed = Fixed(functional.from_module(convnet), teacher, TARGETS["sampled"])
+    run(pseudo_labels(trainable("batchnorm"), fixed, VIEWS, BASE), "batchnorm")
     assert_close_tree(tuple(teacher), tuple(before), rtol=0)
 
 
 def test_pseudo_labels_never_look_at_labelled_examples():
-    fixed = baselines.Fixed(functional.from_module(mlp), warm_teacher("mlp"), TARGETS["soft"])
-    method = baselines.pseudo_labels(trainable("mlp"), fixed, VIEWS, BASE)
+    fixed = Fixed(functional.from_module(mlp), warm_teacher("mlp"), TARGETS["soft"])
+    method = pseudo_labels(trainable("mlp"), fixed, VIEWS, BASE)
     state, batch = method.init(rng.key(1)), make_batch("mlp")
     other = batch._replace(x_labelled=batch.x_labelled + 1.0, y_labelled=(batch.y_labelled + 1) % CLASSES)
     assert_close_tree(method.step(state, batch, rng.key(2)), method.step(state, other, rng.key(2)), rtol=0)
@@ -176,7 +178,7 @@ def test_pseudo_labels_never_look_at_labelled_examples():
 def test_finetuning_goes_on_from_its_start(network):
     start = warm_teacher(network)
     before = copy.deepcopy(start)
-    method = baselines.supervised(trainable(network), VIEWS, RECIPES["supervised"], start)
+    method = supervised(trainable(network), VIEWS, RECIPES["supervised"], start)
     state = method.init(rng.key(3))
     assert_close_tree(tuple(method.networks(state)["model"]), tuple(start), rtol=0)
     assert_close_tree(tuple(method.networks(state)["ema"]), tuple(start), rtol=0)
@@ -191,10 +193,10 @@ def test_finetuning_goes_on_from_its_start(network):
 def test_a_step_is_pure(network, name):
     augment = Augment(noise(0.1), noise(0.5))
     if name == "uda":
-        method = baselines.supervised(trainable(network), augment, BASE)
+        method = supervised(trainable(network), augment, BASE)
     else:
         model = functional.from_module(NETWORKS[network][0])
-        fixed = baselines.Fixed(model, warm_teacher(network), TARGETS["sampled"])
-        method = baselines.pseudo_labels(trainable(network), fixed, augment, BASE)
+        fixed = Fixed(model, warm_teacher(network), TARGETS["sampled"])
+        method = pseudo_labels(trainable(network), fixed, augment, BASE)
     state, _ = method.step(method.init(rng.key(1)), make_batch(network), rng.key(2))
     assert_pure(method.step, state, make_batch(network, seed=1), rng.key(3))

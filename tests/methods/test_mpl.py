@@ -16,7 +16,7 @@ from metapl.core.types import TargetTransform, TrainState, Variables
 from metapl.data.augment.base import Augment, identity, noise
 from metapl.data.loader import Batch
 from metapl.estimators import ESTIMATORS, first_order
-from metapl.methods import feedback_scale, mpl
+from metapl.methods import base, feedback_scale, mpl
 from metapl.nn import functional
 
 # torch.func.jvp scripts its decompositions when it is first called.
@@ -32,7 +32,7 @@ FORCED = torch.tensor([2, 0, 1, 1, 2])
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
 
 # 1/16 lies below the early decays (step + 1) / (step + 10), so it is the decay from the first step on.
-BASE = mpl.Recipe(feedback_weight=0.7, uda_temperature=0.2, uda_threshold=0.6, ema=0.0625)
+BASE = base.Recipe(feedback_weight=0.7, uda_temperature=0.2, uda_threshold=0.6, ema=0.0625)
 RECIPES = {
     "base": BASE,
     "no-uda": BASE._replace(uda_weight=0.0),
@@ -79,7 +79,7 @@ def make_batch(network="mlp", seed=0):
 
 def trainable(build, lr):
     sgd = optim.sgd(lr, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True)
-    return mpl.Trainable(functional.from_module(build), sgd)
+    return base.Trainable(functional.from_module(build), sgd)
 
 
 def make_method(network="mlp", grad="exact", recipe=BASE, labels="soft", views=VIEWS, student_lr=STUDENT_LR):
@@ -371,7 +371,7 @@ def test_first_order_feedback_raises_the_probability_of_labels_that_helped(size,
 
 
 def _small_plain_steps(grad, recipe, classes):
-    small = mpl.Trainable(functional.from_module(mlp), optim.sgd(1e-4))
+    small = base.Trainable(functional.from_module(mlp), optim.sgd(1e-4))
     return mpl.meta_pseudo_labels(small, small, GRADS[grad](), forced_labels(classes), VIEWS, recipe)
 
 
@@ -449,7 +449,7 @@ def test_average(decay, step):
     before = Variables({"w": torch.tensor([1.0, -2.0]).double()}, {"seen": torch.tensor(3)})
     now = TrainState({"w": torch.tensor([3.0, 5.0]).double()}, {"seen": torch.tensor(4)}, ())
     kept = min(decay, (step + 1) / (step + 10))
-    found = mpl.average(before, now, torch.tensor(step), decay)
+    found = base.average(before, now, torch.tensor(step), decay)
     expected = kept * before.params["w"] + (1.0 - kept) * now.params["w"]
     torch.testing.assert_close(found.params["w"], expected, rtol=1e-12, atol=0)
     assert int(found.buffers["seen"]) == 4
@@ -457,11 +457,11 @@ def test_average(decay, step):
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 0.1), (1, 0.2), (4, 0.5), (5, 0.5), (100, 0.5)])
 def test_the_weight_of_uda_grows_linearly(step, weight):
-    recipe = mpl.Recipe(uda_weight=0.5, uda_ramp=5, uda_threshold=0.0, uda_temperature=1.0)
+    recipe = base.Recipe(uda_weight=0.5, uda_ramp=5, uda_threshold=0.0, uda_temperature=1.0)
     generator = torch.Generator().manual_seed(0)
     logits = {n: torch.randn(4, 3, generator=generator).double() for n in ("labelled", "weak", "strong")}
     y = torch.tensor([0, 1, 2, 0])
-    total, _ = mpl.self_loss(recipe, logits, y, torch.tensor(step))
+    total, _ = base.self_loss(recipe, logits, y, torch.tensor(step))
     consistency = F.cross_entropy(logits["strong"], torch.softmax(logits["weak"], -1))
     expected = F.cross_entropy(logits["labelled"], y) + weight * consistency
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=0)
@@ -471,8 +471,8 @@ def test_every_view_has_draws_of_its_own_whichever_are_asked_for():
     """So arms with and without UDA see the same examples."""
     batch = Batch(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 6))
     augment = Augment(noise(1.0), noise(1.0))
-    every = mpl.views(("labelled", "weak", "strong"), augment, batch, rng.key(0))
-    fewer = mpl.views(("labelled", "strong"), augment, batch, rng.key(0))
+    every = base.views(("labelled", "weak", "strong"), augment, batch, rng.key(0))
+    fewer = base.views(("labelled", "strong"), augment, batch, rng.key(0))
     assert list(fewer) == ["labelled", "strong"]
     assert all(torch.equal(fewer[name], every[name]) for name in fewer)
     assert len(torch.cat(list(every.values())).unique()) == 3 * 4 * 6

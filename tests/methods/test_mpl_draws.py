@@ -11,13 +11,13 @@ from metapl.core import rng, tree
 from metapl.core.targets import SOFT
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods import feedback_scale, mpl
+from metapl.methods import base, feedback_scale, mpl
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 
 LABELLED, UNLABELLED, STUDENT_LR = 3, 4, 0.3
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
-RECIPE = mpl.Recipe(uda_temperature=0.2, uda_threshold=0.5, uda_weight=0.8)
+RECIPE = base.Recipe(uda_temperature=0.2, uda_threshold=0.5, uda_weight=0.8)
 
 
 def make_batch(seed=0):
@@ -34,7 +34,7 @@ def listened(log):
         log.append((len(x), None if key is None else int(key)))
         return model.apply(params, buffers, x, key=key, **how)
 
-    return mpl.Trainable(model._replace(apply=apply), optim.sgd(STUDENT_LR))
+    return base.Trainable(model._replace(apply=apply), optim.sgd(STUDENT_LR))
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
@@ -99,7 +99,7 @@ def test_the_rule_of_the_size_is_told_what_it_says():
     """The teacher's own gradient is in all of its logits, of the labelled examples too."""
     heard = []
     recipe = RECIPE._replace(labelled=4.0, feedback_size=lambda told: (heard.append(told), told.scale * 0.0 + 2.0)[1])
-    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    trainable = base.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
     method = mpl.meta_pseudo_labels(trainable, trainable, estimators.exact(), SOFT, VIEWS, recipe)
     state, batch = method.init(rng.key(1)), make_batch()
     _, metrics = method.step(state, batch, rng.key(7))
@@ -114,7 +114,7 @@ def test_the_rule_of_the_size_is_told_what_it_says():
 @pytest.mark.parametrize("name", ["relative", "capped"])
 def test_feedback_is_measured_by_all_of_the_teachers_own_gradient(name):
     recipe = RECIPE._replace(feedback_size=feedback_scale.SIZES[name](), feedback_weight=1.0)
-    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    trainable = base.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
     method = mpl.meta_pseudo_labels(trainable, trainable, estimators.exact(), SOFT, VIEWS, recipe)
     state, batch = method.init(rng.key(1)), make_batch()
     to_seen, to_strong, _, felt, scale = by_torch(state, batch, recipe)
@@ -125,7 +125,7 @@ def test_feedback_is_measured_by_all_of_the_teachers_own_gradient(name):
 
 def test_a_recipe_that_says_nothing():
     """Feedback as the paper's cosine and all losses in full, no ramp, no smoothing."""
-    recipe = mpl.Recipe()
+    recipe = base.Recipe()
     told = feedback_scale.Statistics(
         torch.tensor(0.3), torch.tensor(0.5), torch.tensor(0.7), torch.tensor(0.6), CLASSES, 4.0
     )
@@ -138,9 +138,9 @@ def test_a_recipe_that_says_nothing():
 def test_an_update_leaves_no_graph_behind():
     """Of a learning rate that somebody differentiates elsewhere; else every step would hold all that came before it."""
     rate = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
-    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(rate, momentum=0.9))
-    train_state = mpl.new_train_state(trainable, rng.key(0))
-    after = mpl.apply_gradient(trainable.optimizer, train_state, train_state.params, train_state.buffers)
+    trainable = base.Trainable(functional.from_module(mlp), optim.sgd(rate, momentum=0.9))
+    train_state = base.new_train_state(trainable, rng.key(0))
+    after = base.apply_gradient(trainable.optimizer, train_state, train_state.params, train_state.buffers)
     assert not any(leaf.requires_grad for leaf in tree.leaves(after))
     assert_close_tree(after.params, {name: 0.9 * p for name, p in train_state.params.items()}, rtol=1e-14)
 
@@ -149,7 +149,7 @@ def test_an_update_leaves_no_graph_behind():
 def test_what_is_logged_is_data(names):
     """And the loss itself is not; a log of losses in a graph would keep every step."""
     logits = {name: torch.randn(3, CLASSES, dtype=torch.float64, requires_grad=True) for name in names}
-    total, parts = mpl.self_loss(RECIPE, logits, torch.tensor([0, 1, 2]), torch.tensor(0))
+    total, parts = base.self_loss(RECIPE, logits, torch.tensor([0, 1, 2]), torch.tensor(0))
     assert total.requires_grad
     assert not any(value.requires_grad for value in parts.values())
     expected = F.cross_entropy(logits["labelled"], torch.tensor([0, 1, 2]))
@@ -158,7 +158,7 @@ def test_what_is_logged_is_data(names):
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error():
     """Four examples in chunks of two are two lessons, not three."""
-    trainable = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
+    trainable = base.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR))
     method = mpl.meta_pseudo_labels(trainable, trainable, estimators.exact(), SOFT, VIEWS, RECIPE._replace(unroll=3))
     state = method.init(rng.key(1))
     assert (state.step.dtype, int(state.step)) == (torch.int64, 0)

@@ -6,12 +6,12 @@ from asserts import assert_close_tree
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, optim
+from metapl import estimators, methods, optim
 from metapl.core import rng, targets
 from metapl.core.types import Variables
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
-from metapl.methods import feedback_scale, mpl, reduced
+from metapl.methods import base, feedback_scale, mpl, reduced
 from metapl.models.calibrator import residual
 from metapl.nn import functional
 from metapl.training import loop, phases
@@ -79,10 +79,10 @@ def test_the_student_is_taught_what_the_fixed_teacher_said_and_the_calibrator_is
     rate, weight = 0.3, 0.7
     student = functional.cast(functional.from_module(lambda: nn.Linear(4, CLASSES)), torch.float64)
     calibrator = functional.cast(functional.from_module(lambda: residual((CLASSES,), CLASSES, width=5)), torch.float64)
-    recipe = mpl.Recipe(feedback_weight=weight, feedback_size=feedback_scale.raw(), uda_weight=0.0)
+    recipe = base.Recipe(feedback_weight=weight, feedback_size=feedback_scale.raw(), uda_weight=0.0)
     method = mpl.meta_pseudo_labels(
-        mpl.Trainable(calibrator, optim.sgd(rate)),
-        mpl.Trainable(student, optim.sgd(rate)),
+        base.Trainable(calibrator, optim.sgd(rate)),
+        base.Trainable(student, optim.sgd(rate)),
         estimators.exact(),
         targets.SOFT,
         Augment(lambda x, key: x, lambda x, key: 2 * x),
@@ -128,9 +128,9 @@ def test_the_composed_teacher_corrects_what_the_fixed_one_says():
 def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it(network):
     options = {"labels": 40, "steps": 30, "baselines": False, "finetune_steps": 0}
     experiment = prepare(TrainConfig(method="reduced", model="mlp:width=16", teacher_model=network, **options))
-    reports = []
-    result = phases.run(experiment, reports.append)
-    assert [progress.phase for progress in reports] == ["fixed", "reduced"]
+    *events, finished = phases.run(experiment)
+    result = finished.result
+    assert [event.phase for event in events if isinstance(event, loop.Reported)] == ["fixed", "reduced"]
     assert set(result.networks) == {"fixed", "teacher", "student", "ema"}
     fixed, teacher = result.networks["fixed"], result.networks["teacher"]
     for name, value in fixed.params.items():
@@ -147,7 +147,8 @@ def test_the_fixed_teacher_learns_by_uda(weight, alone):
     sizes = {"labels": 40, "batch": 32, "steps": 4, "baselines": False, "finetune_steps": 0}
     uda = {"uda_weight": weight, "uda_threshold": 0.0}
     experiment = prepare(TrainConfig(method="reduced", model="mlp:width=16,depth=1", **uda, **sizes))
-    method = phases.METHODS[alone](experiment, {})
-    phase = loop.Phase(alone, method, phases.batches(experiment), experiment.config.steps, experiment.keys.fixed)
-    expected = method.networks(loop.fit(phase, lambda progress: None))["ema"]
-    assert_close_tree(phases.run(experiment, lambda progress: None).networks["fixed"], expected, rtol=0, atol=0)
+    method = methods.find(alone).phases[-1].build(experiment.given, {})
+    phase = loop.Phase(alone, method, phases.batches(experiment), experiment.config.steps, experiment.keys.of("fixed"))
+    *_, last = loop.steps(phase, loop.start(phase))
+    found = phases.finish(phases.run(experiment)).networks["fixed"]
+    assert_close_tree(found, last.networks["ema"], rtol=0, atol=0)

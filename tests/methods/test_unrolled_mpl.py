@@ -6,13 +6,13 @@ from asserts import assert_close_tree, finite_differences
 from problems import CLASSES, mlp
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from metapl import estimators, optim
+from metapl import estimators, methods, optim
 from metapl.core import rng
 from metapl.core.targets import SOFT
 from metapl.data import loader
 from metapl.data.augment.base import Augment
 from metapl.data.split import Split
-from metapl.methods import feedback_scale, mpl
+from metapl.methods import base, feedback_scale, mpl
 from metapl.nn import functional
 from metapl.training import phases
 from metapl.training.config import TrainConfig
@@ -20,7 +20,7 @@ from metapl.training.experiment import prepare
 
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
 STUDENT_LR, TEACHER_LR, STEPS, SIZE = 0.3, 0.2, 3, 2
-RAW = mpl.Recipe(feedback_size=feedback_scale.raw(), uda_weight=0.0, feedback_weight=5.0, unroll=STEPS)
+RAW = base.Recipe(feedback_size=feedback_scale.raw(), uda_weight=0.0, feedback_weight=5.0, unroll=STEPS)
 
 
 def batch_of(generator):
@@ -30,8 +30,8 @@ def batch_of(generator):
 
 
 def method(estimator, recipe=RAW):
-    teacher = mpl.Trainable(functional.from_module(mlp), optim.sgd(TEACHER_LR))
-    student = mpl.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR, momentum=0.9))
+    teacher = base.Trainable(functional.from_module(mlp), optim.sgd(TEACHER_LR))
+    student = base.Trainable(functional.from_module(mlp), optim.sgd(STUDENT_LR, momentum=0.9))
     return mpl.meta_pseudo_labels(teacher, student, estimator, SOFT, VIEWS, recipe)
 
 
@@ -89,7 +89,7 @@ def test_the_student_sees_the_same_batches_in_the_same_order(size):
 def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
     experiment = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2, schedule=name))
     config = experiment.config
-    paced = phases._student(experiment)
+    paced = mpl.trained_student(experiment.given)
     schedule = course(config.lr, 30, 0, 6)
     params = {"w": torch.ones(())}
     state = paced.optimizer.init(params)
@@ -100,7 +100,7 @@ def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
 
 def test_a_run_takes_as_many_steps_of_each():
     experiment = prepare(TrainConfig(steps=2, unroll=3, labels=10, batch=8))
-    trained = phases.METHODS["mpl"](experiment, {})
+    trained = methods.find("mpl").phases[0].build(experiment.given, {})
     state = trained.init(rng.key(0))
     for step in range(2):
         state, metrics = trained.step(state, phases.batches(experiment, 3)(step), rng.key(step))

@@ -7,7 +7,7 @@ from torch import nn
 
 from metapl import optim
 from metapl.core import rng
-from metapl.methods import mpl
+from metapl.methods import base
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 
@@ -60,7 +60,7 @@ def test_a_scripted_module_is_refused():
 def test_nothing_to_train_is_refused_before_it_is_trained():
     frozen = functional.from_module(lambda: nn.Linear(3, 2).requires_grad_(False))
     with pytest.raises(InputError, match="nothing to train"):
-        mpl.new_train_state(mpl.Trainable(frozen, optim.sgd(0.1)), rng.key(0))
+        base.new_train_state(base.Trainable(frozen, optim.sgd(0.1)), rng.key(0))
     params, buffers = frozen.init(rng.key(0))
     assert not params
     assert_close_tree(frozen.apply(params, buffers, X, train=True)[0], X @ buffers["weight"].T + buffers["bias"], 1e-6)

@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 from metapl import optim
 from metapl.core import losses, rng
 from metapl.core.types import TrainState, Variables
-from metapl.methods import mpl
+from metapl.methods import base
 from metapl.nn import functional
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -177,7 +177,7 @@ def test_frozen_parameters_are_carried():
     module.load_state_dict({**params, **buffers})
     rule = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 0.1, weight_decay=0.3)
     y = torch.tensor([0, 1, 1, 0, 1])
-    trainable = mpl.Trainable(model, optim.chain(optim.clip_by_global_norm(0.1), optim.adamw(0.1, weight_decay=0.3)))
+    trainable = base.Trainable(model, optim.chain(optim.clip_by_global_norm(0.1), optim.adamw(0.1, weight_decay=0.3)))
     state = TrainState(params, buffers, trainable.optimizer.init(params))
     average = Variables(params, buffers)
 
@@ -191,8 +191,8 @@ def test_frozen_parameters_are_carried():
         torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 0.1)
         rule.step()
         grads, after = torch.func.grad(loss, has_aux=True)(state.params, state.buffers)
-        state = mpl.apply_gradient(trainable.optimizer, state, grads, after)
-        average = mpl.average(average, state, torch.tensor(step), 0.9)
+        state = base.apply_gradient(trainable.optimizer, state, grads, after)
+        average = base.average(average, state, torch.tensor(step), 0.9)
     found = {**state.params, **state.buffers}
     assert_close_tree(found, {name: module.state_dict()[name] for name in found}, rtol=1e-5)
     assert torch.equal(state.buffers["0.weight"], buffers["0.weight"])

@@ -13,7 +13,7 @@ from metapl.core.targets import TARGETS
 from metapl.data.augment.base import Augment, noise
 from metapl.data.loader import Batch
 from metapl.evaluation import cost
-from metapl.methods import mpl
+from metapl.methods import base, mpl
 from metapl.models import convnet
 from metapl.nn import functional
 from metapl.nn.microbatch import in_parts
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 SHAPE, CLASSES = (3, 6, 6), 4
 UNLABELLED, LABELLED = 24, 8
-RECIPE = mpl.Recipe(feedback_weight=2.0, smoothing=0.1, uda_threshold=0.3, uda_temperature=0.5)
+RECIPE = base.Recipe(feedback_weight=2.0, smoothing=0.1, uda_threshold=0.3, uda_temperature=0.5)
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
@@ -36,7 +36,7 @@ def network(norm="group", dropout=0.3):
 
 def trainable(model, dtype):
     rule = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    return mpl.Trainable(functional.cast(model, dtype), optim.chain(optim.clip_by_global_norm(1.0), rule))
+    return base.Trainable(functional.cast(model, dtype), optim.chain(optim.clip_by_global_norm(1.0), rule))
 
 
 def batch(dtype, seed=0):

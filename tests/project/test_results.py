@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metapl.studies import specification, tables
+from metapl.studies import results, specification, tables
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 STUDIES = sorted(path.stem for path in RESULTS.glob("*.jsonl") if path.with_suffix(".toml").exists())
@@ -34,9 +34,8 @@ def test_a_page_has_every_difference_and_its_command(name):
     texts = [text for page in RESULTS.glob("*.md") if f"{name}.jsonl" in (text := page.read_text())]
     text = "\n".join(texts).replace("**", "")
     assert f"metapl ablate docs/results/{name}.toml" in text
-    told = tables.columns(about).index(f"− {about.against}")
-    for row in tables.rows(about, runs):
+    for row in results.rows(about, runs):
         if row.difference:
-            assert tables.cells(about, row)[told] in text, (name, row.condition, row.arm)
-    for pair in tables.pairs(about, runs):
+            assert tables.points(row.difference) in text, (name, row.condition, row.arm)
+    for pair in results.pairs(about, runs):
         assert tables.points(pair.difference) in text, (name, pair)

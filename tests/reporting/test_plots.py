@@ -135,7 +135,7 @@ def test_curves(tmp_path, figures):
     left, right = axes[0]
     assert shown(left) == {"supervised": ([5, 10], [1.5, 1.0]), "exam": ([5, 10], [2.5, 2.0])}
     found = shown(right)
-    expected = {"supervised": [20, 20], "teacher": [40, 70], "student": [50, 80], "student (averaged)": [60, 90]}
+    expected = {"supervised only": [20, 20], "teacher": [40, 70], "student": [50, 80], "student, averaged": [60, 90]}
     assert all(steps == [5, 10] for steps, _ in found.values())
     assert {name: pytest.approx(values) for name, (_, values) in found.items()} == expected
 
@@ -145,11 +145,11 @@ def test_curves_of_a_reduced_run(tmp_path, figures):
     draw_curves(tmp_path, [{**one, "phase": "reduced"} if one["phase"] == "mpl" else one for one in LOG])
     ((_, axes),) = figures
     found = {name: values for name, (_, values) in shown(axes[0, 1]).items()}
-    expected = {"supervised": [20, 20], "teacher": [40, 70], "student": [50, 80], "student (averaged)": [60, 90]}
+    expected = {"supervised only": [20, 20], "teacher": [40, 70], "student": [50, 80], "student, averaged": [60, 90]}
     assert {name: pytest.approx(values) for name, values in found.items()} == expected
     assert axes[0, 0].get_title() == "losses of Reduced Meta Pseudo Labels"
     lines = {line.get_label(): line.get_linestyle() for line in axes[0, 1].get_lines()}
-    assert lines == {"supervised": "--", "teacher": "-", "student": "-", "student (averaged)": "-"}
+    assert lines == {"supervised only": "--", "teacher": "-", "student": "-", "student, averaged": "-"}
 
 
 def test_curves_without_a_validation_part(tmp_path, figures):
@@ -162,7 +162,7 @@ def test_curves_of_a_baseline(tmp_path, figures):
     draw_curves(tmp_path, LOG[:2])
     ((_, axes),) = figures
     assert list(shown(axes[0, 0])) == ["supervised"]
-    assert list(shown(axes[0, 1])) == ["supervised"]
+    assert list(shown(axes[0, 1])) == ["supervised only"]
 
 
 def test_figures_are_closed(tmp_path):

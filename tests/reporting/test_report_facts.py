@@ -11,7 +11,9 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl.core import rng
 from metapl.evaluation import metrics
-from metapl.reporting import facts, head, log, mistakes, page
+from metapl.files import table
+from metapl.reporting import facts, head, log, mistakes, render
+from metapl.reporting.blocks import Code, Head, Paragraph, Section
 
 
 def line(phase, step, validation, **more):
@@ -90,20 +92,23 @@ def test_durations(seconds, text):
 
 
 def test_numbers_are_written_in_one_way():
-    assert [page.percent(0.12345), page.percent(-0.001, 1), page.percent(-0.0001, 1), page.percent(math.nan)] == [
+    assert [table.percent(0.12345), table.percent(-0.001, 1), table.percent(-0.0001, 1), table.percent(math.nan)] == [
         "12.35",
         "−0.1",
         "0.0",
         "–",
     ]
-    assert [page.number(-1234.5, 1), page.number(0.0004)] == ["−1,234.5", "0.000"]
-    assert [page.plus(text) for text in ("1.2", "−1.2", "0.00", "–", "10.0")] == ["+1.2", "−1.2", "0.00", "–", "+10.0"]
+    assert [table.number(-1234.5, 1), table.number(0.0004)] == ["−1,234.5", "0.000"]
+    assert [table.plus(text) for text in ("1.2", "−1.2", "0.00", "–", "10.0")] == ["+1.2", "−1.2", "0.00", "–", "+10.0"]
     assert [head.size(2**20), head.size(3 * 2**29)] == ["1 MiB", "1.5 GiB"]
 
 
 def test_what_is_no_html_is_escaped_once():
-    inner = page.tag("b", "<&>", title='"')
-    assert page.join("<", inner) == '&lt;<b title="&quot;">&lt;&amp;&gt;</b>'
+    page = render.page(Head("<&>", ("<", Code("<&>")), {'"': "a"}), [Section('"', [Paragraph("&lt;")])])
+    assert '<p class="lede">&lt;<code>&lt;&amp;&gt;</code></p>' in page
+    assert 'href="#&#34;"' in page
+    assert '<p class="note">&amp;lt;</p>' in page
+    assert page.count("&lt;&amp;&gt;") == 3  # the title, the heading, the code
 
 
 @pytest.mark.parametrize(("size", "expected"), [((3, 300, 150), (64, 128)), ((1, 40, 128), (128, 40))])

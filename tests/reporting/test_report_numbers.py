@@ -11,14 +11,13 @@ import pytest
 import torch
 from markup import cells, parse
 from PIL import Image
-from reports import RUNS, finished, reading
+from reports import ROWS, RUNS, finished, reading
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torchmetrics.functional.classification import calibration_error
 
-from metapl.cli import display
-from metapl.reporting import classes, facts
+from metapl.reporting import classes, facts, head, render
 from metapl.training import phases
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -45,7 +44,7 @@ def test_metrics_are_those_of_the_summary(made, name):
     one = made(name)
     several = one.data.classes > 5
     expected = {
-        display.ROWS[network]: [
+        ROWS[network]: [
             shown(100 * row["top1"]),
             *([shown(100 * row["top5"])] if several else []),
             shown(row["nll"], 3),
@@ -56,9 +55,9 @@ def test_metrics_are_those_of_the_summary(made, name):
     head, *found = cells(one.page, "test metrics by network")
     assert ("top-5 %" in head) == several
     assert {row[0]: row[1:] for row in found} == expected
-    assert [row[0] for row in found] == [text for network, text in display.ROWS.items() if network in one.networks]
+    assert [row[0] for row in found] == [text for network, text in ROWS.items() if network in one.networks]
     chosen = one.page.one("div", aria_label="test metrics by network").one("tr", class_="chosen")
-    assert chosen.one("th").text == display.ROWS[one.final]
+    assert chosen.one("th").text == ROWS[one.final]
 
 
 def paired(one, before, after):
@@ -106,7 +105,7 @@ def test_the_bins_of_the_reliability_diagram(made, name):
     p = one.probabilities()
     confidence, right = p.max(-1), p.argmax(-1) == one.y
     owner = np.digitize(confidence, np.linspace(0, 1, 16)[1:-1], right=True)
-    found = cells(one.page, f"bins of the network {display.ROWS[one.final]}")[1:]
+    found = cells(one.page, f"bins of the network {ROWS[one.final]}")[1:]
     assert len(found) == 15
     for place, row in enumerate(found):
         mine = owner == place
@@ -149,7 +148,8 @@ def test_many_classes_have_their_confusions_listed(made):
     predicted = one.probabilities().argmax(-1)
     y = np.where(np.arange(len(predicted)) % 4, predicted, one.y)
     with reading(one.data._replace(y_test=torch.from_numpy(y))):
-        page = parse(classes.classes(facts.gather(one.folder, "cpu")).body)
+        gathered = facts.gather(one.folder, "cpu")
+        page = parse(render.page(head.head(gathered), [classes.classes(gathered)]))
     counts = confusion_matrix(y, predicted, labels=range(25))
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     np.fill_diagonal(counts, 0)
@@ -183,6 +183,10 @@ def wrong(one, most):
     return [(i, one.y[i], predicted[i], confidence[i], p[i, one.y[i]]) for i in order]
 
 
+def shown_pictures(one):
+    return one.page.one("ul", class_="pictures").all("img")
+
+
 def decoded(image):
     kind, _, data = image.attributes["src"].partition(",")
     assert kind == "data:image/png;base64"
@@ -204,11 +208,11 @@ def test_the_most_confident_mistakes_are_pictures(made, name):
 def test_pictures_have_the_pixels_of_the_test_images(made):
     """Digits have 17 levels of grey; the colour images are kept as they are."""
     raw = load_digits()
-    for image, (_, truth, *_) in zip(made("mpl").page.all("img"), wrong(made("mpl"), 24), strict=True):
+    for image, (_, truth, *_) in zip(shown_pictures(made("mpl")), wrong(made("mpl"), 24), strict=True):
         levels = decoded(image)
         assert ((np.round(raw.images[raw.target == truth] * 255 / 16) == levels).all((1, 2))).any()
     one = made("uda")
-    for image, (index, *_) in zip(one.page.all("img"), wrong(one, 24), strict=True):
+    for image, (index, *_) in zip(shown_pictures(one), wrong(one, 24), strict=True):
         np.testing.assert_array_equal(decoded(image).transpose(2, 0, 1), one.data.x_test[index].numpy())
         assert "crisp" in image.attributes["class"]
 

@@ -5,18 +5,19 @@ import math
 import re
 import statistics
 
-import matplotlib as mpl
+import matplotlib
 import numpy as np
 import pytest
-from markup import cells, parse
+from markup import cells, parse, pictures
 from matplotlib import image
 from scipy import stats
 
 from metapl.reporting import study as reporting
 from metapl.reporting import study_figures, study_plot
-from metapl.studies import specification, tables
+from metapl.reporting.drawing import THEMES, Picture
+from metapl.studies import results, specification
 
-mpl.use("Agg")
+matplotlib.use("Agg")
 
 EVIL = "<script>alert('1')</script> & $\\frac{1}$"
 SEEDS = 5
@@ -131,7 +132,9 @@ def test_a_page_is_whole_and_asks_for_nothing(made):
     for one in page.all():
         assert not [key for key in one.attributes if key.startswith("on")]
         assert one.attributes.get("href", "#")[:1] == "#" or one.attributes["href"].startswith("data:image/")
-    assert all(one.one("div", role="img").attributes["aria-label"] for one in page.all("figure"))
+    assert not list(page.all("svg"))
+    assert len(pictures(page)) == len(list(page.all("figure"))) == 8
+    assert all(pictures(page))
 
 
 def test_a_name_stays_text(made):
@@ -141,7 +144,10 @@ def test_a_name_stays_text(made):
     for label in ("test metrics by arm, labels=10", "teacher and student, labels=40", "arms"):
         assert EVIL in [row[0] for row in cells(page, label)]
     assert sum(one.text == EVIL for one in page.all("li")) == 4  # a legend a curve
-    assert sum(one.text == EVIL for one in page.all("span")) == 4 + 2 + 2 + 1  # pictures, tables, arms
+    assert sum(one.text == EVIL for one in page.all("span")) == 2 + 2 + 1  # tables, arms
+    for label, drawn in pictures(page).items():
+        assert [theme.soft in one for theme in THEMES for one in drawn] == [True, False, False, True], label
+        assert not re.search("<script|onerror", "".join(drawn)), label
     assert ["platform", "a <b>"] in cells(page, "environment")
 
 
@@ -151,7 +157,7 @@ def test_the_same_runs_give_the_same_page(made):
 
 
 @pytest.mark.parametrize("labels", TARGETS)
-def test_the_table_of_a_setting(made, labels):
+def test_the_table_of_a_condition(made, labels):
     head, *rows = cells(parse(made), f"test metrics by arm, labels={labels}")
     assert [row[0] for row in rows] == list(TOP1)
     for row in rows:
@@ -207,62 +213,51 @@ def picture(page, title):
     return found
 
 
-def dots(page, title):
-    """Of every row of a picture its name, and the place and the text of every dot; the mean is the last one."""
+@pytest.fixture
+def strips(monkeypatch):
+    """The rows of the pictures of runs and of differences, and whether zero is marked."""
     found = {}
-    for row in picture(page, title).one("div", role="img").children:
-        name, box = row.children
-        circles = list(box.all("circle"))
-        if circles:
-            found[name.text] = [(float(one.attributes["cx"]), one.text) for one in circles]
+
+    def draw(name, rows, zero=False):
+        found[name] = ({row.name: row.values for row in rows}, zero)
+        return Picture("", "")
+
+    monkeypatch.setattr(study_figures.strips, "strips", draw)
     return found
 
 
-def ticks(page, title):
-    axis = list(picture(page, title).all("svg"))[-1]
-    return [(float(one.attributes["x"]), float(one.text.replace("−", "-"))) for one in axis.all("text")]
+def ends(page, title):
+    """The means that the description of a picture names."""
+    return picture(page, title).one("img").attributes["alt"].partition("; means: ")[2]
 
 
-@pytest.mark.parametrize("labels", TARGETS)
-def test_every_run_is_a_dot_where_the_axis_says(made, labels):
-    page, title = parse(made), f"labels={labels}: top-1 of every run, %"
-    (left, low), *_, (right, high) = ticks(page, title)
-    found = dots(page, title)
+@pytest.mark.parametrize(("place", "labels"), [*enumerate(TARGETS)])
+def test_every_run_is_a_dot(strips, place, labels):
+    about = a_study()
+    page = parse(reporting.page(about, runs_of(about), ENVIRONMENT))
+    found, zero = strips[f"runs-{place}"]
+    assert not zero
     assert list(found) == list(TOP1)
     for arm, shown in found.items():
-        values = [top1_of(arm, labels, seed) for seed in range(SEEDS)]
-        expected = [*(f"seed {seed}: {100 * value:.2f}" for seed, value in enumerate(values))]
-        expected.append(f"mean {100 * np.mean(values):.2f} ± {100 * half(values):.2f}")
-        assert [text for _, text in shown] == expected
-        places = np.interp([100 * value for value in [*values, np.mean(values)]], [low, high], [left, right])
-        np.testing.assert_allclose([place for place, _ in shown], places, atol=0.06)
+        assert shown == pytest.approx([100 * top1_of(arm, labels, seed) for seed in range(SEEDS)])
+    means = ", ".join(
+        f"{arm} {100 * np.mean([top1_of(arm, labels, seed) for seed in range(SEEDS)]):.2f} %" for arm in TOP1
+    )
+    assert ends(page, f"labels={labels}: top-1 of every run, %") == means
 
 
-@pytest.mark.parametrize("labels", TARGETS)
-def test_differences_are_of_the_same_seed(made, labels):
-    page, title = parse(made), f"labels={labels}: difference to none, points"
-    (left, low), *_, (right, high) = ticks(page, title)
-    found = dots(page, title)
+@pytest.mark.parametrize(("place", "labels"), [*enumerate(TARGETS)])
+def test_differences_are_of_the_same_seed(strips, place, labels):
+    about = a_study()
+    page = parse(reporting.page(about, runs_of(about), ENVIRONMENT))
+    found, zero = strips[f"differences-{place}"]
+    assert zero
     assert list(found) == [EVIL, "supervised"]
+    gaps = {arm: [TOP1[arm][seed] - TOP1["none"][seed] for seed in range(SEEDS)] for arm in found}
     for arm, shown in found.items():
-        gaps = [TOP1[arm][seed] - TOP1["none"][seed] for seed in range(SEEDS)]
-        assert [text for _, text in shown[:-1]] == [f"seed {seed}: {signed(gap)}" for seed, gap in enumerate(gaps)]
-        assert shown[-1][1] == f"mean {signed(np.mean(gaps))} ± {100 * half(gaps):.2f}"
-        places = np.interp([100 * gap for gap in [*gaps, np.mean(gaps)]], [low, high], [left, right])
-        np.testing.assert_allclose([place for place, _ in shown], places, atol=0.06)
-    zero = np.interp(0, [low, high], [left, right])
-    drawn = re.findall(r"M([\d.]+) -2V\d+\" style=\"stroke:var\(--soft\)", made)
-    assert f"{zero:.1f}" in drawn
-
-
-def test_intervals_are_drawn_from_end_to_end(made):
-    page, title = parse(made), "labels=10: top-1 of every run, %"
-    (left, low), *_, (right, high) = ticks(page, title)
-    lines = [one.attributes["d"] for one in picture(page, title).all("path") if "H" in one.attributes["d"]]
-    for line, values in zip(lines, TOP1.values(), strict=True):
-        ends = [100 * (np.mean(values) + sign * half(values)) for sign in (-1, 1)]
-        start, end = re.fullmatch(r"M([\d.]+) \d+H([\d.]+)", line).groups()
-        np.testing.assert_allclose([float(start), float(end)], np.interp(ends, [low, high], [left, right]), atol=0.06)
+        assert shown == pytest.approx([100 * gap for gap in gaps[arm]])
+    means = ", ".join(f"{arm} {signed(np.mean(mine))}" for arm, mine in gaps.items())
+    assert ends(page, f"labels={labels}: difference to none, points") == means
 
 
 @pytest.fixture
@@ -272,7 +267,7 @@ def lines(monkeypatch):
 
     def curves(name, lines, unit):
         found[name] = {line.name: line.curve for line in lines}
-        return ""
+        return Picture("", "")
 
     monkeypatch.setattr(study_figures.figures, "curves", curves)
     return found
@@ -342,16 +337,15 @@ def test_metrics_that_no_run_has(lines):
     assert "none (5 of 5 runs)" in picture(page, "labels=10: pseudo labels").one("figcaption").text
 
 
-def test_a_single_seed():
+def test_a_single_seed(strips):
     about = a_study(seeds=1)
     page = parse(reporting.page(about, runs_of(about), ENVIRONMENT))
     row = cells(page, "test metrics by arm, labels=10")[2]
     assert row[1:7] == ["58.00", "–", "+8.00", "1 of 1", "1", "–"]
     assert cells(page, "teacher and student, labels=10")[1][1:7] == ["47.00", "50.00", "+3.00", "1 of 1", "1", "–"]
     assert "nan" not in page.text
-    found = picture(page, "labels=10: top-1 of every run, %")
-    assert not [one for one in found.all("path") if "H" in one.attributes["d"]]
-    assert dots(page, "labels=10: difference to none, points")[EVIL][-1][1] == "mean +8.00"
+    assert strips["differences-0"][0][EVIL] == pytest.approx([8.0])
+    assert f"{EVIL} +8.00" in ends(page, "labels=10: difference to none, points")
 
 
 def test_arms_that_do_the_same():
@@ -359,11 +353,10 @@ def test_arms_that_do_the_same():
     about = a_study({"none": {}, "other": {}})
     runs = [a_run(arm, labels, seed, 0.5) for labels in TARGETS for arm in about.arms for seed in range(SEEDS)]
     page = parse(reporting.page(about, runs, ENVIRONMENT))
-    assert cells(page, "test metrics by arm, labels=40")[2][3:7] == ["0.00 ± 0.00", "0 of 0", "1", "1"]
-    assert [value for _, value in ticks(page, "labels=10: difference to none, points")] == [-1, -0.5, 0, 0.5, 1]
+    assert cells(page, "test metrics by arm, labels=40")[2][3:7] == ["+0.00 ± 0.00", "0 of 0", "1", "1"]
 
 
-def test_an_arm_without_runs():
+def test_an_arm_without_runs(strips):
     about = a_study({**ARMS, "missing": {}}, against=EVIL)
     runs = [run for run in runs_of(a_study()) if (run["arm"], run["setting"]["labels"]) != (EVIL, 10)]
     page = parse(reporting.page(about, runs, ENVIRONMENT))
@@ -375,18 +368,19 @@ def test_an_arm_without_runs():
     assert [row[0] for row in rows] == ["none", "supervised"]
     assert [row[3:7] for row in rows] == [["–"] * 4] * 2
     assert f"labels=10: difference to {EVIL}, points" not in [one.text for one in page.all("h3")]
-    assert list(dots(page, f"labels=40: difference to {EVIL}, points")) == ["none", "supervised"]
+    assert list(strips) == ["runs-0", "runs-1", "differences-1"]
+    assert list(strips["differences-1"][0]) == ["none", "supervised"]
 
 
-def test_seeds_that_only_one_arm_has():
+def test_seeds_that_only_one_arm_has(strips):
     about = a_study()
     runs = [run for run in runs_of(about) if (run["arm"], run["seed"]) != ("none", 1)]
     page = parse(reporting.page(about, runs, ENVIRONMENT))
     both = [0, 2, 3, 4]
     expected = compared([TOP1[EVIL][seed] for seed in both], [TOP1["none"][seed] for seed in both])
     assert cells(page, "test metrics by arm, labels=10")[2][3:7] == expected
-    texts = [text.partition(":")[0] for _, text in dots(page, "labels=10: difference to none, points")[EVIL]]
-    assert texts[:-1] == [f"seed {seed}" for seed in both]
+    gaps = [100 * (TOP1[EVIL][seed] - TOP1["none"][seed]) for seed in both]
+    assert strips["differences-0"][0][EVIL] == pytest.approx(gaps)
 
 
 def test_a_study_without_runs():
@@ -403,7 +397,7 @@ def test_runs_without_teacher_and_without_validation():
     assert [one.text for one in page.all("h2")] == ["Results", "Configuration"]
 
 
-def test_one_setting_is_not_named():
+def test_one_condition_is_not_named():
     about = specification.build({"seeds": 2, "arms": {"none": {}, "supervised": {"method": "supervised"}}}, "here")
     page = parse(reporting.page(about, runs_of(about), ENVIRONMENT))
     assert "Top-1 of every run, %" in [one.text for one in page.all("h3")]
@@ -417,7 +411,7 @@ def test_the_configuration(made):
     page = parse(made)
     assert page.one("h1").text == "Study of 3 arms on digits"
     assert [row[:2] for row in cells(page, "common options")[1:]] == [["steps", "30"], ["balanced", "true"]]
-    assert cells(page, "settings")[1:] == [["labels", "10, 40"]]
+    assert cells(page, "conditions")[1:] == [["labels", "10, 40"]]
     assert cells(page, "arms")[1:] == [
         ["none", "grad = none"],
         [EVIL, "nothing"],
@@ -437,17 +431,17 @@ def figures(monkeypatch):
     found = []
 
     def make(*args, **options):
-        found.append(mpl.figure.Figure(*args, **options))
+        found.append(matplotlib.figure.Figure(*args, **options))
         return found[-1]
 
     monkeypatch.setattr(study_plot, "Figure", make)
     return found
 
 
-@pytest.mark.parametrize(("settings", "down", "across"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 2, 3)])
+@pytest.mark.parametrize(("conditions", "down", "across"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 2, 3)])
 def test_panels_of_the_picture(tmp_path, figures, conditions, down, across):
     about = a_study(over=range(10, 10 + conditions))
-    study_plot.study(tables.rows(about, runs_of(about)), tmp_path / "plots" / "arms.png")
+    study_plot.study(results.rows(about, runs_of(about)), tmp_path / "plots" / "arms.png")
     assert image.imread(tmp_path / "plots" / "arms.png").std() > 0.01
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["arms.png"]
     panels = figures[0].axes
@@ -459,7 +453,7 @@ def test_panels_of_the_picture(tmp_path, figures, conditions, down, across):
 def test_what_the_picture_shows(tmp_path, figures):
     about = a_study()
     runs = [run for run in runs_of(about) if (run["arm"], run["setting"]["labels"]) != (EVIL, 10)]
-    study_plot.study(tables.rows(about, runs), tmp_path / "arms.png")
+    study_plot.study(results.rows(about, runs), tmp_path / "arms.png")
     for labels, axes in zip(TARGETS, figures[0].axes, strict=True):
         names = [one.get_text().replace("\n", " ").replace("\\$", "$") for one in figures[0].axes[0].get_yticklabels()]
         order = ["none", "supervised", EVIL]
@@ -480,7 +474,7 @@ def test_what_the_picture_shows(tmp_path, figures):
 
 def test_a_picture_of_a_single_seed(tmp_path, figures):
     about = a_study({"none": {}}, seeds=1, over=(10,))
-    study_plot.study(tables.rows(about, runs_of(about)), tmp_path / "arms.png")
+    study_plot.study(results.rows(about, runs_of(about)), tmp_path / "arms.png")
     (container,) = figures[0].axes[0].containers
     assert not container.has_xerr
     assert not math.isnan(container.lines[0].get_xdata()[0])

@@ -16,8 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import metapl
-from metapl import models
-from metapl.cli import display
+from metapl import methods, models
 from metapl.cli.export import export as verb
 from metapl.cli.train import train
 from metapl.data.formats.arrays import standardised
@@ -73,7 +72,7 @@ def config_of(folder):
 def logits_of(run, x, network=""):
     """As `metapl predict` has them, from the run itself: for what a network sees."""
     serving = run_folder.serve(run, network, "cpu", trust_code=True)
-    return metrics.predict(serving.model, *serving.network, x)
+    return metrics.predict(serving.model, *serving.network, [x])
 
 
 def plain(folder):
@@ -420,5 +419,5 @@ def test_no_folder_of_ones_own_is_told(table, tmp_path):
 
 
 def test_every_network_and_metric_has_its_words():
-    assert set(model_card.ROLES) == set(display.ROWS)
+    assert all(network.role and network.title for network in methods.networks().values())
     assert set(model_card.METRICS) == set(metrics.METRICS)

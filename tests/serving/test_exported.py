@@ -52,7 +52,7 @@ def test_the_network_is_that_of_the_run(run, made):
     found, serving = exported.load(made), run_folder.serve(run, "", "cpu")
     x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(found.network(x), metrics.predict(serving.model, *serving.network, x))
+        assert torch.equal(found.network(x), metrics.predict(serving.model, *serving.network, [x]))
     assert found.form == serving.form
     assert not found.network.training
 

@@ -9,8 +9,8 @@ from asserts import assert_close_tree
 
 from metapl.files import storage
 from metapl.registry.errors import InputError
-from metapl.studies import execution, specification, tables
-from metapl.training import phases, population
+from metapl.studies import execution, results, specification
+from metapl.training import loop, phases, population
 from metapl.training.experiment import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
@@ -81,8 +81,10 @@ def test_a_file_a_run(whole):
 
 def test_a_run_is_what_metapl_train_would_have_trained(whole):
     for job, found in zip(whole[0], execution.read(*whole), strict=True):
-        condition, log = prepare(job.config), []
-        truth = phases.run(condition, lambda at, to=log, on=condition: to.append(phases.look(on, at)))
+        condition = prepare(job.config)
+        *events, finished = phases.run(condition)
+        log = [phases.look(condition, event) for event in events if isinstance(event, loop.Reported)]
+        truth = finished.result
         near(found["test"], truth.test)
         near(found["validation"], truth.validation)
         assert [(line["phase"], line["step"]) for line in log] == LINES
@@ -113,6 +115,20 @@ def test_what_is_missing_is_made_again_byte_for_byte(whole, tmp_path, missing):
     copy(folder, tmp_path, without=missing)
     run(jobs, tmp_path)
     assert contents(tmp_path) == contents(folder)
+
+
+def test_a_run_of_an_older_version_is_kept(whole, tmp_path):
+    """Its configuration lacks the fields of today, which then are what that version did."""
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    for path in tmp_path.glob("*.json"):
+        found = json.loads(path.read_text())
+        assert found["config"].pop("finetune_optimizer") == "sgd:momentum=0.9"
+        path.write_text(json.dumps(found) + "\n")
+    before = contents(tmp_path)
+    run(jobs, tmp_path)
+    assert contents(tmp_path) == before
+    assert execution.read(jobs, tmp_path) == execution.read(*whole)
 
 
 @pytest.mark.parametrize("step", [1, 5, 7, 12, 15])
@@ -227,7 +243,7 @@ def test_a_file_whose_fields_are_not_those_of_a_run(whole, tmp_path, field, valu
     with pytest.raises(
         InputError, match=r"exact-seed=0\.json (cannot be read|is of another study)|has none of finetuned"
     ):
-        tables.rows(specification.build(STUDY, "here"), execution.read(jobs, tmp_path))
+        results.rows(specification.build(STUDY, "here"), execution.read(jobs, tmp_path))
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 5, 100])
@@ -282,7 +298,7 @@ def test_every_run_has_a_file_of_its_own_whatever_the_name_of_its_arm(tmp_path):
 def assert_alone(jobs, folder):
     """Bit for bit what a run of its own gives, and with the log of that alone."""
     for job, found in zip(jobs, execution.read(jobs, folder), strict=True):
-        truth = phases.run(prepare(job.config), lambda progress: None)
+        truth = phases.finish(phases.run(prepare(job.config)))
         assert (found["test"], found["validation"]) == (truth.test, truth.validation)
         assert [(line["phase"], line["step"]) for line in found["log"]] == LINES
 
@@ -312,12 +328,11 @@ def test_of_those_only_the_missing_are_trained(tmp_path):
 def test_whatever_goes_wrong_together_is_tried_alone(tmp_path, monkeypatch, error):
     whole = population.run
 
-    def broken(conditions, report, tick):
-        def stop(phase, step, steps):
-            if phase == "finetune":
+    def broken(conditions):
+        for index, event in whole(conditions):
+            yield index, event
+            if isinstance(event, loop.Stepped) and event.phase == "finetune":
                 raise error
-
-        return whole(conditions, report, stop)
 
     monkeypatch.setattr(population, "run", broken)
     jobs = jobs_of({"exact": {}})

@@ -31,7 +31,7 @@ def test_the_assignment_is_that_of_the_step_that_comes_next(point):
     augment, numbers = point.experiment.data.augment, point.experiment.recipe
     method = meta_pseudo_labels(teacher, student, estimators.exact(), TARGETS["soft"], augment, numbers)
     batch = snapshot.phases.batches(point.experiment)(point.step)
-    key = rng.fold_in(rng.split(point.experiment.keys.mpl, 2)[1], point.step)
+    key = rng.fold_in(rng.split(point.experiment.keys.of("mpl"), 2)[1], point.step)
     _, told = method.step(point.state, batch, key)
     for dtype, tolerance in ((torch.float32, 0.0), (torch.float64, 1e-4)):
         *given, label_key = snapshot.assign(point, "soft", dtype)

@@ -5,7 +5,7 @@ import tomllib
 from dataclasses import asdict, fields
 
 import pytest
-from hypothesis import conditions, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metapl.registry.errors import InputError
@@ -160,7 +160,7 @@ def studies(draw):
 
 
 @given(tables=studies(), comment=st.text("ab \n#é🙂"))
-@conditions(deadline=None, derandomize=True, database=None, max_examples=80)
+@settings(deadline=None, derandomize=True, database=None, max_examples=80)
 def test_any_study_reads_back(tmp_path_factory, tables, comment):
     about = specification.build(tables, "here")
     read = specification.read(write(tmp_path_factory.getbasetemp(), specification.dump(about)))

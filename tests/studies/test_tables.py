@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from metapl.registry.errors import InputError
-from metapl.studies import specification, tables
+from metapl.studies import folder, results, specification, tables
 
 ABOUT = specification.build({"arms": {"none": {"grad": "none"}, "exact": {}, "late": {"lr": 0.2}}, "seeds": 4}, "here")
 ROW = {"top1": 0.5, "top5": 1.0, "nll": 1.25, "ece": 0.125}
@@ -41,7 +41,7 @@ def cells(text):
 
 
 def test_rows():
-    none, exact = tables.rows(ABOUT, RUNS)
+    none, exact = results.rows(ABOUT, RUNS)
     assert (none.arm, none.network, none.seeds, none.values, none.diverged) == (
         "none",
         "ema",
@@ -63,28 +63,28 @@ def test_rows():
 
 def test_arms_come_as_the_study_has_them_and_the_order_of_runs_is_nothing():
     late = [run("late", seed, 0.5) for seed in (3, 0)]
-    table = tables.rows(ABOUT, [*late, *reversed(RUNS)])
+    table = results.rows(ABOUT, [*late, *reversed(RUNS)])
     assert [row.arm for row in table] == ["none", "exact", "late"]
-    assert table[1].difference == tables.rows(ABOUT, RUNS)[1].difference
+    assert table[1].difference == results.rows(ABOUT, RUNS)[1].difference
     assert table[2].difference.mean == pytest.approx(-0.0625)
     assert dict(zip(table[2].seeds, table[2].values, strict=True)) == {3: 0.5, 0: 0.5}
 
 
 def test_differences_are_of_common_seeds_alone():
     some = [one for one in RUNS if (one["arm"], one["seed"]) not in {("none", 0), ("exact", 3)}]
-    none, exact = tables.rows(ABOUT, some)
+    none, exact = results.rows(ABOUT, some)
     assert (none.seeds, exact.seeds) == ((1, 2, 3), (0, 1, 2))
     assert exact.mean == pytest.approx(sum(EXACT[:3]) / 3)
     assert (exact.difference.mean, exact.difference.wins, exact.difference.losses) == (0.0625, 1, 0)
-    none, exact = tables.rows(ABOUT, [RUNS[0], RUNS[5]])
+    none, exact = results.rows(ABOUT, [RUNS[0], RUNS[5]])
     assert exact.difference is None
-    assert [row.arm for row in tables.rows(ABOUT, RUNS[4:])] == ["exact"]
-    assert tables.rows(ABOUT, RUNS[4:])[0].difference is None
-    assert tables.rows(ABOUT, []) == []
+    assert [row.arm for row in results.rows(ABOUT, RUNS[4:])] == ["exact"]
+    assert results.rows(ABOUT, RUNS[4:])[0].difference is None
+    assert results.rows(ABOUT, []) == []
 
 
 def test_a_single_seed_has_no_deviation():
-    none, exact = tables.rows(ABOUT, [RUNS[0], RUNS[4]])
+    none, exact = results.rows(ABOUT, [RUNS[0], RUNS[4]])
     assert (none.mean, none.deviation, exact.difference.mean) == (0.5, 0.0, 0.125)
     assert math.isnan(none.interval)
     assert math.isnan(exact.difference.interval)
@@ -92,7 +92,7 @@ def test_a_single_seed_has_no_deviation():
 
 def test_against_another_arm():
     about = ABOUT._replace(against="exact")
-    none, exact = tables.rows(about, RUNS)
+    none, exact = results.rows(about, RUNS)
     assert exact.difference is None
     assert (none.difference.mean, none.difference.wins, none.difference.losses) == (-0.09375, 0, 3)
 
@@ -101,7 +101,7 @@ def test_settings_are_apart():
     about = specification.build({"arms": {"none": {"grad": "none"}, "exact": {}}, "over": {"labels": [10, 40]}}, "here")
     few = [run(arm, 0, top1, {"labels": 10}) for arm, top1 in (("none", 0.5), ("exact", 0.75))]
     many = [run(arm, 0, top1, {"labels": 40}) for arm, top1 in (("none", 0.875), ("exact", 0.75))]
-    table = tables.rows(about, [*many, *few])
+    table = results.rows(about, [*many, *few])
     assert [(row.condition["labels"], row.arm, row.mean) for row in table] == [
         (10, "none", 0.5),
         (10, "exact", 0.75),
@@ -120,40 +120,40 @@ def test_settings_are_apart():
 )
 def test_the_network_that_is_judged(network, judged, top1):
     one = run("exact", 0, 0.5, teacher=0.25, student=0.375, finetuned=0.75)
-    (row,) = tables.rows(ABOUT, [one], network=network)
+    (row,) = results.rows(ABOUT, [one], network=network)
     assert (row.network, row.mean) == (judged, top1)
 
 
 @pytest.mark.parametrize("best", ["uda", "pseudo-labels", "supervised"])
 def test_a_run_without_the_network_is_judged_by_its_best(best):
     baseline = run("exact", 0, 0.5, network=best, supervised=0.5)
-    row = tables.rows(ABOUT, [run("none", 0, 0.25, student=0.75), baseline], network="student")[1]
+    row = results.rows(ABOUT, [run("none", 0, 0.25, student=0.75), baseline], network="student")[1]
     assert (row.network, row.mean, row.difference.mean) == (best, 0.5, -0.25)
 
 
 def test_other_metrics_and_the_validation_part():
-    assert [row.mean for row in tables.rows(ABOUT, RUNS, part="validation")] == [0.375, 0.46875]
-    assert [row.mean for row in tables.rows(ABOUT, RUNS, metric="nll")] == [1.25, 1.25]
+    assert [row.mean for row in results.rows(ABOUT, RUNS, part="validation")] == [0.375, 0.46875]
+    assert [row.mean for row in results.rows(ABOUT, RUNS, metric="nll")] == [1.25, 1.25]
 
 
 def test_runs_that_diverged_are_counted_with_what_they_predict():
     wild = [run("exact", 0, 0.125, finite=False), *RUNS[5:]]
-    assert [row.diverged for row in tables.rows(ABOUT, [*RUNS[:4], *wild])] == [0, 1]
-    assert tables.rows(ABOUT, wild)[0].mean == pytest.approx((0.125 + sum(EXACT[1:])) / 4)
+    assert [row.diverged for row in results.rows(ABOUT, [*RUNS[:4], *wild])] == [0, 1]
+    assert results.rows(ABOUT, wild)[0].mean == pytest.approx((0.125 + sum(EXACT[1:])) / 4)
 
 
 def test_what_diverged_has_no_likelihood():
     """And is left out of its mean, and of the difference; it is still counted as diverged."""
     wild = run("exact", 0, 0.125, finite=False)
     wild["test"]["ema"]["nll"] = None
-    none, exact = tables.rows(ABOUT, [*RUNS[:4], wild, *RUNS[5:]], metric="nll")
+    none, exact = results.rows(ABOUT, [*RUNS[:4], wild, *RUNS[5:]], metric="nll")
     assert (none.seeds, exact.seeds, exact.diverged) == ((0, 1, 2, 3), (1, 2, 3), 1)
     assert (none.mean, exact.mean, exact.difference.mean) == (1.25, 1.25, 0.0)
 
 
 def test_a_study_without_a_validation_part():
     with pytest.raises(InputError, match="validation"):
-        tables.rows(ABOUT, [{**RUNS[0], "validation": {}}], part="validation")
+        results.rows(ABOUT, [{**RUNS[0], "validation": {}}], part="validation")
 
 
 def test_the_table_in_the_docs():
@@ -176,20 +176,21 @@ def test_runs_that_reach_an_accuracy_are_counted(reach, counts):
     (head, _, *rows), _ = cells(tables.markdown(about, RUNS))
     assert head[3] == f"≥ {100 * reach:g} %"
     assert [row[3] for row in rows] == counts
-    assert tables.columns(about) == head
-    assert [tables.cells(about, row) for row in tables.rows(about, RUNS)] == rows
+    shown = tables.arms(about, RUNS).without(*tables.BEHIND)
+    assert shown.titles == head
+    assert shown.cells == rows
 
 
 def test_pairs_are_compared_as_if_each_were_a_study_of_its_own():
     about = ABOUT._replace(pairs=(("none", "exact"), ("late", "exact"), ("late", "none")))
     late = [run("late", seed, value) for seed, value in ((0, 0.5), (1, 0.625))]
-    (backwards, of_exact, of_none) = tables.pairs(about, [*RUNS, *late])
+    (backwards, of_exact, of_none) = results.pairs(about, [*RUNS, *late])
     assert [(pair.arm, pair.minus) for pair in (backwards, of_exact, of_none)] == [*about.pairs]
-    turned = tables.rows(ABOUT._replace(against="exact"), RUNS)
+    turned = results.rows(ABOUT._replace(against="exact"), RUNS)
     assert backwards.difference == next(row.difference for row in turned if row.arm == "none")
     assert (of_exact.difference.mean, of_exact.difference.losses) == (-0.0625, 1)  # on the seeds 0 and 1
     assert (of_none.difference.mean, of_none.difference.wins) == (0.0, 0)
-    assert len(tables.pairs(about, RUNS)) == 1
+    assert len(results.pairs(about, RUNS)) == 1
 
 
 def test_pairs_of_every_setting_are_in_the_table():
@@ -202,7 +203,7 @@ def test_pairs_of_every_setting_are_in_the_table():
         for seed, value in enumerate(values)
     ]
     runs[0]["test"]["ema"]["top1"] += 0.125  # none, 10 labels, seed 0
-    assert [pair.condition for pair in tables.pairs(about, runs)] == [{"labels": 40}, {"labels": 10}]
+    assert [pair.condition for pair in results.pairs(about, runs)] == [{"labels": 40}, {"labels": 10}]
     _, (head, _, forty), _, _, (_, _, ten), _ = cells(tables.markdown(about, runs))
     assert head == ["arm", "minus", "difference", "better on", "sign p", "t p"]
     assert forty == ["none", "exact", "−9.38 ± 9.95", "0 of 3", "0.25", "0.058"]
@@ -219,6 +220,12 @@ def test_teachers_and_students():
     _, (head, _, *rows), _ = cells(tables.markdown(ABOUT, [*runs, *alone]))
     assert head == ["arm", "teacher", "student", "student − teacher", "pseudo labels right"]
     assert rows == [["none", "62.50", "50.00", "−12.50 ± 31.05", "18.8 % after 10, 37.5 % after 25, 68.8 % after 50"]]
+    for one in runs[:2]:
+        one["log"][1]["pseudo_labels"]["accuracy"] = None  # diverged
+    for one in runs:
+        one["log"][9]["pseudo_labels"]["accuracy"] = None
+    (*_, found), *_ = cells(tables.markdown(ABOUT, runs))[1][2:]
+    assert found == "25.0 % after 10, 37.5 % after 25, – after 50"
     for one in runs:
         one["log"] = one["log"][-1:]
     assert cells(tables.markdown(ABOUT, runs))[1][2][4] == "–"
@@ -242,7 +249,7 @@ def test_every_network_has_a_row_of_its_own():
 def test_lines():
     third = run("late", 2, 1 / 3, {"labels": 10}, finite=False)
     third["test"]["ema"]["nll"] = None
-    lines = tables.lines([*RUNS, third]).splitlines()
+    lines = folder.lines([*RUNS, third]).splitlines()
     found = [json.loads(line, parse_constant=lambda text: pytest.fail(f"{text} is not JSON")) for line in lines]
     assert len(found) == 9
     assert all(list(one) == ["setting", "arm", "seed", "finite", "validation", "test"] for one in found)
@@ -263,14 +270,14 @@ def test_lines():
 
 def test_a_folder_holds_its_study_and_is_gone_on_in(tmp_path):
     out = tmp_path / "deep" / "out"
-    tables.start(out, ABOUT)
+    folder.start(out, ABOUT)
     assert specification.read(out / "study.toml") == ABOUT
     assert {"torch", "metapl", "python"} <= set(json.loads((out / "environment.json").read_text()))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    tables.start(out, ABOUT)
+    folder.start(out, ABOUT)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     (out / "environment.json").unlink()  # as if it had been killed before it was written
-    tables.start(out, ABOUT)
+    folder.start(out, ABOUT)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -279,31 +286,31 @@ def test_a_folder_holds_its_study_and_is_gone_on_in(tmp_path):
     [{"against": "exact"}, {"common": {"lr": 0.3}}, {"over": {"labels": [10]}}, {"arms": {}}],
 )
 def test_another_study_is_refused(tmp_path, change):
-    tables.start(tmp_path / "out", ABOUT)
+    folder.start(tmp_path / "out", ABOUT)
     with pytest.raises(InputError, match=r"--out .*out holds another study: name another folder"):
-        tables.start(tmp_path / "out", ABOUT._replace(**change))
+        folder.start(tmp_path / "out", ABOUT._replace(**change))
     assert specification.read(tmp_path / "out" / "study.toml") == ABOUT
 
 
 def test_a_study_goes_on_with_other_pairs(tmp_path):
-    tables.start(tmp_path, ABOUT)
+    folder.start(tmp_path, ABOUT)
     other = ABOUT._replace(pairs=(("late", "exact"),))
-    tables.start(tmp_path, other)
+    folder.start(tmp_path, other)
     assert specification.read(tmp_path / "study.toml") == other
 
 
 @pytest.mark.parametrize("seeds", [range(2), range(9)])
 def test_a_study_goes_on_with_other_seeds(tmp_path, seeds):
-    tables.start(tmp_path, ABOUT)
-    tables.start(tmp_path, ABOUT._replace(seeds=seeds))
+    folder.start(tmp_path, ABOUT)
+    folder.start(tmp_path, ABOUT._replace(seeds=seeds))
     assert specification.read(tmp_path / "study.toml") == ABOUT._replace(seeds=seeds)
 
 
 def test_a_damaged_record_is_told_before_anything_is_trained(tmp_path):
-    assert tables.start(tmp_path / "out", ABOUT)["torch"]
+    assert folder.start(tmp_path / "out", ABOUT)["torch"]
     (tmp_path / "out" / "environment.json").write_text('{"torch": ')
     with pytest.raises(InputError, match=r"environment\.json cannot be read .*: remove it"):
-        tables.start(tmp_path / "out", ABOUT)
+        folder.start(tmp_path / "out", ABOUT)
 
 
 def test_runs_that_diverged_are_named():
@@ -317,7 +324,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "precious" / "file").write_text("precious")
     for out in (tmp_path / "precious", tmp_path / "precious" / "file"):
         with pytest.raises(InputError, match=r"exists and holds no study"):
-            tables.start(out, ABOUT)
+            folder.start(out, ABOUT)
     assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
 
 
@@ -326,13 +333,13 @@ def test_a_folder_that_another_process_is_just_making(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / ".study.toml.7.tmp.toml").write_text("seeds")
-    tables.start(out, ABOUT)
+    folder.start(out, ABOUT)
     assert specification.read(out / "study.toml") == ABOUT
 
 
 def test_what_is_made_of_the_runs(tmp_path):
-    tables.finish(tmp_path, ABOUT, RUNS)
-    assert (tmp_path / "runs.jsonl").read_text() == tables.lines(RUNS)
+    folder.finish(tmp_path, ABOUT, RUNS)
+    assert (tmp_path / "runs.jsonl").read_text() == folder.lines(RUNS)
     assert (tmp_path / "table.md").read_text() == tables.markdown(ABOUT, RUNS)
     for found, there in zip(
         cells((tmp_path / "validation.md").read_text()), cells(tables.markdown(ABOUT, RUNS)), strict=True
@@ -345,6 +352,6 @@ def test_what_is_made_of_the_runs(tmp_path):
 
 
 def test_no_table_for_choosing_where_there_is_nothing_to_choose_on(tmp_path):
-    tables.finish(tmp_path, ABOUT, [{**run, "validation": {}} for run in RUNS])
+    folder.finish(tmp_path, ABOUT, [{**run, "validation": {}} for run in RUNS])
     assert (tmp_path / "table.md").exists()
     assert not (tmp_path / "validation.md").exists()

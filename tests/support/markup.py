@@ -1,8 +1,9 @@
 """HTML as a tree, by the parser of the standard library; what does not close as it opened is refused."""
 
+import base64
 from html.parser import HTMLParser
 
-VOID = {"img", "link", "meta"}
+VOID = {"img", "link", "meta", "source"}
 
 
 class Node:
@@ -64,6 +65,18 @@ def parse(page):
     reader.close()
     (root,) = reader.open
     return root
+
+
+def pictures(page):
+    """The SVG of every figure, light and dark, by the description of what it shows."""
+    found = {}
+    for figure in page.all("figure"):
+        image, dark = figure.one("img"), figure.one("source")
+        assert dark.attributes["media"] == "(prefers-color-scheme: dark)"
+        sources = (image.attributes["src"], dark.attributes["srcset"])
+        assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+        found[image.attributes["alt"]] = [base64.b64decode(source.partition(",")[2]).decode() for source in sources]
+    return found
 
 
 def cells(page, label):

@@ -24,6 +24,17 @@ TINY = (
     *("--steps", "4", "--report-every", "2", "--finetune-steps", "4", "--finetune-lr", "0.05", "--batch", "32"),
     *("--model", "mlp:width=16,depth=1", "--device", "cpu"),
 )
+ROWS = {
+    "supervised": "supervised only",
+    "pseudo-labels": "pseudo labels",
+    "uda": "UDA",
+    "fixed": "fixed teacher",
+    "teacher": "teacher",
+    "student": "student",
+    "ema": "student, averaged",
+    "finetuned": "finetuned",
+}
+"""Networks in the order of a table, with what they are called there."""
 EVIL = (
     *("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$\\frac{1}$", "a & b", "&lt;"),
     *("5", "ß", "''", "8", "日"),

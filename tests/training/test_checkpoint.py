@@ -132,8 +132,8 @@ def run(tmp_path, experiment):
     """The folder of a finished run, with the initial networks."""
     out = tmp_path / "run"
     found = {
-        "teacher": Variables(*experiment.models.teacher.init(experiment.keys.mpl)),
-        "ema": Variables(*experiment.models.student.init(experiment.keys.mpl)),
+        "teacher": Variables(*experiment.models.teacher.init(experiment.keys.of("mpl"))),
+        "ema": Variables(*experiment.models.student.init(experiment.keys.of("mpl"))),
     }
     run_folder.create(out)
     run_folder.save_start(out, experiment)
@@ -184,7 +184,7 @@ def test_environment(run):
 def test_a_folder_that_exists_is_left_alone(run):
     out, _ = run
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=rf"^--out {out} exists already: name a new folder"):
+    with pytest.raises(InputError, match=rf"^out = {out} exists already: name a new folder"):
         run_folder.create(out)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 

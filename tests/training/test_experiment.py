@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from metapl import methods
 from metapl.core import rng
 from metapl.data.split import to_json
+from metapl.methods import METHODS
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 from metapl.training import experiment, phases
-from metapl.training.config import METHODS, PRESETS, VARYING, TrainConfig, presets, resolve
+from metapl.training.config import PRESETS, VARYING, TrainConfig, presets, resolve
+from metapl.training.optimizers import rule
 
 
 def normalised():
@@ -21,15 +24,15 @@ def normalised():
 
 
 @pytest.mark.parametrize(
-    "rule", ["sgd:momentum=0.9,weight_decay=0.1", "adamw:weight_decay=0.1", "rmsprop:weight_decay=0.1"]
+    "text", ["sgd:momentum=0.9,weight_decay=0.1", "adamw:weight_decay=0.1", "rmsprop:weight_decay=0.1"]
 )
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_weight_decay_leaves_normalisation_alone(rule, clip):
+def test_weight_decay_leaves_normalisation_alone(text, clip):
     """Two steps of torch.optim with two groups, clipped over all parameters together."""
-    config = TrainConfig(optimizer=rule, clip=clip)
+    config = TrainConfig(optimizer=text, clip=clip)
     model = functional.from_module(normalised)
     params, _ = model.init(rng.key(0))
-    optimizer = experiment.optimizer(config, 0.05, model)
+    optimizer = rule(config.optimizer, config.clip)(0.05, model)
     module = normalised()
     module.load_state_dict(params)
     named = dict(module.named_parameters())
@@ -42,7 +45,7 @@ def test_weight_decay_leaves_normalisation_alone(rule, clip):
         "adamw": (torch.optim.AdamW, {}),
         "rmsprop": (torch.optim.RMSprop, {}),
     }
-    kind, options = kinds[rule.partition(":")[0]]
+    kind, options = kinds[text.partition(":")[0]]
     truth = kind(groups, lr=0.05, **options)
     state = optimizer.init(params)
     for step in range(2):
@@ -61,10 +64,10 @@ def test_weight_decay_leaves_normalisation_alone(rule, clip):
 
 def test_without_weight_decay_or_normalisation_there_is_one_rule():
     model = functional.from_module(lambda: nn.Linear(3, 2))
-    assert experiment.optimizer(TrainConfig(clip=0.0), 0.1, model).rule.name == "sgd"
+    assert rule(TrainConfig().optimizer)(0.1, model).rule.name == "sgd"
     model = functional.from_module(normalised)
-    assert experiment.optimizer(TrainConfig(clip=0.0, optimizer="sgd"), 0.1, model).rule.name == "sgd"
-    assert experiment.optimizer(TrainConfig(clip=0.0), 0.1, model).rule.name == "groups"
+    assert rule("sgd")(0.1, model).rule.name == "sgd"
+    assert rule(TrainConfig().optimizer)(0.1, model).rule.name == "groups"
 
 
 def test_a_split_can_be_that_of_another_run(tmp_path):
@@ -165,7 +168,7 @@ def test_a_member_can_have_the_split_of_another_run(tmp_path):
     first = experiment.prepare(configs[0])
     second = experiment.member(first, configs[1])
     assert all(torch.equal(one, other) for one, other in zip(first.split, second.split, strict=True))
-    assert first.keys.mpl != second.keys.mpl
+    assert first.keys.of("mpl") != second.keys.of("mpl")
 
 
 def test_numbers_that_vary_take_the_place_of_those_of_the_configuration():
@@ -212,14 +215,30 @@ PLANS = [
 @pytest.mark.parametrize(("options", "names"), PLANS)
 def test_the_phases_of_a_run(options, names):
     given = TrainConfig(**{**SMALL, "baselines": False, "unroll": 3, "finetune_batch": 2, **options})
-    parts, prepared = phases.plan(given), experiment.prepare(given)
+    parts, prepared = methods.plan(given), experiment.prepare(given)
     assert [part.name for part in parts] == names
+    places = ["split", "batches", "supervised", "pseudo-labels", "uda", "mpl", "finetune", "reduced", "fixed"]
+    keys = dict(zip(places, rng.split(rng.key(given.seed), 9), strict=True))
     for part in parts:
         last = part.name == "finetune"
-        assert part.steps == (given.finetune_steps if last else given.steps)
-        assert part.unroll == (3 if part.name in ("mpl", "reduced") else 1)
-        assert part.labelled == (2 if last else 0)
-        assert part.key(prepared) == prepared.keys._asdict()[part.name.replace("-", "_")]
+        assert getattr(given, part.steps) == (given.finetune_steps if last else given.steps)
+        assert phases.unroll(given, part) == (3 if part.name in ("mpl", "reduced") else 1)
+        assert getattr(given, part.labelled_batch) == (2 if last else given.labelled_batch)
+        assert prepared.keys.of(part.name) == keys[part.name]
+    assert (prepared.keys.split, prepared.keys.batches) == (keys["split"], keys["batches"])
+
+
+def test_a_phase_of_another_name_has_a_key_of_its_own():
+    keys = experiment.prepare(TrainConfig(**SMALL)).keys
+    names = ["mine", "yours", *experiment.NUMBERED]
+    assert len({int(key) for key in (*keys, *map(keys.of, names))}) == 3 + len(names)
+    assert keys.of("mine") == experiment.prepare(TrainConfig(**SMALL, lr=0.7)).keys.of("mine")
+    assert keys.of("mine") != experiment.prepare(TrainConfig(**SMALL, seed=1)).keys.of("mine")
+
+
+def test_a_method_without_what_it_needs_is_refused():
+    with pytest.raises(InputError, match="method = uda with uda_weight = 0 is supervised learning"):
+        experiment.prepare(TrainConfig(**SMALL, method="uda", uda_weight=0.0))
 
 
 def test_every_method_has_its_phases_above():

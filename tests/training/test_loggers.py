@@ -158,7 +158,7 @@ def test_a_package_that_is_missing(tmp_path, monkeypatch, name):
     for module in (name, loggers.MODULES[name]):
         monkeypatch.setitem(sys.modules, module, None)
     for call in (lambda: loggers.require(config(name)), lambda: loggers.start(config(name), tmp_path)):
-        with pytest.raises(InputError, match=rf"--log {name} needs a package .*: pip install 'metapl\[{name}\]'") as e:
+        with pytest.raises(InputError, match=rf"^log = {name} needs a package .*: pip install 'metapl\[{name}\]'") as e:
             call()
         assert "\n" not in str(e.value)
     assert list(tmp_path.iterdir()) == []

@@ -8,15 +8,18 @@ import torch
 from asserts import assert_close_tree
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from metapl import methods
 from metapl.core import rng
 from metapl.core.types import Variables
+from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods.mpl import Method
+from metapl.methods.base import Method
 from metapl.models import convnet, mlp
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
+from metapl.training.loop import Reported, Stepped
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -51,9 +54,13 @@ def phase(steps=7, key=0, method=None):
 
 
 def fit(every=3, **options):
-    reports = []
-    state = loop.fit(phase(**options), reports.append, every=every)
-    return state, reports
+    begun = phase(**options)
+    events = list(loop.steps(begun, loop.start(begun), every))
+    reports = [event for event in events if isinstance(event, Reported)]
+    stepped = [event for event in events if isinstance(event, Stepped)]
+    assert events[-1] is reports[-1]
+    assert [event[:3] for event in stepped] == [("toy", step + 1, begun.steps) for step in range(begun.steps)]
+    return stepped[-1].state, reports
 
 
 @pytest.mark.parametrize(
@@ -90,8 +97,8 @@ def test_a_phase_has_no_examples_that_its_method_does_not_see(method):
     network = Variables(*experiment.models.student.init(rng.key(0)))
     given = dict.fromkeys(("supervised", "fixed", "ema"), network)
     found = {}
-    for part in phases.plan(experiment.config):
-        batch = part.phase(experiment, given).batches(0)
+    for part in methods.plan(experiment.config):
+        batch = phases.prepare_phase(experiment, part, given).batches(0)
         assert len(batch.y_labelled) == len(batch.labelled) == len(batch.x_labelled)
         assert len(batch.unlabelled) == len(batch.x_unlabelled)
         found[part.name] = len(batch.labelled), len(batch.unlabelled)
@@ -109,7 +116,9 @@ def test_the_rate_counts_what_each_method_sees(monkeypatch):
     rates = {}
     for method in ("mpl", "reduced"):
         experiment = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes, **steps))
-        phases.run(experiment, lambda at: rates.setdefault(at.phase, set()).add(at.images_per_second / 3))
+        for event in phases.run(experiment):
+            if isinstance(event, Reported):
+                rates.setdefault(event.phase, set()).add(event.images_per_second / 3)
     alone = {"supervised": {8}, "pseudo-labels": {16}, "uda": {8 + 16}, "fixed": {8 + 16}}
     assert rates == {**alone, "mpl": {8 + 2 * 16}, "reduced": {8 + 2 * 16}, "finetune": {4}}
 
@@ -134,9 +143,9 @@ def test_every_step_has_a_key_of_its_own():
 
 @pytest.mark.parametrize(("broken_at", "reported"), [(0, 3), (4, 6), (6, 7)])
 def test_a_loss_that_is_not_finite_stops_the_run(broken_at, reported):
-    reports = []
-    with pytest.raises(InputError, match=rf"^toy: 'count' .* by step {reported}: lower --lr"):
-        loop.fit(phase(method=toy(broken_at)), reports.append, every=3)
+    reports, begun = [], phase(method=toy(broken_at))
+    with pytest.raises(InputError, match=rf"^toy: 'count' .* by step {reported}: lower lr or feedback_weight"):
+        reports.extend(event for event in loop.steps(begun, loop.start(begun), 3) if isinstance(event, Reported))
     assert [report.step for report in reports] == [step for step in (3, 6, 7) if step < reported]
 
 
@@ -155,7 +164,7 @@ TINY = {
 
 
 def whole_run(experiment):
-    return phases.run(experiment, lambda progress: None)
+    return phases.finish(phases.run(experiment))
 
 
 def prepared(**options):
@@ -186,8 +195,9 @@ def test_a_run_trains_every_network(finished):
 
 def test_a_run_returns_the_last_networks_of_its_phases():
     """Of a baseline the averaged weights, as of the student; of finetuning the weights themselves."""
-    last = {}
-    result = phases.run(prepared(), lambda progress: last.update({progress.phase: progress.networks}))
+    *events, finished = phases.run(prepared())
+    last = {event.phase: event.networks for event in events if isinstance(event, Reported)}
+    result = finished.result
     expected = {name: last[name]["ema"] for name in ("supervised", "pseudo-labels", "uda")}
     expected |= {**last["mpl"], "finetuned": last["finetune"]["model"]}
     assert_same_networks(result.networks, expected)
@@ -249,6 +259,38 @@ def test_finetuning_starts_from_the_averaged_student_and_learns_the_labelled_exa
         for name in ("ema", "finetuned")
     }
     assert losses["finetuned"] < 0.5 < losses["ema"]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_torch"),
+    [
+        ("sgd:momentum=0.9", lambda params: torch.optim.SGD(params, 0.02, momentum=0.9)),
+        ("adam", lambda params: torch.optim.Adam(params, 0.02)),
+    ],
+)
+def test_finetuning_is_by_its_own_optimiser(text, by_torch):
+    """On the whole labelled set, without views, three steps by hand; the clipping of the other phases is not in it."""
+    assert TrainConfig().finetune_optimizer == "sgd:momentum=0.9"
+    experiment = prepared(
+        baselines=False, finetune_optimizer=text, finetune_lr=0.02, finetune_steps=3, clip=1e-3, labelled_batch=64
+    )
+    still = Augment(lambda x, key: x, lambda x, key: x, prepare=experiment.data.augment.prepare)
+    experiment = with_data(experiment, augment=still)
+    networks = whole_run(experiment).networks
+    module = mlp((1, 8, 8), 10, width=6, depth=1)
+    module.load_state_dict(networks["ema"].params)
+    optimizer = by_torch(list(module.parameters()))
+    x, y = experiment.data.x[experiment.split.labelled], experiment.data.y[experiment.split.labelled]
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(module(still.prepare(x)), y).backward()
+        optimizer.step()
+    assert_close_tree(networks["finetuned"].params, dict(module.named_parameters()), rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimiser_of_finetuning_that_does_not_exist_is_known_before_training():
+    with pytest.raises(InputError, match="unknown optimizer 'sdg'"):
+        prepared(finetune_optimizer="sdg")
 
 
 def test_without_feedback_the_teacher_learns_as_if_it_were_alone(finished):

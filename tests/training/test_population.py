@@ -18,6 +18,8 @@ from metapl.registry.errors import InputError
 from metapl.training import loop, phases, population
 from metapl.training.config import VARYING, TrainConfig
 from metapl.training.experiment import prepare
+from metapl.training.loop import Reported, Stepped
+from metapl.training.phases import Finished
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -71,14 +73,18 @@ def double(experiment):
 
 
 def alone(given, kind=double):
-    reports = []
-    return phases.run(kind(prepare(given)), reports.append, strict=False), reports
+    *events, finished = phases.run(kind(prepare(given)), strict=False)
+    return finished.result, [event for event in events if isinstance(event, Reported)]
 
 
 def together(configs, kind=double):
-    reports = [[] for _ in configs]
     members = [kind(one) for one in population.members(configs)]
-    return list(zip(population.run(members, lambda index, at: reports[index].append(at)), reports, strict=True))
+    events = list(population.run(members))
+    results = [event.result for _, event in events if isinstance(event, Finished)]
+    assert [index for index, _ in events[-len(members) :]] == list(range(len(members)))
+    told = [(index, event) for index, event in events if isinstance(event, Reported)]
+    reports = [[event for owner, event in told if owner == index] for index in range(len(members))]
+    return list(zip(results, reports, strict=True))
 
 
 def assert_run(found, expected, rtol):
@@ -223,13 +229,14 @@ def test_a_member_that_diverges_leaves_the_others_alone(method):
 def test_a_run_of_its_own_may_be_strict():
     experiment = prepare(config(clip=0.0, lr=1e30, teacher_lr=1e30))
     with pytest.raises(InputError, match="no longer finite"):
-        phases.run(experiment, lambda progress: None)
-    assert phases.run(experiment, lambda progress: None, strict=False).networks
+        phases.finish(phases.run(experiment))
+    assert phases.finish(phases.run(experiment, strict=False)).networks
 
 
 def test_every_step_of_all_is_told_once():
-    ticks = []
-    population.run(population.members(pair(steps=3)), lambda index, progress: None, lambda *at: ticks.append(at))
+    events = list(population.run(population.members(pair(steps=3))))
+    ticks = [event[:3] for index, event in events if isinstance(event, Stepped) and index is None]
+    assert len(ticks) == sum(isinstance(event, Stepped) for _, event in events)
     assert ticks == [*(("mpl", step, 3) for step in (1, 2, 3)), *(("finetune", step, 4) for step in (1, 2, 3, 4))]
 
 
@@ -240,8 +247,7 @@ def test_the_rate_counts_the_images_of_all(monkeypatch, unroll):
     monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(seconds)))
     configs = [config(**{**DIGITS, "unroll": unroll}, seed=seed) for seed in (0, 1, 2)]
     for count in (1, 3):
-        rates = []
-        population.run(population.members(configs[:count]), lambda index, at, to=rates: to.append(at))
+        rates = [at for _, at in population.run(population.members(configs[:count])) if isinstance(at, Reported)]
         assert {one.images_per_second for one in rates} == {count * 3.0 * (6 + 16 * unroll)}
 
 

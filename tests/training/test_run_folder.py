@@ -51,6 +51,17 @@ def test_a_relative_path_of_data_is_found_from_elsewhere(here, tmp_path, monkeyp
     assert again.code == 0
 
 
+def test_a_run_of_an_older_version_is_read(here, tmp_path):
+    """Its configuration lacks the fields of today, which then are what that version did."""
+    shutil.copytree(here / "run", tmp_path / "run")
+    place = tmp_path / "run" / "config.toml"
+    lines = place.read_text().splitlines(keepends=True)
+    place.write_text("".join(line for line in lines if not line.startswith("finetune_optimizer")))
+    assert len(place.read_text().splitlines()) == len(lines) - 1
+    assert run_folder.config(tmp_path / "run") == run_folder.config(here / "run")
+    assert invoke("eval", tmp_path / "run").code == 0
+
+
 @pytest.mark.parametrize("data", ["digits", "moons:points=100", "~/t.csv", "/abs/t.csv"])
 def test_what_is_no_relative_path_stays(data):
     config = TrainConfig(data=data, data_dir="~/sets")

@@ -2,9 +2,9 @@
 
 Examples:
     >>> import torch
-    >>> from metapl import rng
-    >>> from metapl.data import augment
-    >>> view = augment.compose(augment.shift(1), augment.noise(0.1))
+    >>> from metapl.core import rng
+    >>> from metapl.data.augment import base
+    >>> view = base.compose(base.shift(1), base.noise(0.1))
     >>> view(torch.zeros(4, 1, 8, 8), rng.key(0)).shape
     torch.Size([4, 1, 8, 8])
 """

@@ -7,8 +7,8 @@ Examples:
     The strong view of CIFAR in Meta Pseudo Labels.
 
     >>> import torch
-    >>> from metapl import rng
-    >>> from metapl.data import crops
+    >>> from metapl.core import rng
+    >>> from metapl.data.augment import crops
     >>> from metapl.data.augment.base import compose
     >>> from metapl.data.augment.randaugment import randaugment
     >>> weak = compose(crops.flip(), crops.pad_crop(4))

@@ -16,7 +16,7 @@ There are three ideas:
 
 Examples:
     >>> import torch
-    >>> from metapl.data import operations
+    >>> from metapl.data.augment import operations
     >>> images = torch.tensor([0, 100, 200], dtype=torch.uint8).expand(2, 1, 1, 3)
     >>> operations.translate_x(images, torch.tensor([1.0, -1.0]))[:, 0, 0].tolist()
     [[100, 200, 128], [128, 0, 100]]

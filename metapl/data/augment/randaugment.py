@@ -7,7 +7,7 @@ be vectorised by `torch.vmap`.)
 
 Examples:
     >>> import torch
-    >>> from metapl import rng
+    >>> from metapl.core import rng
     >>> from metapl.data.augment.randaugment import randaugment
     >>> images = rng.randint(rng.key(0), (8, 3, 32, 32), 256).to(torch.uint8)
     >>> randaugment()(images, rng.key(1)).shape
@@ -42,7 +42,7 @@ Drawn: TypeAlias = Callable[[Tensor, Draw], Tensor]
 
 
 def _plain(operation: Callable[..., Tensor], *magnitude: float) -> Drawn:
-    return lambda images, draw: operation(images, *magnitude)  # noqa: ARG005 - every operation is told the draw
+    return lambda images, draw: operation(images, *magnitude)  # noqa: ARG005 - every operation gets the draw
 
 
 def _signed(operation: Callable[[Tensor, Tensor], Tensor], magnitude: float) -> Drawn:

@@ -2,8 +2,8 @@
 
 Examples:
     >>> import torch
-    >>> from metapl import rng
-    >>> from metapl.data import tabular
+    >>> from metapl.core import rng
+    >>> from metapl.data.augment import tabular
     >>> view = tabular.swap(0.5, groups=(0, 0, 1))
     >>> view(torch.eye(3), rng.key(0)).shape
     torch.Size([3, 3])

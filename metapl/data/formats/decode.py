@@ -6,7 +6,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,18 +25,6 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".
 
 MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-
-_ORIENTATION = 0x0112
-_TURN = Image.Transpose
-_TURNS = {
-    2: _TURN.FLIP_LEFT_RIGHT,
-    3: _TURN.ROTATE_180,
-    4: _TURN.FLIP_TOP_BOTTOM,
-    5: _TURN.TRANSPOSE,
-    6: _TURN.ROTATE_270,
-    7: _TURN.TRANSVERSE,
-    8: _TURN.ROTATE_90,
-}
 
 _FILTERS = threading.Lock()
 
@@ -58,18 +46,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        with _quiet():
-            return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF can be broken in any way, and the image is none the worse for it
-        return 1
-
-
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # first: PNG has its EXIF at the end, and TIFF turns itself
-    turn = _TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
+    image.load()  # first: PNG has its EXIF at the end, and the lock is not for the decoding
+    with suppress(Exception), _quiet():  # EXIF can be broken in any way, and the image is none the worse for it
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _reason(error: Exception) -> str:

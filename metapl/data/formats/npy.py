@@ -74,7 +74,7 @@ def _whole(file: Path) -> np.ndarray:
 
 
 def _size(file: Path) -> int:
-    """The bytes of a file; none where it is not there, which is told when it is read."""
+    """The bytes of a file; none where it is not there, which is an error when it is read."""
     return file.stat().st_size if file.is_file() else 0
 
 

@@ -20,7 +20,11 @@ from metapl.data.sources.shards import is_shards, shards
 from metapl.data.sources.svhn import SVHN
 from metapl.data.sources.table import is_table, table
 
-EMBEDDED: dict[str, Callable[..., Dataset]] = {"breast-cancer": breast_cancer, "digits": digits, "moons": moons}
+EMBEDDED: dict[str, Callable[..., Dataset]] = {
+    "breast-cancer": breast_cancer,
+    "digits": digits,
+    "moons": moons,
+}
 """The sources that need no files."""
 
 STORED: dict[str, Stored] = {

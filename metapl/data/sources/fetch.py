@@ -85,7 +85,7 @@ def download(url: str, target: Path, digest: str, progress: Progress | None = No
         url: address, http or https.
         target: the file to write; its folder is made.
         digest: its checksum, `md5:…` or `sha256:…`.
-        progress: is told how far it is.
+        progress: is called with how far it is.
         most: the bytes of the file, if they are known: an answer with more of them is not the file.
 
     Raises:

@@ -44,7 +44,7 @@ def load(text: str, data_dir: str = "") -> Dataset:
         return notation.build(f"{_kind(path)}:{options}", SOURCES, "data", path)
     if name not in STORED:
         return notation.build(text, SOURCES, "data")
-    notation.parse(text, SOURCES, "data")  # a wrong option is told before a missing file
+    notation.parse(text, SOURCES, "data")  # a wrong option is reported before a missing file
     place = require(name, data_dir)
     files = there(STORED[name], place)
     if sum(path.stat().st_size for path in files.values()) <= CHECKED:

@@ -1,0 +1,137 @@
+"""What a training method is, and the parts that methods share.
+
+A method is a `Method`: three pure functions that the training loop calls. What the command line, the phases of a run
+and the reports know of it is its `MethodSpec`, see `metapl.methods.spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metapl.core import losses, rng, tree
+from metapl.core.types import Buffers, Key, Model, Optimizer, Params, PyTree, TrainState, Variables
+from metapl.data.augment.base import Augment
+from metapl.data.loader import Batch
+from metapl.methods import feedback_scale
+from metapl.methods.feedback_scale import Size
+from metapl.registry.errors import InputError
+
+Networks: TypeAlias = Mapping[str, Variables]
+"""Networks by name."""
+
+
+class Method(NamedTuple):
+    """A training method as pure functions; the trainer knows nothing else of it."""
+
+    init: Callable[[Key], PyTree]
+    """`init(key)`: the state before the first step."""
+    step: Callable[[PyTree, Batch, Key], tuple[PyTree, dict[str, Tensor]]]
+    """`step(state, batch, key)`: the next state, and scalars worth logging."""
+    networks: Callable[[PyTree], dict[str, Variables]]
+    """`networks(state)`: what can be evaluated, by name."""
+    sees: tuple[str, ...] = ("x_labelled", "x_unlabelled")
+    """Fields of the batch whose examples a step looks at; others may be empty."""
+
+
+class Recipe(NamedTuple):
+    """The numbers of the loss, shared by Meta Pseudo Labels and its baselines.
+
+    A number may be a scalar tensor, so that `torch.vmap` can go over it.
+    """
+
+    feedback_weight: float | Tensor = 1.0
+    """Factor of the feedback in the teacher's gradient."""
+    unroll: int = 1
+    """K, the student's steps for each of the teacher's."""
+    feedback_size: Size = feedback_scale.cosine()
+    """The rule for the factor of the feedback; see `metapl.methods.feedback_scale`."""
+    uda_weight: float | Tensor = 1.0
+    """Factor of the consistency loss; 0 leaves the weak view out altogether."""
+    uda_temperature: float | Tensor = 0.7
+    uda_threshold: float | Tensor = 0.6
+    uda_ramp: int = 0
+    """Steps over which the UDA weight grows linearly from 0."""
+    smoothing: float | Tensor = 0.0
+    """Label smoothing of the supervised loss and of the student's loss, as in the released code; never of the exam."""
+    ema: float | Tensor = 0.99
+    """Decay of the moving average of the weights; early on min(ema, (step + 1) / (step + 10))."""
+    labelled: float = 1.0
+    """Labelled examples a class, of all that there are; some rules of the size ask for it."""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether there is a consistency loss, which needs the weak view."""
+        return isinstance(self.uda_weight, Tensor) or self.uda_weight > 0
+
+
+class Trainable(NamedTuple):
+    """A network and the optimiser that trains it."""
+
+    model: Model
+    optimizer: Optimizer
+
+
+def new_train_state(trainable: Trainable, key: Key) -> TrainState:
+    """The train state before the first step.
+
+    Raises:
+        InputError: the network has no parameter to train.
+    """
+    params, buffers = trainable.model.init(key)
+    if not params:
+        raise InputError("the network has no parameter that requires a gradient: there is nothing to train")
+    return TrainState(params, buffers, trainable.optimizer.init(params))
+
+
+def apply_gradient(optimizer: Optimizer, train_state: TrainState, grads: Params, buffers: Buffers) -> TrainState:
+    """The train state after one update, with the buffers of the pass that made the gradient."""
+    with torch.no_grad():
+        updates, opt_state = optimizer.update(grads, train_state.opt_state, train_state.params)
+        return TrainState(tree.add(train_state.params, updates), buffers, opt_state)
+
+
+def average(ema: Variables, train_state: TrainState, step: Tensor, decay: float | Tensor) -> Variables:
+    """The moving average of parameters and buffers, BatchNorm's statistics included."""
+    kept = torch.clamp((step + 1).double() / (step + 10), max=decay)
+    weight = 1.0 - kept
+    return Variables(
+        tree.lerp(ema.params, train_state.params, weight), tree.lerp(ema.buffers, train_state.buffers, weight)
+    )
+
+
+def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a network learns without feedback: supervised loss, and UDA where a weak view is among the logits."""
+    supervised = losses.cross_entropy(logits["labelled"], y, recipe.smoothing).mean()
+    if "weak" not in logits:
+        return supervised, {"supervised": supervised.detach()}
+    per_example = losses.uda(logits["weak"], logits["strong"], recipe.uda_temperature, recipe.uda_threshold)
+    weight = recipe.uda_weight * torch.clamp((step + 1).double() / max(recipe.uda_ramp, 1), max=1.0)
+    consistency = per_example.mean()
+    total = supervised + weight * consistency
+    return total, {"supervised": supervised.detach(), "uda": consistency.detach()}
+
+
+def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:
+    """The views of a batch by name: "labelled" (weakly augmented), "weak" and "strong" (of the unlabelled examples)."""
+    labelled_key, weak_key, strong_key, labelled_shared, shared = rng.split(key, 5)
+    if names != ("labelled",):
+        unlabelled = augment.shared(batch.x_unlabelled, shared)
+    makers = {
+        "labelled": lambda: augment.weak(augment.shared(batch.x_labelled, labelled_shared), labelled_key),
+        "weak": lambda: augment.weak(unlabelled, weak_key),
+        "strong": lambda: augment.strong(unlabelled, strong_key),
+    }
+    return {name: augment.prepare(makers[name]()) for name in names}
+
+
+def forward(
+    model: Model, params: Params, buffers: Buffers, x: dict[str, Tensor], key: Key
+) -> tuple[dict[str, Tensor], Buffers]:
+    """One training-mode pass over all views together, so that BatchNorm sees them as one batch."""
+    logits, buffers = model.apply(params, buffers, torch.cat(list(x.values())), train=True, key=key)
+    parts = logits.split([len(view) for view in x.values()])
+    return dict(zip(x, parts, strict=True)), buffers
