@@ -25,7 +25,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from metapl import estimators, optim
 from metapl.core import inside, losses, rng, targets, tree
 from metapl.core.types import Instance, Problem, TrainState
-from metapl.estimators import student
+from metapl.estimators.many_steps import unrolled_gradient
 from metapl.evaluation import cost
 from metapl.nn import functional
 
@@ -70,14 +70,12 @@ def instance(steps: int, batch: int) -> Instance:
 
 def by_unroll(given: Instance, **how: object) -> list[Tensor]:
     """metapl, by a method of `unroll`."""
-    problem, thetas, train_state, inner_batches, outer_batch, key = given
-    return list(student.examined(problem, thetas, train_state, inner_batches, outer_batch, key, **how).grads)
+    return list(unrolled_gradient(given, **how).grads)
 
 
 def by_exact(given: Instance) -> list[Tensor]:
     """metapl's default: one forward-mode pass for one step, replay for more."""
-    problem, thetas, train_state, inner_batches, outer_batch, key = given
-    return list(estimators.exact().estimate(problem, thetas, train_state, inner_batches, outer_batch, (), key)[0].grads)
+    return list(estimators.exact().estimate(given, ())[0].grads)
 
 
 def by_higher(given: Instance) -> list[Tensor]:

@@ -85,7 +85,7 @@ def _detach(value: PyTree) -> PyTree:
     return tree.map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, value)
 
 
-def pullback(
+def vjp(
     fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, *, keep: bool = False
 ) -> tuple[PyTree, PyTree, Callable]:
     """Evaluate `fn(at) -> (output, aux)` and keep the way back.
@@ -160,7 +160,7 @@ def _transformed(
 
 def value_and_grad(fn: Callable[[PyTree], tuple[Tensor, PyTree]], at: PyTree) -> tuple[Tensor, PyTree, PyTree]:
     """The value, aux and gradient at `at` of `fn(at) -> (scalar, aux)`, all detached."""
-    value, aux, pull = pullback(fn, at)
+    value, aux, pull = vjp(fn, at)
     return value, aux, pull(torch.ones_like(value))
 
 

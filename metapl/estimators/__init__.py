@@ -1,4 +1,4 @@
-"""Meta-gradient estimators: from a lesson, a learner and an exam to the feedback.
+"""Meta-gradient estimators: from an instance of a bilevel problem to the gradient of its outer loss in θ.
 
 A new one is a file here and a line in `ESTIMATORS`; it is then selectable (`metapl train --grad NAME:key=value`),
 listed (`metapl grads`) and held to its claim by the shared tests. See `docs/estimators.md`.

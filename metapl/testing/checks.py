@@ -22,10 +22,7 @@ RESOLUTION = 0.003
 
 def call(estimator: Estimator, case: Instance, key: Key | None = None) -> tuple[MetaGradient, PyTree]:
     """The estimator's first estimate, with the case's own key or another."""
-    problem, thetas, train_state, inner_batches, outer_batch, own = case
-    return estimator.estimate(
-        problem, thetas, train_state, inner_batches, outer_batch, estimator.init(), own if key is None else key
-    )
+    return estimator.estimate(case if key is None else case._replace(key=key), estimator.init())
 
 
 def _draws(estimator: Estimator, case: Instance, keys: Tensor) -> Tensor:

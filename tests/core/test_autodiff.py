@@ -41,7 +41,7 @@ def test_pullback_is_the_gradient_of_the_product_with_the_cotangent():
         return sum((a * b).sum() for a, b in zip(output, cotangent, strict=True))
 
     def both(at):
-        output, aux, pull = autodiff.pullback(curve, at)
+        output, aux, pull = autodiff.vjp(curve, at)
         return output, aux, pull(cotangent)
 
     output, aux, grads = assert_pure(both, point())
@@ -62,7 +62,7 @@ def test_zeros_where_the_output_is_a_constant():
 
 
 def test_a_constant_among_the_outputs_is_skipped():
-    _, _, pull = autodiff.pullback(lambda x: ((torch.ones(2), 3.0 * x), ()), torch.ones(()))
+    _, _, pull = autodiff.vjp(lambda x: ((torch.ones(2), 3.0 * x), ()), torch.ones(()))
     assert float(pull((torch.ones(2), torch.tensor(2.0)))) == 6.0
 
 
@@ -104,7 +104,7 @@ def test_aux_may_hold_what_is_not_a_tensor():
 
 
 def test_the_way_back_can_be_taken_once():
-    _, _, pull = autodiff.pullback(lambda x: (x.exp() * x, ()), torch.tensor(2.0))
+    _, _, pull = autodiff.vjp(lambda x: (x.exp() * x, ()), torch.tensor(2.0))
     pull(torch.tensor(1.0))
     with pytest.raises(RuntimeError, match="second time"):
         pull(torch.tensor(1.0))
@@ -112,7 +112,7 @@ def test_the_way_back_can_be_taken_once():
 
 def both(at):
     """A pullback, all of it, and `value_and_grad` of a function that closes over what a transform may track."""
-    output, aux, pull = autodiff.pullback(curve, at)
+    output, aux, pull = autodiff.vjp(curve, at)
     cotangent = tree.map(lambda leaf: torch.full_like(leaf, 3.0), output)
     return output, aux, pull(cotangent), autodiff.value_and_grad(lambda inside: scalar(tree.add(inside, at)), at)
 
@@ -171,7 +171,7 @@ def test_awkward_leaves(transform):
     at = {"x": torch.tensor([2.0, 3.0]).double(), "step": torch.tensor(3), "unused": torch.ones(1).double()}
 
     def pulled(x):
-        _, aux, pull = autodiff.pullback(awkward, {**at, "x": x})
+        _, aux, pull = autodiff.vjp(awkward, {**at, "x": x})
         assert (aux["name"], aux["none"], aux["empty"], aux["count"]) == ("a", None, (), 3)
         cotangent = {"first": x, "second": 10.0 * x, "constant": torch.ones(2).double(), "count": torch.tensor(0)}
         return pull(cotangent), aux["x"]
@@ -221,9 +221,9 @@ def test_forward_mode_warns_nobody():
     """In a process of its own, whose first use of it this is."""
     code = (
         "import warnings; warnings.simplefilter('error')\n"
-        "import torch; from metapl import gradients\n"
+        "import torch; from metapl.core import autodiff\n"
         "x = torch.tensor([[1.0, 2.0, 4.0]])\n"
-        "print(gradients.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
+        "print(autodiff.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("torch.Size([])", "")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from asserts import assert_close_tree, assert_pure
 from by_torch import loss_torch, run_torch
-from problems import CLASSES, ONE_STEP, REFUSED, arguments, build, estimate, label_keys, make, targets_of
+from problems import CLASSES, ONE_STEP, REFUSED, build, estimate, instance_of, make, target_keys, targets_of
 
 from metapl.core import rng, tree
 from metapl.core.types import TargetTransform
-from metapl.estimators import ESTIMATORS, student
+from metapl.estimators import ESTIMATORS, instances
 
 BRIEF = {"forward": "forward:directions=2", "evolution": "evolution:pairs=2", "evograd": "evograd:children=4"}
 
@@ -67,7 +67,7 @@ def test_the_state_of_the_optimiser_goes_on(text, steps):
 @pytest.mark.parametrize(("text", "steps"), ALL)
 def test_estimators_are_pure(text, steps, network, rule):
     case, estimator = case_for(text, network, rule, steps), build(text)
-    feedback, _ = assert_pure(estimator.estimate, *arguments(case, estimator))
+    feedback, _ = assert_pure(estimator.estimate, instance_of(case), estimator.init())
     assert_close_tree([torch.ones_like(x) for x in feedback.grads], [torch.ones_like(x) for x in case.thetas], 0)
     assert all(theta.dtype == torch.float64 for theta in feedback.grads)
     assert feedback.outer.shape == feedback.inner.shape == feedback.scale.shape == ()
@@ -112,7 +112,7 @@ def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
     soft = case_for(text, "mlp", "nesterov", steps, labels="soft")
     noisy = TargetTransform(lambda theta, key: torch.softmax(theta + noise(key), dim=-1), None)
     case = soft._replace(problem=soft.problem._replace(targets=noisy))
-    moved = [theta + noise(key) for theta, key in zip(case.thetas, label_keys(case), strict=True)]
+    moved = [theta + noise(key) for theta, key in zip(case.thetas, target_keys(case), strict=True)]
     assert_close_tree(estimate(case, text), estimate(soft._replace(thetas=moved), text), rtol=1e-9, atol=1e-15)
 
 
@@ -123,25 +123,25 @@ def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
 )
 def test_vmap_over_keys_gives_each_its_feedback(text, steps):
     case, estimator = case_for(text, "mlp", "momentum", steps, labels="sampled"), build(text)
-    *given, key = arguments(case, estimator)
-    keys = rng.fold_in(key, torch.arange(3))
-    together = torch.vmap(lambda one: estimator.estimate(*given, one)[0])(keys)
+    instance, memory = instance_of(case), estimator.init()
+    keys = rng.fold_in(case.key, torch.arange(3))
+    together = torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0])(keys)
     for index, one in enumerate(keys):
-        alone = estimator.estimate(*given, one)[0]
+        alone = estimator.estimate(instance._replace(key=one), memory)[0]
         assert_close_tree(tree.map(lambda leaf: leaf[index], together), alone, rtol=1e-10, atol=1e-15)  # noqa: B023
 
 
 @pytest.mark.parametrize("text", ONE_STEP)
 def test_one_step_estimators_refuse_two(text):
     case = case_for(text, "mlp", "sgd", 2)
-    with pytest.raises(ValueError, match=r"one inner step, got 2 lessons: use exact\(\) for more"):
+    with pytest.raises(ValueError, match=r"one inner step, got 2: use exact\(\) for more"):
         estimate(case, text)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_lesson_without_a_batch_is_refused(text):
+def test_a_theta_without_an_inner_batch_is_refused(text):
     case = case_for(text, "mlp", "sgd", 2)
-    with pytest.raises(ValueError, match="2 lessons and 1 batches"):
+    with pytest.raises(ValueError, match="2 thetas and 1 inner batches: every step needs one of each"):
         estimate(case._replace(inner_batches=case.inner_batches[:1]), text)
 
 
@@ -153,11 +153,11 @@ def test_own_randomness_has_its_own_key():
     """Of the keys that draw labels, and of those that estimators derive from their own, no two are the same."""
     for seed in range(8):
         key = rng.key(seed)
-        own = [student.own_key(key), *rng.split(student.own_key(key), 64)]
-        several = [student.label_keys(key, count)[-1] for count in range(2, 65)]  # all but the first of 64
-        assert torch.stack(student.label_keys(key, 64)[1:]).equal(torch.stack(several))
-        assert [int(k) for k in student.label_keys(key, 1)] == [int(key)]
-        keys = [key, *student.label_keys(key, 64), *own]
+        own = [instances.own_key(key), *rng.split(instances.own_key(key), 64)]
+        several = [instances.target_keys(key, count)[-1] for count in range(2, 65)]  # all but the first of 64
+        assert torch.stack(instances.target_keys(key, 64)[1:]).equal(torch.stack(several))
+        assert [int(k) for k in instances.target_keys(key, 1)] == [int(key)]
+        keys = [key, *instances.target_keys(key, 64), *own]
         assert len({int(k) for k in keys}) == len(keys) == 1 + 64 + 65
 
 
@@ -170,7 +170,7 @@ def test_estimators_that_draw_draw_from_their_own_key(text, monkeypatch):
     case = case_for(text, "mlp", "sgd", labels="sampled")
     one, found = estimate(case, text), []
     for number in range(2, 8):
-        monkeypatch.setattr(student, "own_key", lambda key: rng.fold_in(key, -number))  # noqa: B023 - used at once
+        monkeypatch.setattr(instances, "own_key", lambda key: rng.fold_in(key, -number))  # noqa: B023 - used at once
         other = estimate(case, text)
         found.append(not torch.equal(one.grads[0], other.grads[0]))
         assert_close_tree((one.state, one.outer, one.inner), (other.state, other.outer, other.inner), rtol=0)

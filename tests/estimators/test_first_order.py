@@ -13,7 +13,7 @@ from by_torch import (
     soft_exam,
     tuples,
 )
-from problems import arguments, estimate, make, sgd
+from problems import estimate, instance_of, make, sgd
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from truths import draws, expected_feedback, expected_gradient, forced
 
@@ -77,7 +77,7 @@ def test_baseline_is_a_moving_average_of_the_cosine(decay):
         case = case._replace(key=rng.fold_in(case.key, draw))
         target = case.problem.targets.apply(case.thetas[0], case.key)
         h, scale = by_hand(case, target, 0.3)
-        feedback, memory = estimator.estimate(*arguments(case, estimator)[:-2], memory, case.key)
+        feedback, memory = estimator.estimate(instance_of(case), memory)
         score = target - torch.softmax(case.thetas[0], dim=-1)
         assert_close_tree(feedback.grads[0], -(h - mean * scale) * score, rtol=1e-9)
         mean = decay * mean + (1.0 - decay) * float(h / scale) if decay else 0.0
@@ -88,7 +88,7 @@ def test_baseline_stays_finite_where_the_exam_has_no_gradient():
     case = make("linear-exam", "sgd", "sampled")
     case = case._replace(outer_batch={name: torch.zeros_like(value) for name, value in case.outer_batch.items()})
     estimator = first_order(baseline=0.9)
-    feedback, memory = estimator.estimate(*arguments(case, estimator))
+    feedback, memory = estimator.estimate(instance_of(case), estimator.init())
     assert torch.equal(feedback.grads[0], torch.zeros_like(case.thetas[0]))
     assert float(memory.mean) == 0.0
 
@@ -121,7 +121,7 @@ def test_several_draws_are_averaged_and_the_learner_keeps_the_first():
 
     spied = case._replace(problem=case.problem._replace(targets=TargetTransform(seen, targets.SAMPLED.log_prob)))
     estimator = first_order(baseline=0.6, reduction="sum", draws=3)
-    feedback, memory = estimator.estimate(*arguments(spied, estimator))
+    feedback, memory = estimator.estimate(instance_of(spied), estimator.init())
     assert len(told) == 3
     expected = torch.zeros_like(case.thetas[0])
     for target in told:

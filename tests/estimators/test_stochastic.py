@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from asserts import assert_close_tree, assert_same_gradient, relative_error
-from problems import arguments, build, estimate, label_keys, make, targets_of
+from problems import build, estimate, instance_of, make, target_keys, targets_of
 from quadratics import BATCH, ROWS, descended, felt, joined, normal, quadratic
 
 from metapl import optim
@@ -19,9 +19,15 @@ KEYS = rng.fold_in(rng.key(21), torch.arange(200_000))
 def drawn(case, text, count):
     """The feedback of `count` keys, a list of `[count, …]`, one a step."""
     estimator = build(text)
-    *given, key = arguments(case, estimator)
-    keys = rng.fold_in(key, torch.arange(count))
-    return torch.vmap(lambda one: estimator.estimate(*given, one)[0].grads, chunk_size=50_000)(keys)
+    instance, memory = instance_of(case), estimator.init()
+
+    def one(key):
+        return estimator.estimate(instance._replace(key=key), memory)[0].grads
+
+    keys = rng.fold_in(case.key, torch.arange(count))
+    return torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=50_000)(
+        keys
+    )
 
 
 def assert_mean(found, expected, largest):
@@ -217,7 +223,7 @@ def test_gumbel_by_hand(steps):
     """The learner is taught the labels that the problem draws; the derivative is that of softmax((lesson + G) / T)."""
     case = make("mlp", "nesterov", "sampled", steps=steps, batch=2)
     relaxed, hard = [], targets_of(case)
-    for theta, key, target in zip(case.thetas, label_keys(case), hard, strict=True):
+    for theta, key, target in zip(case.thetas, target_keys(case), hard, strict=True):
         noisy = theta + rng.gumbel(key, theta.shape, torch.float64)
         assert torch.equal(noisy.argmax(-1), target.argmax(-1))
         relaxed.append(noisy / 0.6)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from asserts import assert_same_gradient, relative_error, richardson
 from by_torch import exam_gradient, exam_torch, gradients_of, load_torch, soft_exam
-from problems import arguments, build, make, sgd
+from problems import build, instance_of, make, sgd
 from truths import differences, expected_feedback, expected_gradient
 
 from metapl.core import rng
@@ -31,9 +31,15 @@ def test_every_unbiased_claim_is_here():
 def drawn(case, text, count):
     """The feedback of `count` keys, `[count, numbers]`."""
     estimator = build(text)
-    *given, key = arguments(case, estimator)
-    keys = rng.fold_in(key, torch.arange(count))
-    found = torch.vmap(lambda one: estimator.estimate(*given, one)[0].grads, chunk_size=20_000)(keys)
+    instance, memory = instance_of(case), estimator.init()
+
+    def one(key):
+        return estimator.estimate(instance._replace(key=key), memory)[0].grads
+
+    keys = rng.fold_in(case.key, torch.arange(count))
+    found = torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=20_000)(
+        keys
+    )
     return torch.cat([theta.flatten(1) for theta in found], dim=1)
 
 

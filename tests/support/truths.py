@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from asserts import richardson
 from by_torch import run_torch, soft_exam, tuples
-from problems import OPTIMIZERS, Case, Rule, arguments, build, make, pair
+from problems import OPTIMIZERS, Case, Rule, build, instance_of, make, pair
 from torch import Tensor
 
 from metapl import optim
@@ -65,7 +65,7 @@ def expected_feedback(case: Case, text: str) -> list[Tensor]:
     """Σ_y P(y) feedback(y), one a step."""
     estimator, total = build(text), [torch.zeros_like(theta) for theta in case.thetas]
     for targets, chance in draws(case):
-        found = estimator.estimate(*arguments(forced(case, targets), estimator))[0].grads
+        found = estimator.estimate(instance_of(forced(case, targets)), estimator.init())[0].grads
         total = [before + chance * one for before, one in zip(total, found, strict=True)]
     return total
 

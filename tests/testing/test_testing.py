@@ -6,7 +6,7 @@ import torch
 from metapl import estimators
 from metapl.core import autodiff, tree
 from metapl.core.types import Estimator, MetaGradient
-from metapl.estimators import ESTIMATORS, student
+from metapl.estimators import ESTIMATORS, instances, one_step
 from metapl.testing import check_estimator, finite_differences
 
 CHEAP = {"forward": {"directions": 1}, "evolution": {"pairs": 2}, "implicit": {"iterations": 3}}
@@ -35,16 +35,18 @@ def test_every_variant_passes(name):
 def stale(claim):
     """`exact` or `first_order` with the exam's gradient at the learner before its step."""
 
-    def estimate(problem, thetas, state, inner_batches, outer_batch, memory, key):
-        theta, batch = student.single("stale()", thetas, inner_batches)
-        (targets,) = student.targets(problem, thetas, key)
-        step = student.step(problem, state, targets, batch)
-        outer, _ = student.exam_gradient(problem, step.state, outer_batch)
-        u = step.pull(student.exam_gradient(problem, state._replace(buffers=step.state.buffers), outer_batch)[1])
+    def estimate(instance, memory):
+        theta, batch = instances.single("stale()", instance)
+        problem, _, state, _, outer_batch, key = instance
+        (targets,) = instances.targets(instance)
+        step = one_step.step(instance, targets)
+        outer, _ = one_step.outer_gradient(problem, step.state, outer_batch)
+        u = step.vjp(one_step.outer_gradient(problem, state._replace(buffers=step.state.buffers), outer_batch)[1])
 
         def change(theta):
             if claim == "exact":
-                return student.slopes(problem, state, batch, u)(problem.targets.apply(theta, key))[1].mean(), ()
+                derivative = one_step.directional_derivative(problem, state, batch, u)
+                return derivative(problem.targets.apply(theta, key))[1].mean(), ()
             return tree.dot(u, step.grads) * problem.targets.log_prob(theta, targets).sum(), ()
 
         cotangent = autodiff.value_and_grad(change, theta)[2]
@@ -56,11 +58,11 @@ def stale(claim):
 
 
 def changed(build, change):
-    """An estimator whose feedback goes through `change(feedback, memory, arguments)`."""
+    """An estimator whose feedback goes through `change(feedback, memory, instance)`."""
     inner = build()
 
-    def estimate(*arguments):
-        return change(*inner.estimate(*arguments), arguments)
+    def estimate(instance, memory):
+        return change(*inner.estimate(instance, memory), instance)
 
     return inner._replace(estimate=estimate)
 
@@ -75,31 +77,31 @@ def scaled(build, factor):
 def field(**change):
     """`exact` with fields of its feedback replaced by functions of feedback and arguments."""
 
-    def apply(feedback, memory, arguments):
-        return feedback._replace(**{name: make(feedback, arguments) for name, make in change.items()}), memory
+    def apply(feedback, memory, instance):
+        return feedback._replace(**{name: make(feedback, instance) for name, make in change.items()}), memory
 
     return changed(estimators.exact, apply)
 
 
-def _probing(feedback, arguments):
-    problem, _, state, inner_batches, _, _, _ = arguments
+def _probing(feedback, instance):
+    problem, _, state, inner_batches, _, _ = instance
     with torch.no_grad():  # a second pass, whose statistics are kept
         targets = torch.full((2, 3), 1.0 / 3.0, dtype=torch.float64)
         buffers = problem.inner(state.params, feedback.state.buffers, targets, inner_batches[-1])[1]
     return feedback.state._replace(buffers=buffers)
 
 
-def _writing(feedback, arguments):
-    next(iter(arguments[2].params.values())).add_(1e-9)
+def _writing(feedback, instance):
+    next(iter(instance.state.params.values())).add_(1e-9)
     return feedback.scale
 
 
-def _drawing(feedback, arguments):
+def _drawing(feedback, instance):
     return feedback.grads[0] * (1.0 + 0.0 * torch.rand(())), *feedback.grads[1:]
 
 
-def _standing(feedback, arguments):
-    return arguments[2]
+def _standing(feedback, instance):
+    return instance.state
 
 
 def _unbiased():
@@ -158,8 +160,8 @@ def test_a_wrong_one_fails(name):
 def test_an_estimator_that_torch_cannot_vectorise_is_looped_over():
     calls = []
 
-    def change(feedback, memory, arguments):
-        calls.append(int(arguments[-1]))  # a key as a number: torch.vmap refuses
+    def change(feedback, memory, instance):
+        calls.append(int(instance.key))  # a key as a number: torch.vmap refuses
         return feedback, memory
 
     check_estimator(lambda: changed(estimators.gumbel, change))
