@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import estimators, optim
-from metapl.core import inside, losses, rng, targets, tree
+from metapl.core import hvp, losses, rng, targets, tree
 from metapl.core.types import Instance, Problem, TrainState
 from metapl.estimators.many_steps import unrolled_gradient
 from metapl.evaluation import cost
@@ -172,7 +172,7 @@ def differences(steps: list[int], batch: int, radii: list[float]) -> None:
     for count in steps:
         given = instance(count, batch)
         exact = by_unroll(given, method="replay")
-        cells = [distance(by_unroll(given, method=inside.difference(radius)), exact) for radius in radii]
+        cells = [distance(by_unroll(given, method=hvp.difference(radius)), exact) for radius in radii]
         print(f"K = {count:<4}" + "".join(f"{cell:16.3g}" for cell in cells))
 
 

@@ -6,7 +6,7 @@ attributes. `captured` goes through all of these, `swapped` makes them anew with
 
 Examples:
     >>> import torch
-    >>> from metapl import closures
+    >>> from metapl.core import closures
     >>> def step_with(rate):
     ...     return lambda w: w - rate * w
     >>> rate = torch.tensor(0.5, requires_grad=True)
@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from metapl.core.torch_private import is_wrapped
 
 LIMIT = 20_000
 """Parts that are looked at, at most: whoever closes over a data set must not wait for all of it."""
@@ -122,11 +124,7 @@ def _walk(root: Any, ends: Callable[[Any], bool]) -> _Walk:
 
 def _live(value: Any) -> bool:
     """Whether a tensor has a derivative to carry, or belongs to a transform that is running."""
-    return (
-        isinstance(value, Tensor)
-        and not value.is_meta
-        and (value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value))
-    )
+    return isinstance(value, Tensor) and not value.is_meta and (value.requires_grad or is_wrapped(value))
 
 
 def captured(fn: Callable[..., Any]) -> list[tuple[str, Tensor]]:

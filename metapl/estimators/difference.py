@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from metapl.core import inside
+from metapl.core import hvp
 from metapl.core.types import Estimator, Instance, MetaGradient, PyTree
 from metapl.estimators import instances, many_steps, one_step
 
@@ -44,7 +44,7 @@ def difference(*, radius: float = 0.01) -> Estimator:
 def _estimate(instance: Instance, memory: PyTree, *, radius: float) -> tuple[MetaGradient, PyTree]:
     instances.require_steps(instance)
     if len(instance.thetas) > 1:
-        return many_steps.unrolled_gradient(instance, method=inside.difference(radius)), memory
+        return many_steps.unrolled_gradient(instance, method=hvp.difference(radius)), memory
     _, step, outer = one_step.step_and_outer(instance)
     grad = one_step.difference_of_gradients(instance, outer.u, radius)
     return MetaGradient((grad,), step.state, outer.loss, step.loss, outer.scale, {}), memory

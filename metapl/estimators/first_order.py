@@ -83,7 +83,7 @@ def _estimate(
         h = -tree.dot(u, step.grads)
         credit = h
         if baseline:
-            cosine = torch.where(scale > 0, h / torch.where(scale > 0, scale, 1.0), 0.0)
+            cosine = tree.safe_divide(h, scale)
             credit = h - memory.mean * scale
             memory = Baseline(baseline * memory.mean + (1.0 - baseline) * cosine)
         likelihood = partial(_log_likelihood, log_prob, REDUCTIONS[reduction], targets)

@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from metapl.core import autodiff, rng, tree
+from metapl.core import autodiff, forward_mode, rng, tree
 from metapl.core.types import Estimator, Instance, Key, MetaGradient, PyTree
 from metapl.estimators import instances, many_steps
 
@@ -47,7 +47,7 @@ def _estimate(instance: Instance, memory: PyTree, *, directions: int) -> tuple[M
     grads = tree.zeros_like(thetas)
     for one in rng.split(instances.own_key(instance.key), directions):
         direction = _signs(thetas, one)
-        rise = autodiff.jvp(outer, thetas, direction)[1]
+        rise = forward_mode.jvp(outer, thetas, direction)[1]
         grads = tree.add(grads, tree.scale(rise / directions, direction))
     return found._replace(grads=tuple(grads)), memory
 

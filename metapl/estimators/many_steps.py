@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metapl.core import autodiff, inside, tree
+from metapl.core import autodiff, hvp, inside, tree
 from metapl.core.types import Instance, MetaGradient, Params, Problem, PyTree, TrainState
 from metapl.core.unrolling import unroll
 from metapl.estimators.instances import require_steps, target_keys, zero
-from metapl.estimators.watch import Watch
+from metapl.estimators.watch import watching_hooks
 
 
 def unrolled(instance: Instance, meter: Tensor | None = None, **how: Any) -> tuple[TrainState, Tensor]:
@@ -51,7 +51,7 @@ def _step(
 def _mean_loss(
     problem: Problem, buffers: PyTree, batch: PyTree, params: Params, targets: PyTree
 ) -> tuple[Tensor, tuple[Tensor, PyTree]]:
-    with Watch():
+    with watching_hooks():
         losses, after = problem.inner(params, tree.detach(buffers), targets, batch)
     return losses.mean(), (losses.detach().mean(), after)
 
@@ -76,7 +76,7 @@ def steps_and_outer(instance: Instance) -> MetaGradient:
     The u of the scale is that of constant inner gradients (exact for one step). Cost: K (1 F + 1 B), and 1 F + 1 B for
     the outer loss.
     """
-    with inside.differentiated_by(inside.dropped):
+    with hvp.using(hvp.stopped):
         return unrolled_gradient(instance, method="reverse")
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metapl.core import autodiff, inside, tree
+from metapl.core import autodiff, forward_mode, hvp, inside, tree
 from metapl.core.types import Instance, Params, Problem, PyTree, TrainState
 from metapl.estimators.instances import single, targets, zero
-from metapl.estimators.watch import Watch
+from metapl.estimators.watch import watching_hooks
 
 
 class Step(NamedTuple):
@@ -40,7 +40,7 @@ def mean_loss(
     problem: Problem, buffers: PyTree, batch: PyTree, params: Params, targets: PyTree
 ) -> tuple[Tensor, tuple[Tensor, PyTree]]:
     """The mean inner loss; and the losses `[batch]` and the buffers after the pass."""
-    with Watch():
+    with watching_hooks():
         losses, after = problem.inner(params, buffers, targets, batch)
     return losses.mean(), (losses, after)
 
@@ -91,7 +91,7 @@ def outer_gradient(problem: Problem, state: TrainState, outer_batch: PyTree) -> 
     """The outer loss of a state, and v, its gradient with respect to the parameters. Cost: 1 F + 1 B."""
 
     def loss(params: Params) -> tuple[Tensor, tuple[()]]:
-        with Watch():
+        with watching_hooks():
             return problem.outer(params, state.buffers, outer_batch), ()
 
     value, _, grads = autodiff.value_and_grad(loss, state.params)
@@ -139,7 +139,7 @@ def directional_derivative(
     """`targets ↦` the inner losses `[batch]` and D_u of them, along u by forward mode. Cost: 2 F."""
 
     def along(targets: PyTree) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = autodiff.jvp(
+        found: tuple[Tensor, Tensor] = forward_mode.jvp(
             lambda params: problem.inner(params, state.buffers, targets, batch)[0], (state.params,), (u,)
         )
         return found
@@ -160,5 +160,5 @@ def difference_of_gradients(instance: Instance, u: Params, radius: float) -> PyT
         params = tree.unflatten(list(at), structure)
         return tuple(tree.leaves(autodiff.value_and_grad(partial(loss, params), theta)[2]))
 
-    found = inside.difference(radius)(gradient, leaves, tree.leaves(u))
+    found = hvp.difference(radius)(gradient, leaves, tree.leaves(u))
     return tree.unflatten(list(found), tree.flatten(theta)[1])

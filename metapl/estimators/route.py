@@ -20,7 +20,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from metapl.core import autodiff, rng, tree
+from metapl.core import autodiff, rng, torch_private, tree
 from metapl.core.types import Instance, Key, Params, PyTree
 from metapl.estimators import instances, one_step
 from metapl.estimators.one_step import Step
@@ -132,7 +132,7 @@ def part_vjp(instance: Instance, u: Params, losses: Tensor, fraction: float, key
 
     _, found, grad = autodiff.value_and_grad(change, theta)
     same = _same(found, losses.index_select(0, chosen.to(losses.device)))
-    if autodiff.transforming():
+    if torch_private.inside_transform():
         return tree.map(lambda leaf: torch.where(same, leaf, torch.nan), grad)
     if not same:
         raise InputError(

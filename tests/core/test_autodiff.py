@@ -7,7 +7,7 @@ import pytest
 import torch
 from asserts import assert_close_tree, assert_pure, finite_differences
 
-from metapl.core import autodiff, tree
+from metapl.core import autodiff, forward_mode, torch_private, tree
 from metapl.registry.errors import InputError
 
 
@@ -191,22 +191,22 @@ def test_transforming_tells_whether_a_transform_is_running():
     seen = []
 
     def look(x):
-        seen.append(autodiff.transforming())
+        seen.append(torch_private.inside_transform())
         return (x**2).sum()
 
     def fail(x):
-        raise KeyError(autodiff.transforming())
+        raise KeyError(torch_private.inside_transform())
 
     x = torch.ones(2)
     for transform in (torch.vmap, torch.func.grad, torch.func.jacrev, torch.func.jacfwd, torch.func.hessian):
-        assert not autodiff.transforming()
+        assert not torch_private.inside_transform()
         transform(look)(x)
-        assert not autodiff.transforming()
+        assert not torch_private.inside_transform()
         with pytest.raises(KeyError, match="True"):
             transform(fail)(x)
-        assert not autodiff.transforming()
+        assert not torch_private.inside_transform()
     _, pull = torch.func.vjp(look, x)
-    assert not autodiff.transforming()
+    assert not torch_private.inside_transform()
     pull(torch.ones(()))
     torch.func.jvp(look, (x,), (x,))
     assert all(seen)
@@ -221,9 +221,9 @@ def test_forward_mode_warns_nobody():
     """In a process of its own, whose first use of it this is."""
     code = (
         "import warnings; warnings.simplefilter('error')\n"
-        "import torch; from metapl.core import autodiff\n"
+        "import torch; from metapl.core import forward_mode\n"
         "x = torch.tensor([[1.0, 2.0, 4.0]])\n"
-        "print(autodiff.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
+        "print(forward_mode.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("torch.Size([])", "")
@@ -237,4 +237,4 @@ def test_forward_over_reverse_mode_sees_a_hook_that_changes_a_gradient():
 
     at = torch.tensor([1.0, 2.0])
     with pytest.raises(InputError, match="a hook of the network changes a gradient"):
-        autodiff.jvp(torch.func.grad(loss), (at,), (at,))
+        forward_mode.jvp(torch.func.grad(loss), (at,), (at,))

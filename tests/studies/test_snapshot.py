@@ -7,7 +7,7 @@ import torch
 from points import TINY, build, loop
 
 from metapl import estimators
-from metapl.core import autodiff, rng, tree
+from metapl.core import rng, torch_private, tree
 from metapl.core.targets import TARGETS
 from metapl.estimators import AVAILABLE, ESTIMATORS
 from metapl.methods.mpl import meta_pseudo_labels
@@ -113,7 +113,7 @@ def _deceptive(point):
 
     def estimate(instance, memory):
         feedback, memory = inner.estimate(instance, memory)
-        factor = 2.0 if autodiff.transforming() else 1.0
+        factor = 2.0 if torch_private.inside_transform() else 1.0
         return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate)
