@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from torch import Tensor
 from metapl.core import torch_private, tree
 from metapl.core.types import PyTree
 from metapl.registry.errors import InputError
+
+Vjp: TypeAlias = Callable[[PyTree], PyTree]
+"""From a cotangent of the output to one of what it was evaluated at."""
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -33,9 +36,7 @@ def _detach(value: PyTree) -> PyTree:
     return tree.map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, value)
 
 
-def vjp(
-    fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, *, keep: bool = False
-) -> tuple[PyTree, PyTree, Callable]:
+def vjp(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, *, keep: bool = False) -> tuple[PyTree, PyTree, Vjp]:
     """Evaluate `fn(at) -> (output, aux)`, and keep the vector-Jacobian product of the output.
 
     Returns:
@@ -46,7 +47,7 @@ def vjp(
     return (_transformed if torch_private.inside_transform() else _recorded)(fn, at, keep)
 
 
-def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, keep: bool) -> tuple[PyTree, PyTree, Callable]:
+def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, keep: bool) -> tuple[PyTree, PyTree, Vjp]:
     with torch.enable_grad():
         leaves = tree.map(_leaf, at)
         output, aux = fn(leaves)
@@ -69,9 +70,7 @@ def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, keep: b
     return _detach(output), _detach(aux), back
 
 
-def _transformed(
-    fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _keep: bool
-) -> tuple[PyTree, PyTree, Callable]:
+def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _keep: bool) -> tuple[PyTree, PyTree, Vjp]:
     inputs, structure = tree.flatten(at)
     moving = [index for index, leaf in enumerate(inputs) if tree.differentiable(leaf)]
 

@@ -200,7 +200,9 @@ class _Maker(NamedTuple):
         names = {name: value for name, value in _globals(fn) if id(value) in self.touched}
         space = {**fn.__globals__} if names else fn.__globals__
         cells = [cell if id(_content(cell)) not in self.touched else types.CellType() for cell in fn.__closure__ or ()]
-        fresh = self._keep(fn, types.FunctionType(fn.__code__, space, fn.__name__, None, tuple(cells)))
+        fresh: types.FunctionType = self._keep(
+            fn, types.FunctionType(fn.__code__, space, fn.__name__, None, tuple(cells))
+        )
         for cell, old in zip(cells, fn.__closure__ or (), strict=True):
             if cell is not old:
                 cell.cell_contents = self.made(_content(old))

@@ -33,7 +33,7 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     torch_private.load_forward_formulas()
     primals, tangents = tuple(at), tuple(along)
     try:
-        found: Any = torch.func.jvp(stopped, primals, tangents)
+        found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(

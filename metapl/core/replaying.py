@@ -71,7 +71,7 @@ class _Loop:
         """One step, from the leaves of a carry to those of the next."""
         after = step(tree.unflatten(list(carry), self.structure), given)
         try:  # by name: a step may list the entries of a dict in another order
-            leaves = self.structure.flatten_up_to(after)
+            leaves: list[Any] = self.structure.flatten_up_to(after)
         except ValueError:
             leaves = [None]
         if not all(isinstance(leaf, Tensor) for leaf in leaves):

@@ -5,9 +5,9 @@ a pytree of tensors that goes in and comes out.
 
 A bilevel problem has an *inner* level, parameters that take steps on an inner loss, and an *outer* level,
 *meta-parameters* θ that the inner loss depends on. The outer loss is that of the parameters after their steps; its
-gradient with respect to θ is the *meta-gradient* (hypergradient), and an *estimator* computes it. What θ is, nobody
-here needs to know: the logits of a teacher, example weights, synthetic data, hyperparameters. In few-shot learning the
-inner batch is called the support set, and the outer batch the query set.
+gradient with respect to θ is the *meta-gradient* (hypergradient), and an *estimator* computes it. Nothing
+here depends on what θ is: logits that become labels, example weights, synthetic data, hyperparameters. In few-shot
+learning the inner batch is called the support set, and the outer batch the query set.
 """
 
 from __future__ import annotations

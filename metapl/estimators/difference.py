@@ -37,7 +37,7 @@ def difference(*, radius: float = 0.01) -> Estimator:
     """
     if not radius > 0.0:
         raise ValueError(f"difference(radius={radius}) must be positive")
-    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F"
+    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (outer), 2 F"
     return Estimator(lambda: (), partial(_estimate, radius=radius), "approximate", targets, cost)
 
 

@@ -40,7 +40,7 @@ def evograd(*, children: int = 8, sigma: float = 0.01, temperature: float = 0.05
     if not sigma > 0.0 or not temperature > 0.0:
         raise ValueError(f"evograd(sigma={sigma}, temperature={temperature}) must both be positive")
     estimate = partial(_estimate, children=children, sigma=sigma, temperature=temperature)
-    cost = "1 F a child, 2 F + 1 B (exam)"
+    cost = "1 F a child, 2 F + 1 B (outer)"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost, several=False)
 
 

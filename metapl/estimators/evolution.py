@@ -64,7 +64,7 @@ def evolution(*, sigma: float = 0.1, pairs: int = 8) -> Estimator:
         raise ValueError(f"evolution(sigma={sigma}) must be positive")
     if pairs < 1:
         raise ValueError(f"evolution(pairs={pairs}) must be at least 1")
-    estimate, cost = partial(_estimate, sigma=sigma, pairs=pairs), "2 pairs (K (1 F + 1 B) + 1 F), 1 F + 1 B (exam)"
+    estimate, cost = partial(_estimate, sigma=sigma, pairs=pairs), "2 pairs (K (1 F + 1 B) + 1 F), 1 F + 1 B (outer)"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled"), cost)
 
 

@@ -57,7 +57,7 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
         raise ValueError(f"exact(fraction={fraction}) goes by the forward route: leave route=reverse out")
     estimate = partial(_estimate, fraction=fraction, method=method, route=route)
     claim: Claim = "exact" if fraction == 1.0 else "unbiased"
-    cost = "1 F + 1 B (exam), 2 F to 3 F; K > 1: 3 F + 3 B a step"
+    cost = "1 F + 1 B (outer), 2 F to 3 F; K > 1: 3 F + 3 B a step"
     return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost, several=fraction == 1.0)
 
 

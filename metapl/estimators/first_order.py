@@ -63,7 +63,7 @@ def first_order(*, baseline: float = 0.99, reduction: str = "mean", draws: int =
         raise ValueError(f"first_order(baseline={baseline}) must lie in [0, 1)")
     estimate = partial(_estimate, baseline=baseline, reduction=reduction, draws=draws)
     claim: Claim = "unbiased" if reduction == "sum" and not baseline else "approximate"
-    return Estimator(_init, estimate, claim, ("sampled", "argmax"), "1 F + 1 B (exam)", several=False)
+    return Estimator(_init, estimate, claim, ("sampled", "argmax"), "1 F + 1 B (outer)", several=False)
 
 
 def _init() -> Baseline:

@@ -28,7 +28,7 @@ def forward(*, directions: int = 8) -> Estimator:
     """
     if directions < 1:
         raise ValueError(f"forward(directions={directions}) must be at least 1")
-    estimate, cost = partial(_estimate, directions=directions), "n (K (2 F + 2 B) + 2 F), 1 F + 1 B (exam)"
+    estimate, cost = partial(_estimate, directions=directions), "n (K (2 F + 2 B) + 2 F), 1 F + 1 B (outer)"
     return Estimator(lambda: (), estimate, "unbiased", ("soft", "sampled", "argmax"), cost)
 
 

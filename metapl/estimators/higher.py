@@ -34,7 +34,7 @@ def higher() -> Estimator:
     Raises:
         InputError: an optimiser that `higher` has not, or has wrong. Not usable inside a `torch.func` transform.
     """
-    cost = "1 F + 1 B (exam), 2 F + 2 B a step"
+    cost = "1 F + 1 B (outer), 2 F + 2 B a step"
     return Estimator(lambda: (), _estimate, "exact", ("soft", "sampled", "argmax"), cost, accepts=_understood)
 
 

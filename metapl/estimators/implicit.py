@@ -55,7 +55,7 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
     if damping < 0.0 or not rate > 0.0:
         raise ValueError(f"implicit(damping={damping}, rate={rate}): damping must be at least 0, and rate positive")
 
-    cost = "1 F + 1 B (exam), 1 F + 1 B, 2 F + 2 B an iteration, 2 F"
+    cost = "1 F + 1 B (outer), 1 F + 1 B, 2 F + 2 B an iteration, 2 F"
     estimate = partial(_estimate, solver=solver, iterations=iterations, damping=damping, rate=rate)
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost)
 
@@ -93,12 +93,14 @@ def _mean_loss(instance: Instance, targets: Sequence[PyTree], params: Params) ->
 
 
 def _damped(hessian: Linear, damping: float, along: Params) -> Params:
-    return tree.add(hessian(along), tree.scale(damping, along))
+    found: Params = tree.add(hessian(along), tree.scale(damping, along))
+    return found
 
 
 def _conjugate_gradients(apply: Linear, v: Params, iterations: int, _rate: float) -> Params:
     """(Hestenes and Stiefel, 1952.) Once the residual is zero the iterate stays as it is."""
-    q, residual, direction = tree.zeros_like(v), v, v
+    q: Params = tree.zeros_like(v)
+    residual = direction = v
     square = tree.dot(residual, residual)
     for _ in range(iterations):
         applied = apply(direction)
@@ -115,7 +117,8 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _neumann(apply: Linear, v: Params, iterations: int, rate: float) -> Params:
-    q = term = tree.scale(rate, v)
+    term: Params = tree.scale(rate, v)
+    q = term
     for _ in range(iterations - 1):
         term = tree.sub(term, tree.scale(rate, apply(term)))
         q = tree.add(q, term)
@@ -133,8 +136,8 @@ def _fixed_point(instance: Instance, grads: Params, hessian: Linear, v: Params, 
         return instance.problem.optimizer.update(at[0], instance.state.opt_state, at[1])[0], ()
 
     _, _, vjp = autodiff.vjp(update, (grads, instance.state.params), keep=True)
-    q = v
-    u, direct = vjp(q)
+    u: Params
+    q, (u, direct) = v, vjp(v)
     for _ in range(iterations - 1):
         q = tree.add(v, tree.add(q, tree.add(direct, hessian(u))))
         u, direct = vjp(q)

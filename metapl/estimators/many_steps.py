@@ -58,7 +58,7 @@ def _mean_loss(
 
 @autodiff.explained()
 def unrolled_gradient(instance: Instance, **how: Any) -> MetaGradient:
-    """All inner steps and the outer loss after them, differentiated in the meta-parameters as `unroll` is told."""
+    """All inner steps and the outer loss after them, differentiated in the meta-parameters by a method of `unroll`."""
 
     def outer(at: tuple[list[PyTree], Tensor]) -> tuple[Tensor, tuple[TrainState, Tensor]]:
         thetas, meter = at
@@ -82,7 +82,8 @@ def steps_and_outer(instance: Instance) -> MetaGradient:
 
 def _metered(grads: Params, meter: Tensor) -> Params:
     leaves, structure = tree.flatten(grads)
-    return tree.unflatten(list(_Metered.apply(meter, *leaves)), structure)
+    metered: Params = tree.unflatten(list(_Metered.apply(meter, *leaves)), structure)
+    return metered
 
 
 class _Metered(torch.autograd.Function):

@@ -16,7 +16,7 @@ def none() -> Estimator:
 
     Cost: 1 F for the outer loss, which is only logged.
     """
-    return Estimator(lambda: (), _estimate, "zero", ("soft", "sampled", "argmax"), "1 F (exam)")
+    return Estimator(lambda: (), _estimate, "zero", ("soft", "sampled", "argmax"), "1 F (outer)")
 
 
 def _estimate(instance: Instance, memory: PyTree) -> tuple[MetaGradient, PyTree]:

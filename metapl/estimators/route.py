@@ -143,8 +143,8 @@ def part_vjp(instance: Instance, u: Params, losses: Tensor, fraction: float, key
 
 
 def _same(part: Tensor, whole: Tensor) -> Tensor:
-    near = torch.finfo(whole.dtype).eps ** 0.5 * (1.0 + whole.abs())
-    return ((part - whole).abs() <= near).all()
+    near: Tensor = torch.finfo(whole.dtype).eps ** 0.5 * (1.0 + whole.abs())
+    return torch.all((part - whole).abs() <= near)
 
 
 def _rows(examples: PyTree, chosen: Tensor, count: int) -> PyTree:

@@ -35,7 +35,7 @@ def sama(*, radius: float = 0.01) -> Estimator:
     """
     if not radius > 0.0:
         raise ValueError(f"sama(radius={radius}) must be positive")
-    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F a step"
+    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (outer), 2 F a step"
     return Estimator(lambda: (), partial(_estimate, radius=radius), "approximate", targets, cost)
 
 

@@ -36,7 +36,7 @@ def taylor(*, sign: str = "paper") -> Estimator:
         raise ValueError(f"taylor(sign={sign!r}) must be 'paper' or 'released'")
     claim: Claim = "approximate" if sign == "paper" else "wrong"
     estimate = partial(_estimate, direction=1.0 if sign == "paper" else -1.0)
-    return Estimator(lambda: (), estimate, claim, ("sampled", "argmax"), "2 F + 1 B (exam)")
+    return Estimator(lambda: (), estimate, claim, ("sampled", "argmax"), "2 F + 1 B (outer)")
 
 
 def _estimate(instance: Instance, memory: PyTree, *, direction: float) -> tuple[MetaGradient, PyTree]:

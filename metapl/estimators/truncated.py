@@ -27,7 +27,7 @@ def truncated(*, steps: int = 1) -> Estimator:
     """
     if steps < 1:
         raise ValueError(f"truncated(steps={steps}) must be at least 1")
-    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 3 F + 3 B a step kept"
+    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (outer), 3 F + 3 B a step kept"
     return Estimator(lambda: (), partial(_estimate, steps=steps), "approximate", targets, cost)
 
 

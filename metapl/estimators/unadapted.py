@@ -34,7 +34,7 @@ def unadapted(*, route: str = "auto") -> Estimator:
         ValueError: an unknown route; from the estimate, more than one step.
     """
     require(route)
-    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (exam), 2 F to 3 F"
+    targets, cost = ("soft", "sampled", "argmax"), "1 F + 1 B (outer), 2 F to 3 F"
     return Estimator(lambda: (), partial(_estimate, route=route), "approximate", targets, cost, several=False)
 
 

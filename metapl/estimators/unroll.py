@@ -19,7 +19,7 @@ def unroll() -> Estimator:
 
     Cost for K steps: a double backward a step (about 2 F + 2 B), and K graphs of memory.
     """
-    cost = "1 F + 1 B (exam), 2 F + 2 B a step"
+    cost = "1 F + 1 B (outer), 2 F + 2 B a step"
     return Estimator(lambda: (), _estimate, "exact", ("soft", "sampled", "argmax"), cost)
 
 

@@ -113,7 +113,10 @@ WRONG = {
     "exact: factor": (lambda: scaled(estimators.exact, 1.02), "finite differences"),
     "exact: stale v": (lambda: stale("exact"), "finite differences"),
     "exact: first-order in disguise": (lambda: estimators.sama()._replace(claim="exact"), "finite differences"),
-    "exact: truncated in disguise": (lambda: estimators.truncated()._replace(claim="exact"), "3 steps: the feedback"),
+    "exact: truncated in disguise": (
+        lambda: estimators.truncated()._replace(claim="exact"),
+        "3 steps: the meta-gradient",
+    ),
     "unbiased: sign": (lambda: scaled(_unbiased, -1.0), "of the truth"),
     "unbiased: factor": (lambda: scaled(_unbiased, 1.02), "of the truth"),
     "unbiased: stale v": (lambda: stale("unbiased"), "of the truth"),
@@ -130,7 +133,7 @@ WRONG = {
     "a claim of its own": (lambda: estimators.exact()._replace(claim="perfect"), "is not one of"),
     "labels of its own": (lambda: estimators.exact()._replace(targets=("hard",)), "not among"),
     "several steps, and takes one": (lambda: _unbiased()._replace(several=True), None),
-    "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two lessons"),
+    "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two steps"),
     "a probe that moves the statistics": (lambda: field(state=_probing), "buffers"),
     "a learner that stands still": (lambda: field(state=_standing), "parameters after"),
     "an argument written to": (lambda: field(scale=_writing), "writes to its arguments"),
@@ -144,7 +147,7 @@ WRONG = {
     ),
     "single precision": (
         lambda: field(grads=lambda feedback, _: tuple(one.float() for one in feedback.grads)),
-        "not shaped as its lesson",
+        "not shaped as its θ",
     ),
     "memory of another shape": (lambda: changed(estimators.exact, lambda f, m, _: (f, (f.outer,))), "memory"),
 }
