@@ -33,13 +33,13 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     torch_private.load_forward_formulas()
     primals, tangents = tuple(at), tuple(along)
     try:
-        found: tuple[PyTree, PyTree] = torch.func.jvp(stopped, primals, tangents)
+        output, derivative = torch.func.jvp(stopped, primals, tangents)
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"forward mode cannot take this function ({reason}): take exact(), or method='replay'"
         ) from error
-    return found
+    return output, derivative
 
 
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
