@@ -60,8 +60,8 @@ def _recorded(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, keep: b
         arriving = form.flatten_up_to(cotangent)  # by name, whatever the order of a dict
         cotangents = [c for c, leaf in zip(arriving, all_outputs, strict=True) if leaf.requires_grad]
         if outputs:
-            asked: Any = {"retain_graph": keep, "allow_unused": True, "materialize_grads": True}
-            found = iter(torch.autograd.grad(outputs, wanted, cotangents, **asked))
+            pulled = torch.autograd.grad(outputs, wanted, cotangents, retain_graph=keep, materialize_grads=True)
+            found = iter(pulled)
         else:
             found = iter(torch.zeros_like(leaf) for leaf in wanted)
         grads = [next(found) if leaf.requires_grad else torch.zeros_like(leaf) for leaf in inputs]
@@ -74,26 +74,20 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _kee
     inputs, structure = tree.flatten(at)
     moving = [index for index, leaf in enumerate(inputs) if tree.differentiable(leaf)]
 
-    form: list[Any] = []  # the structure, and what torch.func takes no derivative of: integers, strings
+    found: list[PyTree] = []  # what torch.func takes no derivative of, such as integers, is in it too
 
-    def moved(*leaves: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def moved(*leaves: Tensor) -> tuple[Tensor, ...]:
         full = list(inputs)
         for index, leaf in zip(moving, leaves, strict=True):
             full[index] = leaf
-        output, aux = fn(tree.unflatten(full, structure))
-        out, extra = tree.flatten(output), tree.flatten(aux)
-        form[:] = [out, extra]
-        return (
-            tuple(leaf for leaf in out[0] if tree.differentiable(leaf)),
-            tuple(leaf for leaf in (*out[0], *extra[0]) if isinstance(leaf, Tensor)),
-        )
+        found[:] = fn(tree.unflatten(full, structure))
+        return tuple(leaf for leaf in tree.leaves(found[0]) if tree.differentiable(leaf))
 
-    result: Any = torch.func.vjp(moved, *(inputs[index].detach() for index in moving), has_aux=True)
-    through, bare = result[1], iter(result[2])
-    (out, out_structure), (extra, aux_structure) = form
+    through = torch.func.vjp(moved, *(inputs[index].detach() for index in moving))[1]
+    # Detaching also takes the wrappers away, of the transform that has ended here.
+    output, aux = _detach(found)
+    out, out_structure = tree.flatten(output)
     smooth = [tree.differentiable(leaf) for leaf in out]
-    output = tree.unflatten([next(bare) for _ in out], out_structure)
-    aux = tree.unflatten([next(bare) if isinstance(leaf, Tensor) else leaf for leaf in extra], aux_structure)
 
     def back(cotangent: PyTree) -> PyTree:
         grads = [torch.zeros_like(leaf) for leaf in inputs]
@@ -102,7 +96,7 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _kee
             grads[index] = grad.detach()
         return tree.unflatten(grads, structure)
 
-    return _detach(output), _detach(aux), back
+    return output, aux, back
 
 
 def value_and_grad(fn: Callable[[PyTree], tuple[Tensor, PyTree]], at: PyTree) -> tuple[Tensor, PyTree, PyTree]:

@@ -52,16 +52,18 @@ def _stop(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     What such an operation writes in place keeps its derivative, as it does in reverse mode.
     """
     if func is Tensor.register_hook:
-        args = (args[0], autodiff.observing(args[1]))
+        tensor, hook = args
+        args = (tensor, autodiff.observing(hook))
     if func in _REVERSE_ONLY or (func is torch_private.custom_function_call and torch.is_grad_enabled()):
         raise NotImplementedError("it does not see writing to .data and autograd functions")
     if func == _DATA:  # made anew at every access, so that `is` would not do
-        return args[0].detach()
+        (tensor,) = args
+        return tensor.detach()
     if torch.is_grad_enabled():
         return func(*args, **kwargs)
     inputs, structure = tree.flatten((args, kwargs))
     stopped = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in inputs]
     args, kwargs = tree.unflatten(stopped, structure)
     found = func(*args, **kwargs)
-    given = {id(new): old for new, old in zip(stopped, inputs, strict=True) if isinstance(new, Tensor)}
+    given = dict(zip(map(id, stopped), inputs, strict=True))
     return tree.map(lambda leaf: given.get(id(leaf), leaf), found)

@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
 from metapl.core import forward_mode, tree
@@ -46,10 +45,10 @@ def difference(radius: float = 0.01) -> Rule:
 def _difference(radius: float, gradient: Gradient, at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
     length = tree.norm(list(along))
     width = tree.safe_divide(radius, length)
-    above = gradient(*(p + width * u for p, u in zip(at, along, strict=True)))
-    below = gradient(*(p - width * u for p, u in zip(at, along, strict=True)))
-    factor = torch.where(length > 0, length / (2.0 * radius), 0.0)
-    return [factor * (a - b) for a, b in zip(above, below, strict=True)]
+    above = gradient(*tree.add(list(at), tree.scale(width, list(along))))
+    below = gradient(*tree.sub(list(at), tree.scale(width, list(along))))
+    found: list[Tensor] = tree.scale(length / (2.0 * radius), tree.sub(list(above), list(below)))
+    return found
 
 
 def stopped(_gradient: Gradient, _at: Leaves, _along: Leaves) -> Sequence[Tensor | None]:

@@ -92,7 +92,7 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
         at = [p.view_as(p) if again and p.requires_grad else p.detach().requires_grad_() for p in leaves]
         value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
-            found = torch.autograd.grad(value, at, create_graph=again, allow_unused=True, materialize_grads=True)
+            found = torch.autograd.grad(value, at, create_graph=again, materialize_grads=True)
             if again and any(map(torch_private.is_function, autodiff.nodes([value]))):
                 autodiff.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
@@ -134,10 +134,9 @@ class _Differentiated(torch.autograd.Function):
             value, grads, aux = _taken(*call.split(leaves))
         passed, structure = tree.flatten(aux)
         call.aux[:] = [structure]
+        # A copy of an argument that is the value: autograd wants outputs that are not inputs. Aux is detached anyway.
         given = {id(leaf) for leaf in leaves}
-        # A copy where aux passes a tensor on: autograd wants outputs that are not inputs.
-        aux_leaves = (leaf.clone() if id(leaf) in given else leaf for leaf in passed)
-        return (value.clone() if id(value) in given else value, *tree.leaves(grads), *aux_leaves)
+        return (value.clone() if id(value) in given else value, *tree.leaves(grads), *passed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -103,7 +103,6 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.loop = inputs[0]
-        ctx.mark_non_differentiable(*(leaf for leaf in output if not tree.differentiable(leaf)))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:], *output[: -ctx.loop.size])
 
@@ -125,12 +124,12 @@ class _Replay(torch.autograd.Function):
             start = end - len(tree.leaves(inputs[index]))
             # Of the first carry only what the caller asks for: often nothing, which spares the Hessian there.
             asked = needed[: loop.size] if index == 0 else [tree.differentiable(leaf) for leaf in carries[index]]
-            along = [_sum(a, b) for a, b in zip(back, arriving[index], strict=True)]
+            along = list(map(_sum, back, arriving[index]))
             at = _Step(carries[index], inputs[index], held)
             wanted = [*asked, *needed[start:end], *needed[len(needed) - len(held) :]]
             back, to_input, more = _step_vjp(loop, at, along, wanted)
             to_inputs = [*to_input, *to_inputs]
-            to_held = [_sum(a, b) for a, b in zip(to_held, more, strict=True)]
+            to_held = list(map(_sum, to_held, more))
             end = start
         return (None, *back, *to_inputs, *to_held)
 

@@ -111,8 +111,8 @@ def across_vmap(tensors: Sequence[Any]) -> bool:
     kind = _functorch.TransformType
     if kind.Vmap not in kinds:
         return False
-    innermost = len(kinds) - 1 - kinds[::-1].index(kind.Vmap)
-    if any(outer in (kind.Grad, kind.Jvp) for outer in kinds[:innermost]):
+    innermost = kinds[::-1].index(kind.Vmap)  # counted from the end, where the inner ones are
+    if any(outer in (kind.Grad, kind.Jvp) for outer in kinds[: len(kinds) - innermost]):
         return True
     return torch.is_grad_enabled() and any(unwrap(tensor).requires_grad for tensor in tensors)
 

@@ -98,7 +98,7 @@ def unroll(
     rule = RULES.get(method) if isinstance(method, str) else method
     if not checkpoints:
         return replay(step, carry, inputs, rule)
-    size = math.isqrt(len(inputs) - 1) + 1
+    size = math.ceil(math.sqrt(len(inputs)))
     segments = [list(inputs[start : start + size]) for start in range(0, len(inputs), size)]
     return replay(partial(_segment, step, rule), carry, segments, None)
 

@@ -48,7 +48,7 @@ def _estimate(instance: Instance, memory: PyTree) -> tuple[MetaGradient, PyTree]
         taken = _steps(instance._replace(problem=Watch().watching(instance.problem), thetas=thetas))
         outer = instance.problem.outer(taken.state.params, taken.state.buffers, instance.outer_batch)
         leaves, structure = tree.flatten((thetas, taken.grads))
-        cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
+        cotangents = torch.autograd.grad(outer, leaves, materialize_grads=True)
     grads, u = tree.unflatten(list(cotangents), structure)
     lengths = [tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, taken.grads, strict=True)]
     scale, loss = torch.stack(lengths).sum(), torch.stack(taken.losses).mean()

@@ -113,7 +113,7 @@ def _conjugate_gradients(apply: Linear, v: Params, iterations: int, _rate: float
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(b == 0, 0.0, a / torch.where(b == 0, 1.0, b))
+    return torch.where(b == 0, 0.0, a / b)
 
 
 def _neumann(apply: Linear, v: Params, iterations: int, rate: float) -> Params:

@@ -49,7 +49,8 @@ def _moved(instance: Instance, grads: Params, losses: Tensor, buffers: PyTree) -
     params, _, opt_state = instance.state
     update = instance.problem.optimizer.update
     updates, after, vjp = autodiff.vjp(lambda g: update(g, opt_state, params), grads)
-    return Step(TrainState(tree.add(params, updates), buffers, after), grads, losses, vjp)
+    moved = TrainState(tree.add(tree.detach(params), updates), buffers, after)
+    return Step(moved, grads, losses, vjp)
 
 
 @autodiff.explained()

@@ -35,9 +35,7 @@ def _estimate(instance: Instance, memory: PyTree) -> tuple[MetaGradient, PyTree]
         for index, (theta, batch) in enumerate(zip(thetas, inner_batches, strict=True)):
             targets = problem.targets.apply(theta, key if len(thetas) == 1 else rng.fold_in(key, index))
             losses, buffers = watched.inner(params, buffers, targets, batch)
-            found = torch.autograd.grad(
-                losses.mean(), list(params.values()), create_graph=True, allow_unused=True, materialize_grads=True
-            )
+            found = torch.autograd.grad(losses.mean(), list(params.values()), create_graph=True, materialize_grads=True)
             autodiff.require_twice(found)
             grads = dict(zip(params, found, strict=True))
             updates, opt_state = problem.optimizer.update(grads, opt_state, params)
@@ -46,7 +44,7 @@ def _estimate(instance: Instance, memory: PyTree) -> tuple[MetaGradient, PyTree]
             inner.append(losses.detach().mean())
         outer = problem.outer(params, buffers, outer_batch)
         leaves, structure = tree.flatten((thetas, steps))
-        cotangents = torch.autograd.grad(outer, leaves, allow_unused=True, materialize_grads=True)
+        cotangents = torch.autograd.grad(outer, leaves, materialize_grads=True)
     to_thetas, u = tree.unflatten(list(cotangents), structure)
     scale = torch.stack([tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, steps, strict=True)]).sum()
     after = tree.detach(TrainState(params, buffers, opt_state))

@@ -20,7 +20,8 @@ def watching_hooks() -> Interception:
 
 def _watch(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if func is Tensor.register_hook:
-        args = (args[0], autodiff.observing(args[1]))
+        tensor, hook = args
+        args = (tensor, autodiff.observing(hook))
     return func(*args, **kwargs)
 
 

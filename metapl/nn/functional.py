@@ -166,10 +166,10 @@ _WRITES = (
 )
 
 
-def _content(tensor: Tensor) -> tuple[int, int]:
+def _content(tensor: Tensor) -> tuple[int, int | None]:
     """Which memory a tensor has, and how often it was written on, under the wrappers of any transform."""
     bare = torch_private.unwrap(tensor)
-    return bare.untyped_storage().data_ptr(), 0 if bare.is_inference() else bare._version
+    return bare.untyped_storage().data_ptr(), None if bare.is_inference() else bare._version
 
 
 Spread = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]

@@ -274,3 +274,12 @@ def test_the_product_nests_and_is_restored_after_an_exception():
             last.sum().backward()
         assert now() == ["a"]
     assert now() == []
+
+
+def test_differences_along_nothing_can_be_differentiated():
+    """The derivative of a product in the direction, at no direction: zeros, and no 0 · ∞ on the way."""
+
+    def total(along):
+        return sum(one.sum() for one in hvp.difference()(lambda w: (w**3, w.exp()), [W], [along]))
+
+    assert torch.equal(torch.func.grad(total)(torch.zeros_like(W)), torch.zeros_like(W))

@@ -113,3 +113,54 @@ def test_what_a_loss_must_not_return(loss, message, product):
 def test_a_stacked_tensor_is_no_list_of_inputs():
     with pytest.raises(ValueError, match=r"one entry a step: of a stacked tensor, list\(inputs\)"):
         unroll(lambda w, _: w, W, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("vmap", [False, True])
+@pytest.mark.parametrize("product", [hvp.forward_over_reverse, hvp.difference(), hvp.stopped])
+def test_a_loss_that_is_one_of_its_arguments(product, vmap):
+    """Its derivative is 1 in itself, and its gradient in the parameters zero."""
+
+    def valued(bias):
+        with hvp.using(product):
+            value, grads, aux = inside.value_and_gradient(lambda w, bias: (bias, {"passed": bias}), W, bias)
+        return 2.0 * value + grads.sum() + aux["passed"]
+
+    bias = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    value = torch.vmap(valued)(bias[None])[0] if vmap else valued(bias)
+    assert value == 9.0
+    assert torch.autograd.grad(value, bias)[0] == 2.0
+
+
+@pytest.mark.parametrize("product", [hvp.forward_over_reverse, hvp.difference(), hvp.stopped])
+def test_what_a_loss_computes_is_not_copied(product):
+    made = []
+
+    def loss(w, x):
+        made.extend([(w * x).sum(), w * x])
+        return made[0], made[1]
+
+    with hvp.using(product):
+        value, _, aux = inside.value_and_gradient(loss, W.clone().requires_grad_(), W)
+    assert [value.data_ptr(), aux.data_ptr()] == [one.data_ptr() for one in made]
+
+
+@pytest.mark.parametrize(
+    "product", [None, hvp.forward_over_reverse, hvp.difference(1e-3)], ids=["none", "mixed", "difference"]
+)
+@pytest.mark.parametrize("transformed", [False, True])
+def test_a_gradient_of_which_one_part_is_used(transformed, product):
+    """Of Σ a² b³ the part 2 a b³ alone: its derivatives are 2 b³ and 6 a b²; nothing comes from the other part."""
+    at = (W, 0.5 + W**2)
+
+    def part(a, b):
+        with hvp.using(product):
+            grads, _ = inside.gradient(lambda p: (p["a"] ** 2 * p["b"] ** 3).sum(), {"a": a, "b": b})
+        return grads["a"].sum()
+
+    if transformed:
+        found = torch.func.grad(part, argnums=(0, 1))(*at)
+    else:
+        leaves = [one.clone().requires_grad_() for one in at]
+        found = torch.autograd.grad(part(*leaves), leaves)
+    a, b = at
+    assert_close_tree(list(found), [2.0 * b**3, 6.0 * a * b**2], rtol=1e-5)

@@ -5,10 +5,11 @@ import torch
 from asserts import assert_close_tree, assert_pure
 from by_torch import loss_torch, run_torch
 from problems import CLASSES, ONE_STEP, REFUSED, build, estimate, instance_of, make, target_keys, targets_of
+from quadratics import quadratic
 
 from metapl.core import rng, tree
 from metapl.core.types import TargetTransform
-from metapl.estimators import ESTIMATORS, instances
+from metapl.estimators import ESTIMATORS, instances, one_step
 
 BRIEF = {"forward": "forward:directions=2", "evolution": "evolution:pairs=2", "evograd": "evograd:children=4"}
 
@@ -143,6 +144,63 @@ def test_a_theta_without_an_inner_batch_is_refused(text):
     case = case_for(text, "mlp", "sgd", 2)
     with pytest.raises(ValueError, match="2 thetas and 1 inner batches: every step needs one of each"):
         estimate(case._replace(inner_batches=case.inner_batches[:1]), text)
+
+
+@pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).targets])
+def test_a_parameter_that_nothing_uses_changes_nothing(text, steps):
+    """It stays where it is, and its gradients are zero wherever one is asked for."""
+    case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], steps=steps)
+    idle = case.state._replace(params={**case.state.params, "idle": torch.ones(2, dtype=torch.float64)})
+    one, other = estimate(case, text), estimate(case._replace(state=idle), text)
+    assert torch.equal(other.state.params["idle"], idle.params["idle"])
+    if not text.startswith(("forward", "evolution", "evograd")):  # which draw a direction for every parameter
+        assert_close_tree((other.grads, other.outer, other.scale), (one.grads, one.outer, one.scale), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("text", "steps"), [one for one in ALL if one[0] != "gumbel"])
+def test_theta_may_be_a_tree(text, steps):
+    """Of one array by name: the same gradient by that name. Not for `gumbel`, which relaxes the logits themselves."""
+    case = case_for(text, "mlp", "nesterov", steps)
+    apply, log_prob = case.problem.targets
+    labels = TargetTransform(
+        lambda theta, key: apply(theta["logits"], key),
+        log_prob and (lambda theta, targets: log_prob(theta["logits"], targets)),
+    )
+    named = [{"logits": theta} for theta in case.thetas]
+    found = estimate(case._replace(problem=case.problem._replace(targets=labels), thetas=named), text)
+    expected = estimate(case, text)
+    assert_close_tree(found.grads, tuple({"logits": one} for one in expected.grads), rtol=1e-12)
+    assert_close_tree((found.state, found.scale), (expected.state, expected.scale), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("text", "steps"), ALL)
+def test_a_meta_gradient_is_data_where_what_goes_in_belongs_to_a_graph(text, steps):
+    case = case_for(text, "mlp", "nesterov", steps)
+    leaves = tree.map(lambda leaf: leaf.clone().requires_grad_(), (case.state.params, case.thetas))
+    params, thetas = tree.map(lambda leaf: 1.0 * leaf, leaves)
+    recorded = case._replace(state=case.state._replace(params=params), thetas=thetas)
+    found = estimate(recorded, text)
+    assert_close_tree(found, estimate(case, text), rtol=1e-12)
+    assert not any(leaf.requires_grad for leaf in tree.leaves(found))
+    assert not any(leaf.grad is not None for leaf in tree.leaves(leaves))
+
+
+def test_the_targets_of_a_step_are_data():
+    case = make("mlp", "sgd", "soft")
+    theta = case.thetas[0].requires_grad_()
+    found = one_step.step_and_outer(instance_of(case))
+    assert torch.equal(found.targets, torch.softmax(theta, dim=-1))
+    assert not found.targets.requires_grad
+
+
+@pytest.mark.parametrize("text", [text for text in TEXTS if "soft" in build(text).targets])
+def test_a_theta_that_the_inner_loss_does_not_look_at_gets_zeros(text):
+    case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0])
+    inner = case.problem.inner
+    blind = case.problem._replace(inner=lambda p, b, targets, x: inner(p, b, torch.ones_like(targets), x))
+    feedback = estimate(case._replace(problem=blind), text)
+    assert torch.equal(feedback.grads[0], torch.zeros_like(case.thetas[0]))
+    assert feedback.scale > 0
 
 
 def test_it_says_whether_it_takes_several_steps():

@@ -9,6 +9,7 @@ from quadratics import SIZE, descended, felt, joined, normal, optimum, parted, p
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import optim
+from metapl.estimators.implicit import SOLVERS
 
 CURVATURES = [0.5, 0.9, 1.5, 2.2, 3.0]
 
@@ -160,3 +161,18 @@ def test_indefinite_curvature_and_no_gradient_stay_finite(text):
     feedback = estimate(nothing, text)
     assert all(torch.equal(theta, torch.zeros_like(theta)) for theta in feedback.grads)
     assert feedback.scale == 0
+
+
+@pytest.mark.parametrize("curvature", [-1.0, 0.5, 1.0, 4.0])
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_conjugate_gradients_of_one_curvature_take_one_step(iterations, curvature):
+    """To the last bit, whatever the curvature along the step is: one of exactly 1 is no special case."""
+    v = {"w": torch.tensor([1.0, 0.0], dtype=torch.float64)}
+    q = SOLVERS["cg"](lambda one: {"w": curvature * one["w"]}, v, iterations, 0.1)
+    assert torch.equal(q["w"], v["w"] / curvature)
+
+
+def test_a_direction_without_curvature_is_not_taken():
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    q = SOLVERS["cg"](lambda one: {"w": signs * one["w"]}, {"w": torch.ones(2, dtype=torch.float64)}, 1, 0.1)
+    assert torch.equal(q["w"], torch.zeros(2, dtype=torch.float64))

@@ -13,6 +13,7 @@ from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
 from metapl.methods import feedback_scale, mpl
 from metapl.nn import functional
+from metapl.registry.errors import InputError
 
 LABELLED, UNLABELLED, STUDENT_LR = 3, 4, 0.3
 VIEWS = Augment(weak=lambda x, key: 1.1 * x + 0.2, strong=lambda x, key: 0.8 * x - 0.1)
@@ -163,3 +164,19 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error():
     assert (state.step.dtype, int(state.step)) == (torch.int64, 0)
     with pytest.raises(ValueError, match=r"argument 2 is longer"):
         method.step(state, make_batch(), rng.key(7))
+
+
+def test_the_count_of_steps_is_where_the_student_is():
+    """On the device of its parameters; "meta", which has no numbers, stands for a GPU."""
+    model = functional.from_module(mlp)
+    far = mpl.Trainable(model._replace(init=lambda key: tree.to(model.init(key), "meta")), optim.sgd(STUDENT_LR))
+    near = mpl.Trainable(model, optim.sgd(STUDENT_LR))
+    for student, device in ((far, "meta"), (near, "cpu")):
+        state = mpl.meta_pseudo_labels(near, student, estimators.exact(), SOFT, VIEWS, RECIPE).init(rng.key(1))
+        assert state.step.device.type == device
+
+
+def test_a_network_with_nothing_to_train_is_refused():
+    frozen = functional.from_module(lambda: mlp().requires_grad_(False))
+    with pytest.raises(InputError, match="no parameter that requires a gradient: there is nothing to train"):
+        mpl.new_train_state(mpl.Trainable(frozen, optim.sgd(STUDENT_LR)), rng.key(0))

@@ -131,6 +131,26 @@ def test_what_draws_by_itself_is_seeded_apart_in_every_part():
     draws = [model.apply({}, {}, x, train=True, key=rng.key(0), rows=torch.arange(3) + start)[0] for start in (0, 0, 3)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+    alone = model.apply({}, {}, x[:1], train=True, key=rng.key(0), rows=torch.tensor([7]))[0]
+    assert not torch.equal(alone, draws[0][:1])
+
+
+def test_rows_of_a_part_are_counted_within_the_part():
+    """Rows 2 and 0 of the part (6, 1, 4) of a batch are its rows 4 and 6, and have the masks of these."""
+    model = functional.from_module(lambda: nn.Dropout(0.5))
+    x = torch.randn(8, 30, generator=torch.Generator().manual_seed(0))
+
+    def passed(chosen, rows=None):
+        return model.apply({}, {}, x[chosen], train=True, key=rng.key(1), rows=rows)[0]
+
+    whole, part = passed(torch.arange(8)), torch.tensor([6, 1, 4])
+    with functional.part_of_batch(part):
+        assert torch.equal(passed(part), whole[part])
+        assert torch.equal(passed(part[[2, 0]], rows=torch.tensor([2, 0])), whole[[4, 6]])
+        with functional.part_of_batch(torch.tensor([3])):
+            assert torch.equal(passed([3]), whole[[3]])
+        assert torch.equal(passed(part), whole[part])
+    assert torch.equal(passed(torch.arange(8)), whole)
 
 
 def test_normalisation_is_told_from_other_parameters():
@@ -142,3 +162,10 @@ def test_normalisation_is_told_from_other_parameters():
     assert model.coupled
     assert functional.from_module(lambda: nn.LayerNorm(3)).scales == {"weight", "bias"}
     assert not functional.from_module(lambda: nn.LayerNorm(3)).coupled
+
+    class Gated(nn.LayerNorm):
+        def __init__(self):
+            super().__init__(3)
+            self.gate = nn.Linear(3, 3)
+
+    assert functional.from_module(Gated).scales == {"weight", "bias"}

@@ -173,3 +173,100 @@ def test_vmap_over_stacked_parameters_equals_a_loop():
     x = inputs("mlp")
     found = torch.vmap(lambda params: model.apply(params, {}, x, train=True)[0])(stacked)
     assert_close_tree(found, torch.stack([model.apply(p, b, x, train=True)[0] for p, b in every]), rtol=1e-14)
+
+
+class Counting(nn.Module):
+    """A buffer that requires a gradient, and one that becomes what a parameter makes of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.register_buffer("rate", torch.tensor(0.5, requires_grad=True))
+        self.register_buffer("total", torch.zeros(()))
+
+    def forward(self, x):
+        self.total = self.total + (self.weight * self.rate * x).sum()
+        return self.weight * self.rate * x
+
+
+def test_what_comes_from_a_model_is_data_but_for_the_logits():
+    model = functional.from_module(Counting)
+    params, buffers = model.init(rng.key(0))
+    assert not any(value.requires_grad for value in (*params.values(), *buffers.values()))
+    params = {"weight": params["weight"].requires_grad_()}
+    logits, after = model.apply(
+        params, {**buffers, "rate": buffers["rate"].requires_grad_()}, torch.ones(4), train=True
+    )
+    assert logits.requires_grad
+    assert float(after["total"]) == 2.0
+    assert not any(value.requires_grad for value in after.values())
+    logits.sum().backward()
+    assert (float(params["weight"].grad), buffers["rate"].grad) == (2.0, None)
+
+
+def test_a_module_that_is_the_same_every_time_is_left_alone():
+    module = nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.BatchNorm1d(3))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    model = functional.from_module(lambda: module)
+    params, buffers = model.init(rng.key(0))
+    for value in (*params.values(), *buffers.values()):
+        value.fill_(7)
+    assert_close_tree(dict(module.state_dict()), before, rtol=0.0)
+
+
+def test_a_pass_copies_statistics_and_no_frozen_weight():
+    """Which may be most of a network. Statistics are written on, before a pass and after it."""
+    model, params, buffers, _ = both(lambda: nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.BatchNorm1d(3)))
+    _, after = model.apply(params, buffers, torch.randn(6, 4), train=True)
+    same = {name for name, value in after.items() if value.data_ptr() == buffers[name].data_ptr()}
+    assert same == {"0.weight", "0.bias"}
+
+
+def test_a_frozen_weight_is_a_constant_whatever_it_requires():
+    model, params, buffers, _ = both(lambda: nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.Linear(3, 2)))
+    leaves = {name: value.requires_grad_() for name, value in (params | buffers).items()}
+    logits, _ = model.apply(params, buffers, inputs("mlp").float(), train=True)
+    logits.square().sum().backward()
+    assert {name for name, value in leaves.items() if value.grad is not None} == {"1.weight", "1.bias"}
+
+
+def test_a_pass_takes_tensors_of_inference_mode():
+    """They have no count of how often they were written on."""
+    model, params, buffers, module = both(mlp)
+    with torch.inference_mode():
+        params = {name: value.clone() for name, value in params.items()}
+        logits, _ = model.apply(params, buffers, inputs("mlp"), train=False)
+    assert_close_tree(logits, module(inputs("mlp")), rtol=1e-14)
+
+
+class Open(nn.Module):
+    """One input that is required, and room for more."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x, shift=0.0, *more, **named):
+        assert not more, "a tuple was taken apart"
+        assert not named, "a dict was taken apart"
+        return self.scale * (x["named"] if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x) + shift
+
+
+@pytest.mark.parametrize("wrapped", [lambda x: x, lambda x: (x, x), lambda x: {"named": x}])
+def test_one_required_input_is_one_input(wrapped):
+    model, params, buffers, _ = both(Open)
+    logits, _ = model.apply(params, buffers, wrapped(torch.ones(3)), train=True)
+    assert torch.equal(logits, torch.full((3,), 2.0))
+    logits, _ = model.apply(params, buffers, {"x": wrapped(torch.ones(3)), "shift": 1.0}, train=True)
+    assert torch.equal(logits, torch.full((3,), 3.0))
+
+
+def test_a_pass_is_compiled_as_one_graph():
+    """What it checks about itself when it is interpreted would break the graph."""
+    model, params, buffers, _ = both(mlp)
+
+    def passed(params, x):
+        return model.apply(params, buffers, x, train=True)[0]
+
+    compiled = torch.compile(passed, backend="eager", fullgraph=True)
+    assert_close_tree(compiled(params, inputs("mlp")), passed(params, inputs("mlp")), rtol=1e-14)
