@@ -33,12 +33,13 @@ def jvp(fn: Callable[..., PyTree], at: Sequence[PyTree], along: Sequence[PyTree]
     torch_private.load_forward_formulas()
     primals, tangents = tuple(at), tuple(along)
     try:
-        output, derivative = torch.func.jvp(stopped, primals, tangents)
+        found: Any = torch.func.jvp(stopped, primals, tangents)
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"forward mode cannot take this function ({reason}): take exact(), or method='replay'"
         ) from error
+    output, derivative = found
     return output, derivative
 
 

@@ -57,7 +57,7 @@ def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, P
         return _taken(fn, params, rest)
     held = [tensor for _, tensor in closures.captured(fn)]
     call = _Call(fn, structure, len(tree.leaves(params)), held, rule, [])
-    value, *out = _Differentiated.apply(call, *leaves, *held)
+    value, *out = _Differentiated.apply(call, *leaves, *held)  # type: ignore[no-untyped-call]
     grads = tree.unflatten(out[: call.count], tree.flatten(params)[1])
     return value, grads, tree.detach(tree.unflatten(out[call.count :], call.aux[0]))
 

@@ -42,7 +42,7 @@ def replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], rule: hvp.Rule |
         raise ValueError("unroll(): every leaf of the carry and of the inputs must be a tensor: torch.as_tensor(...)")
     held = [tensor for _, tensor in closures.captured(step)]
     loop = _Loop(step, rule, structure, input_structure, len(first), held)
-    trail = _Replay.apply(loop, *first, *rest, *held)
+    trail = _Replay.apply(loop, *first, *rest, *held)  # type: ignore[no-untyped-call]
     return tree.unflatten(list(trail[-len(first) :]), structure)
 
 

@@ -82,8 +82,9 @@ def steps_and_outer(instance: Instance) -> MetaGradient:
 
 def _metered(grads: Params, meter: Tensor) -> Params:
     leaves, structure = tree.flatten(grads)
-    metered: Params = tree.unflatten(list(_Metered.apply(meter, *leaves)), structure)
-    return metered
+    metered = _Metered.apply(meter, *leaves)  # type: ignore[no-untyped-call]
+    found: Params = tree.unflatten(list(metered), structure)
+    return found
 
 
 class _Metered(torch.autograd.Function):

@@ -150,7 +150,7 @@ ESTIMATORS = {
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_feedback_through_complex_parameters(name):
-    """Against differences of the exam after plain steps."""
+    """Against differences of the outer loss after plain steps."""
     estimator, steps = ESTIMATORS[name]
     instance = given(steps)
     thetas = instance.thetas

@@ -63,11 +63,11 @@ def learn(rule, gradient):
     """Reweighted examples by way of the gradient and a shift past it; a constant, an integer, another order."""
 
     def step(carry, given):
-        (params, state), rest = carry["learner"], carry["rest"]
+        (params, state), rest = carry["state"], carry["rest"]
         grads = gradient(params, given["weights"], rest["constant"])
         updates, state = rule.update(grads, state, params)
         params = {name: params[name] + updates[name] + given["shift"] for name in reversed(params)}
-        return {"rest": {"count": rest["count"] + 1, "constant": rest["constant"]}, "learner": (params, state)}
+        return {"rest": {"count": rest["count"] + 1, "constant": rest["constant"]}, "state": (params, state)}
 
     return step
 
@@ -81,7 +81,7 @@ def plain(step, carry, inputs):
 @functools.cache
 def start(name):  # with a warm optimiser
     params = {"w": torch.tensor([0.7, -0.4]).double(), "b": torch.tensor(0.3).double()}
-    carry = {"learner": (params, RULES[name].init(params)), "rest": {"constant": torch.tensor(0.4).double()}}
+    carry = {"state": (params, RULES[name].init(params)), "rest": {"constant": torch.tensor(0.4).double()}}
     carry["rest"]["count"] = torch.tensor(0)
     return tree.detach(plain(learn(RULES[name], by_hand), carry, [given(90), given(91)]))
 

@@ -1,4 +1,4 @@
-"""What all estimators share, whatever they claim: the learner's steps, purity, labels, keys, refusals."""
+"""What all estimators share, whatever they claim: the inner steps, purity, labels, keys, refusals."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def case_for(text, network, rule, steps=1, labels=None):
 
 
 def learnt(case, targets):
-    """The module after torch's steps, the exam loss, and the mean loss before each step."""
+    """The module after torch's steps, the outer loss, and the mean loss before each step."""
     losses = []
     for index, (target, x) in enumerate(zip(targets, case.inner_batches, strict=True)):
         module = run_torch(case._replace(inner_batches=case.inner_batches[:index]), targets[:index])[1]
@@ -44,7 +44,7 @@ def learnt(case, targets):
     ("network", "rule"), [("batchnorm", "adamw"), ("batchnorm-eval", "rmsprop"), ("tied", "clipped")]
 )
 @pytest.mark.parametrize(("text", "steps"), ALL)
-def test_the_learner_takes_torchs_steps(text, steps, network, rule):
+def test_the_inner_steps_are_torchs(text, steps, network, rule):
     case = case_for(text, network, rule, steps)
     feedback = estimate(case, text)
     module, outer, loss = learnt(case, targets_of(case))
@@ -55,7 +55,7 @@ def test_the_learner_takes_torchs_steps(text, steps, network, rule):
 
 @pytest.mark.parametrize(("text", "steps"), ALL)
 def test_the_state_of_the_optimiser_goes_on(text, steps):
-    """Torch's next step, from the state of the learner that comes back, is the same as torch's own."""
+    """Torch's next step, from the state that comes back, is the same as torch's own."""
     case = case_for(text, "mlp", "adamw", steps)
     targets = targets_of(case)
     later = case._replace(state=estimate(case, text).state, inner_batches=case.inner_batches[:1])
@@ -82,7 +82,7 @@ def test_every_kind_of_labels_it_names_works_and_gives_feedback(text, steps):
         # With its defaults it hardly ever turns a label over.
         wide = "evolution:sigma=2,pairs=32" if text.startswith("evolution") else text
         feedback = estimate(case_for(text, "mlp", "momentum", steps, labels), wide)
-        silent = [0, 1] if text == "truncated" and steps == 3 else []  # it keeps the last lesson
+        silent = [0, 1] if text == "truncated" and steps == 3 else []  # it keeps the last step
         for index, theta in enumerate(feedback.grads):
             assert (theta.norm() > 0) == (build(text).claim != "zero" and index not in silent)
 
@@ -105,7 +105,7 @@ def test_parameters_and_state_are_matched_by_name(text, rule):
 
 @pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).targets])
 def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
-    """Soft labels of lessons with noise: drawn once more with another key they would have another derivative."""
+    """Soft labels of noisy logits: drawn once more with another key they would have another derivative."""
 
     def noise(key):
         return rng.normal(key, (3, CLASSES), torch.float64)
@@ -224,7 +224,7 @@ DRAWS = ["exact:fraction=0.5", "forward:directions=2", "evolution:sigma=2,pairs=
 
 @pytest.mark.parametrize("text", DRAWS)
 def test_estimators_that_draw_draw_from_their_own_key(text, monkeypatch):
-    """Another key of theirs changes the feedback, and nothing about the lessons."""
+    """Another key of theirs changes the feedback, and nothing about the targets."""
     case = case_for(text, "mlp", "sgd", labels="sampled")
     one, found = estimate(case, text), []
     for number in range(2, 8):

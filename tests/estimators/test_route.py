@@ -103,7 +103,7 @@ class Odd(nn.Module):
 
     def forward(self, x):
         x = self.first(x)
-        # As plain in evaluation, so that differences of the exam see nothing that is stopped.
+        # As plain in evaluation, so that differences of the outer loss see nothing that is stopped.
         return self.last(self.odd(x) if self.training else x.tanh())
 
 

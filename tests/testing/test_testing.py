@@ -33,7 +33,7 @@ def test_every_variant_passes(name):
 
 
 def stale(claim):
-    """`exact` or `first_order` with the exam's gradient at the learner before its step."""
+    """`exact` or `first_order` with the outer gradient at the parameters before the step."""
 
     def estimate(instance, memory):
         theta, batch = instances.single("stale()", instance)
@@ -135,10 +135,10 @@ WRONG = {
     "several steps, and takes one": (lambda: _unbiased()._replace(several=True), None),
     "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two steps"),
     "a probe that moves the statistics": (lambda: field(state=_probing), "buffers"),
-    "a learner that stands still": (lambda: field(state=_standing), "parameters after"),
+    "a state that stands still": (lambda: field(state=_standing), "parameters after"),
     "an argument written to": (lambda: field(scale=_writing), "writes to its arguments"),
     "the global generator": (lambda: field(grads=_drawing), "global generator"),
-    "another exam loss": (lambda: field(outer=lambda feedback, _: feedback.outer * 1.001), "outer"),
+    "another outer loss": (lambda: field(outer=lambda feedback, _: feedback.outer * 1.001), "outer"),
     "another loss": (lambda: field(inner=lambda feedback, _: feedback.inner * 1.001), "inner"),
     "a negative scale": (lambda: field(scale=lambda feedback, _: -feedback.scale), "negative"),
     "a graph that is left": (
