@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl import estimators, optim
-from metapl.core import inside, losses, rng, targets, tree
+from metapl.core import hvp, losses, rng, targets, tree
 from metapl.core.types import Instance, Problem, TrainState
-from metapl.estimators import student
+from metapl.estimators.many_steps import unrolled_gradient
 from metapl.evaluation import cost
 from metapl.nn import functional
 
@@ -70,14 +70,12 @@ def instance(steps: int, batch: int) -> Instance:
 
 def by_unroll(given: Instance, **how: object) -> list[Tensor]:
     """metapl, by a method of `unroll`."""
-    problem, thetas, train_state, inner_batches, outer_batch, key = given
-    return list(student.examined(problem, thetas, train_state, inner_batches, outer_batch, key, **how).grads)
+    return list(unrolled_gradient(given, **how).grads)
 
 
 def by_exact(given: Instance) -> list[Tensor]:
     """metapl's default: one forward-mode pass for one step, replay for more."""
-    problem, thetas, train_state, inner_batches, outer_batch, key = given
-    return list(estimators.exact().estimate(problem, thetas, train_state, inner_batches, outer_batch, (), key)[0].grads)
+    return list(estimators.exact().estimate(given, ())[0].grads)
 
 
 def by_higher(given: Instance) -> list[Tensor]:
@@ -174,7 +172,7 @@ def differences(steps: list[int], batch: int, radii: list[float]) -> None:
     for count in steps:
         given = instance(count, batch)
         exact = by_unroll(given, method="replay")
-        cells = [distance(by_unroll(given, method=inside.difference(radius)), exact) for radius in radii]
+        cells = [distance(by_unroll(given, method=hvp.difference(radius)), exact) for radius in radii]
         print(f"K = {count:<4}" + "".join(f"{cell:16.3g}" for cell in cells))
 
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from metapl.core import autodiff
+from metapl.core import torch_private
 
 # The networks are tiny and pytest-xdist already uses every core; more threads would only wait for one another.
 torch.set_num_threads(1)
 
 # Some tests take `torch.func.jvp` itself, whose first use warns, and warnings are errors here.
-autodiff._load_formulas()
+torch_private.load_forward_formulas()

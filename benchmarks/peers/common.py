@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metapl import estimators, optim
 from metapl.core import losses, rng, targets, tree
-from metapl.core.types import Optimizer, Problem, TargetTransform, TrainState
+from metapl.core.types import Instance, Optimizer, Problem, TargetTransform, TrainState
 from metapl.nn import functional
 
 PHI = 0.7
@@ -64,8 +64,8 @@ def metapl_hypergradient(**options: Any) -> float:
     problem = Problem(loss, lambda params, _buffers, _exam: miss(params["z"]), stay, plain)
     theta = torch.full((1,), PHI, dtype=torch.float64)
     implicit = estimators.implicit(damping=0.0, **options)
-    given = problem, [theta], TrainState(params, {}, stay.init(params)), [()], (), implicit.init(), rng.key(0)
-    return implicit.estimate(*given)[0].grads[0].item()
+    instance = Instance(problem, [theta], TrainState(params, {}, stay.init(params)), [()], (), rng.key(0))
+    return implicit.estimate(instance, implicit.init())[0].grads[0].item()
 
 
 def start() -> Tensor:
@@ -188,8 +188,8 @@ def metapl_feedback() -> float:
     sgd, params = optim.sgd(RATE), {"weight": STUDENT.T.contiguous()}
     problem, train_state = Problem(loss, outer_batch, sgd, targets.SOFT), TrainState(params, {}, sgd.init(params))
     exact = estimators.exact()
-    feedback, _ = exact.estimate(problem, [LESSON[None]], train_state, [UNLABELLED[None]], (), exact.init(), rng.key(0))
-    return feedback.grads[0][0, 0].item()
+    instance = Instance(problem, [LESSON[None]], train_state, [UNLABELLED[None]], (), rng.key(0))
+    return exact.estimate(instance, exact.init())[0].grads[0][0, 0].item()
 
 
 def load(module: str, package: str) -> ModuleType:

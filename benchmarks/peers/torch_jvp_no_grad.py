@@ -8,7 +8,7 @@ import torch
 from common import row, show
 from torch import Tensor
 
-from metapl.core import autodiff
+from metapl.core import forward_mode
 
 AT, ALONG = torch.tensor([3.0, 4.0], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
 
@@ -28,7 +28,7 @@ def measure() -> dict[str, Any]:
         "directional derivative",
         found=torch.func.jvp(scaled, (AT,), (ALONG,))[1].item(),
         expected=1.0 / 5.0,
-        metapl=autodiff.jvp(scaled, (AT,), (ALONG,))[1].item(),
+        metapl=forward_mode.jvp(scaled, (AT,), (ALONG,))[1].item(),
     )
 
 

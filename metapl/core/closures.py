@@ -6,7 +6,7 @@ attributes. `captured` goes through all of these, `swapped` makes them anew with
 
 Examples:
     >>> import torch
-    >>> from metapl import closures
+    >>> from metapl.core import closures
     >>> def step_with(rate):
     ...     return lambda w: w - rate * w
     >>> rate = torch.tensor(0.5, requires_grad=True)
@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from metapl.core.torch_private import is_wrapped
 
 LIMIT = 20_000
 """Parts that are looked at, at most: whoever closes over a data set must not wait for all of it."""
@@ -122,11 +124,7 @@ def _walk(root: Any, ends: Callable[[Any], bool]) -> _Walk:
 
 def _live(value: Any) -> bool:
     """Whether a tensor has a derivative to carry, or belongs to a transform that is running."""
-    return (
-        isinstance(value, Tensor)
-        and not value.is_meta
-        and (value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value))
-    )
+    return isinstance(value, Tensor) and not value.is_meta and (value.requires_grad or is_wrapped(value))
 
 
 def captured(fn: Callable[..., Any]) -> list[tuple[str, Tensor]]:
@@ -202,7 +200,9 @@ class _Maker(NamedTuple):
         names = {name: value for name, value in _globals(fn) if id(value) in self.touched}
         space = {**fn.__globals__} if names else fn.__globals__
         cells = [cell if id(_content(cell)) not in self.touched else types.CellType() for cell in fn.__closure__ or ()]
-        fresh = self._keep(fn, types.FunctionType(fn.__code__, space, fn.__name__, None, tuple(cells)))
+        fresh: types.FunctionType = self._keep(
+            fn, types.FunctionType(fn.__code__, space, fn.__name__, None, tuple(cells))
+        )
         for cell, old in zip(cells, fn.__closure__ or (), strict=True):
             if cell is not old:
                 cell.cell_contents = self.made(_content(old))

@@ -1,89 +1,33 @@
-"""The gradient inside a learner's step, and the ways to differentiate it in turn.
+"""The gradient inside of an inner step.
 
-A step that takes its gradient with `inner.gradient` leaves open how the second derivatives are found: the method of
-the surrounding `metapl.core.unrolling.unroll` says it. On the way back through g = ∇_θ L(θ, φ) a cotangent u becomes
-
-    (∂g/∂θ)ᵀ u = D_u ∇_θ L    and    (∂g/∂φ)ᵀ u = D_u ∇_φ L,
-
-since second derivatives are symmetric: one derivative of a gradient, along u. A `Product` is a way to take it.
+A step that takes its gradient with `inside.gradient` leaves open how the second derivatives are found: the method of
+the surrounding `metapl.core.unrolling.unroll` sets a rule for Hessian-vector products, see `metapl.core.hvp`.
 
 Examples:
     >>> import torch
-    >>> from metapl import inner
+    >>> from metapl.core import inside
     >>> def loss(w, scale):
     ...     return scale * (w["w"] ** 2).sum(), ()
-    >>> grads, _ = inner.gradient(loss, {"w": torch.tensor([1.0, 2.0])}, torch.tensor(0.5))
+    >>> grads, _ = inside.gradient(loss, {"w": torch.tensor([1.0, 2.0])}, torch.tensor(0.5))
     >>> grads["w"]
     tensor([1., 2.])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 
-from metapl.core import autodiff, closures, tree
+from metapl.core import autodiff, closures, hvp, torch_private, tree
+from metapl.core.hvp import Leaves
 from metapl.core.types import PyTree
 
 Fn = Callable[..., Tensor | tuple[Tensor, PyTree]]
 """`fn(params, *rest)`: a scalar, and a tree of tensors (aux) that come back as data; or the scalar alone."""
-
-Leaves: TypeAlias = Sequence[Tensor]
-
-Product = Callable[[Callable[..., tuple[Tensor, ...]], Leaves, Leaves], Sequence[Tensor | None]]
-"""`product(gradient, at, along)`: the derivative of `gradient(*at)` along `along`, or Nones where it is dropped."""
-
-
-def mixed(gradient: Callable[..., tuple[Tensor, ...]], at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
-    """Forward mode over reverse mode, as in MixFlow-MG (Kemaev et al., ICML 2025). Exact; cost: 2 F + 2 B."""
-    return autodiff.jvp(gradient, at, along)[1]
-
-
-def difference(radius: float = 0.01) -> Product:
-    """Central differences, as in DARTS (Liu et al., ICLR 2019). Cost: 2 F + 2 B, and no second derivative anywhere.
-
-    (gradient(θ + εu) − gradient(θ − εu)) / 2ε with ε = radius / |u|: the error is O(radius²).
-    """
-
-    def product(gradient: Callable[..., tuple[Tensor, ...]], at: Leaves, along: Leaves) -> Sequence[Tensor | None]:
-        length = tree.norm(list(along))
-        width = radius / torch.where(length > 0, length, torch.inf)  # nothing along nothing
-        above = gradient(*tree.add(list(at), tree.scale(width, list(along))))
-        below = gradient(*tree.sub(list(at), tree.scale(width, list(along))))
-        found: list[Tensor] = tree.scale(length / (2.0 * radius), tree.sub(list(above), list(below)))
-        return found
-
-    return product
-
-
-def dropped(_gradient: Callable[..., tuple[Tensor, ...]], _at: Leaves, _along: Leaves) -> Sequence[Tensor | None]:
-    """No second derivatives, as in first-order MAML (Finn et al., ICML 2017): the gradient counts as a constant."""
-    return ()
-
-
-_product: ContextVar[Product | None] = ContextVar("product", default=None)
-
-
-def chosen() -> bool:
-    """Whether a product is set."""
-    return _product.get() is not None
-
-
-@contextmanager
-def differentiated_by(product: Product | None) -> Iterator[None]:
-    """Within the block `gradient` is differentiated by this product; None is what autograd or torch.func would do."""
-    token = _product.set(product)
-    try:
-        yield
-    finally:
-        _product.reset(token)
 
 
 def gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
@@ -107,13 +51,13 @@ def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, P
 
     Cost: that of `gradient`; on the way back one gradient more where something flows back to the value.
     """
-    product = _product.get()
+    rule = hvp.current()
     leaves, structure = tree.flatten((params, rest))
-    if product is None and not autodiff.across_vmap(leaves):
+    if rule is None and not torch_private.across_vmap(leaves):
         return _taken(fn, params, rest)
     held = [tensor for _, tensor in closures.captured(fn)]
-    call = _Call(fn, structure, len(tree.leaves(params)), held, product, [])
-    value, *out = _Differentiated.apply(call, *leaves, *held)
+    call = _Call(fn, structure, len(tree.leaves(params)), held, rule, [])
+    value, *out = _Differentiated.apply(call, *leaves, *held)  # type: ignore[no-untyped-call]
     grads = tree.unflatten(out[: call.count], tree.flatten(params)[1])
     return value, grads, tree.detach(tree.unflatten(out[call.count :], call.aux[0]))
 
@@ -131,7 +75,7 @@ def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyT
 
 
 def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree, PyTree]:
-    if autodiff.transforming():
+    if torch_private.inside_transform():
 
         def valued(params: PyTree) -> tuple[Tensor, tuple[Tensor, PyTree]]:
             value, aux = _called(fn, params, rest)
@@ -149,7 +93,7 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
         value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
             found = torch.autograd.grad(value, at, create_graph=again, materialize_grads=True)
-            if again and any(isinstance(node, BackwardCFunction) for node in autodiff.nodes([value])):
+            if again and any(map(torch_private.is_function, autodiff.nodes([value]))):
                 autodiff.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
             found = tuple(torch.zeros_like(p) for p in leaves)
@@ -168,7 +112,7 @@ class _Call:
     count: int
     held: Sequence[Tensor]
     """What `fn` holds and what gradients flow to: it goes in as arguments, after the leaves."""
-    product: Product | None
+    rule: hvp.Rule | None
     aux: list[Any]
 
     def split(self, leaves: Leaves) -> tuple[Fn, PyTree, Sequence[PyTree]]:
@@ -180,13 +124,13 @@ class _Call:
 
 
 class _Differentiated(torch.autograd.Function):
-    """A value and its gradient, with a product in place of the graph that a second derivative would need."""
+    """A value and its gradient, with a rule in place of the graph that a second derivative would need."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(call: _Call, *leaves: Tensor) -> tuple[Tensor, ...]:
-        with differentiated_by(None):  # an approximate product must not reach the value of this gradient
+        with hvp.using(None):  # an approximate rule must not reach the value of this gradient
             value, grads, aux = _taken(*call.split(leaves))
         passed, structure = tree.flatten(aux)
         call.aux[:] = [structure]
@@ -204,7 +148,7 @@ class _Differentiated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, to_value: Tensor | None, *cotangents: Tensor | None) -> tuple[Any, ...]:
         call: _Call = ctx.call
-        saved = autodiff.alive(ctx.saved_tensors)
+        saved = torch_private.unwrap_dead(ctx.saved_tensors)
         if not torch.is_grad_enabled():  # so that nothing is recorded: forward mode enables it within
             saved = [leaf.detach() for leaf in saved]
         needed = ctx.needs_input_grad[1:]
@@ -215,12 +159,12 @@ class _Differentiated(torch.autograd.Function):
 
         at = _Point(lambda *leaves: _called(*call.split(leaves))[0], saved, call.count, wanted)
         found: list[Tensor | None] = [None] * len(wanted)
-        with differentiated_by(None):
+        with hvp.using(None):
             to_grads = list(zip(saved[: call.count], cotangents[: call.count], strict=True))
             if any(u is not None for _, u in to_grads):
                 along = [torch.zeros_like(p) if u is None else u for p, u in to_grads]
-                second = iter(at.second(along, call.product))
-                found = [next(second, None) for _ in wanted]  # none of them where it is dropped
+                second = iter(at.second(along, call.rule))
+                found = [next(second, None) for _ in wanted]  # none of them where it is stopped
             if to_value is not None:
                 first = at.gradient(*saved[: call.count])
                 found = [to_value * b if a is None else a + to_value * b for a, b in zip(found, first, strict=True)]
@@ -251,18 +195,18 @@ class _Point(NamedTuple):
         found: tuple[Tensor, ...] = torch.func.grad(moved, argnums=tuple(range(len(at))))(*at)
         return found
 
-    def second(self, along: Leaves, product: Product | None) -> Sequence[Tensor | None]:
+    def second(self, along: Leaves, rule: hvp.Rule | None) -> Sequence[Tensor | None]:
         """The derivative of the gradient along `along`, a direction of the parameters."""
-        if product:
-            return product(self.gradient, self.leaves[: self.size], along)
+        if rule:
+            return rule(self.gradient, self.leaves[: self.size], along)
 
-        def slope(*values: Tensor) -> Tensor:
+        def along_u(*values: Tensor) -> Tensor:
             grads = self._along(_with(self.leaves, self.wanted, values), range(self.size))
             return tree.dot(list(grads), list(along))
 
         # Not by torch.func.vjp: its way back comes after its transform, where torch 2.14 refuses BatchNorm under vmap.
         at = [self.leaves[index] for index in self.wanted]
-        found: Sequence[Tensor] = torch.func.grad(slope, argnums=tuple(range(len(at))))(*at)
+        found: Sequence[Tensor] = torch.func.grad(along_u, argnums=tuple(range(len(at))))(*at)
         return found
 
 

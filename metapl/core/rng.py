@@ -7,7 +7,7 @@ number i of key k is mix(k + i · gamma), so a draw costs about ten integer oper
 can be vectorised over keys by `torch.vmap`.
 
 Examples:
-    >>> from metapl import rng
+    >>> from metapl.core import rng
     >>> a, b = rng.split(rng.key(0), 2)
     >>> bool((rng.uniform(a, (3,)) == rng.uniform(a, (3,))).all())
     True
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from metapl.core.torch_private import is_batched
 from metapl.core.types import Key
 
 
@@ -130,22 +131,13 @@ def categorical(key: Key, logits: Tensor) -> Tensor:
     return torch.argmax(logits + gumbel(key, logits.shape, logits.dtype, logits.device), dim=-1)
 
 
-def _several(key: Key) -> bool:
-    """Whether `torch.vmap` is going over keys; torch has no public way to say it."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(key):
-        if torch._C._functorch.is_batchedtensor(key):
-            return True
-        key = torch._C._functorch.get_unwrapped(key)
-    return False
-
-
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
     """Seed torch's global generators within the block and restore them after: for code that draws from them.
 
     Under `torch.vmap` over keys there is no one seed, so they are left alone; torch refuses what draws from them there.
     """
-    if _several(key):
+    if is_batched(key):
         yield
         return
     # Not torch.manual_seed: while CUDA is not in use it queues a call, with a formatted stack trace, for later.

@@ -1,9 +1,9 @@
-"""How the teacher's logits become what the student is taught: soft, sampled or argmax.
+"""How meta-parameters θ that are logits become the labels of the inner loss: soft, sampled or argmax.
 
-All three are differentiable in the lesson in one and the same way, as the expectation softmax(lesson) is. The
-student's loss is linear in its targets, so for sampled labels this derivative is exactly the expectation, over the
-labels, of the score-function gradient (given the exam's gradient). For argmax labels it is the straight-through
-approximation: the true derivative of an argmax is zero almost everywhere.
+All three are differentiable in θ in one and the same way, as the expectation softmax(θ) is. A cross entropy is linear
+in its targets, so for sampled labels this derivative is exactly the expectation, over the labels, of the score-function
+gradient (given the gradient of the outer loss). For argmax labels it is the straight-through approximation: the true
+derivative of an argmax is zero almost everywhere.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def _hard(choose: Callable[[Tensor, Key], Tensor]) -> TargetTransform:
 
 
 SOFT = TargetTransform(apply=lambda theta, _key: torch.softmax(theta, dim=-1), log_prob=None)
-"""The teacher's distribution itself (the released code)."""
+"""The distribution itself (the released code of Meta Pseudo Labels)."""
 
 SAMPLED = _hard(lambda theta, key: rng.categorical(key, theta))
-"""One class drawn from the teacher's distribution (the paper)."""
+"""One class drawn from the distribution (the paper)."""
 
 ARGMAX = _hard(lambda theta, _key: theta.argmax(dim=-1))
-"""The teacher's most probable class (most ports)."""
+"""The most probable class (most ports)."""
 
 TARGETS = {"soft": SOFT, "sampled": SAMPLED, "argmax": ARGMAX}

@@ -1,8 +1,8 @@
-"""Arithmetic on pytrees of tensors. The only file that touches `torch.utils._pytree`.
+"""Arithmetic on pytrees of tensors.
 
 Examples:
     >>> import torch
-    >>> from metapl import tree
+    >>> from metapl.core import tree
     >>> tree.dot({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 4.0])})
     tensor(11.)
 """
@@ -14,23 +14,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree
 
+from metapl.core.torch_private import pytree
 from metapl.core.types import PyTree
 
-flatten = _pytree.tree_flatten
+flatten = pytree.tree_flatten
 """`flatten(tree)`: the leaves as a list, and the structure that `unflatten` takes."""
 
-unflatten = _pytree.tree_unflatten
+unflatten = pytree.tree_unflatten
 """`unflatten(leaves, structure)`: the inverse of `flatten`."""
 
-leaves = _pytree.tree_leaves
+leaves = pytree.tree_leaves
 """`leaves(tree)`: the leaves as a list."""
 
 
 def map(fn: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:  # noqa: A001 - read as tree.map
     """Apply `fn` to every leaf of `tree`, with the leaves of `rest` (same structure) beside it."""
-    return _pytree.tree_map(fn, tree, *rest)
+    return pytree.tree_map(fn, tree, *rest)
 
 
 def map_unzip(fn: Callable[..., tuple[Any, ...]], count: int, tree: PyTree, *rest: PyTree) -> tuple[PyTree, ...]:
@@ -84,6 +84,12 @@ def safe_sqrt(x: Tensor) -> Tensor:
     """√x with the gradient 0 at x = 0, where torch gives infinity (and 0 · ∞ = NaN one step later)."""
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, torch.ones_like(x))), torch.zeros_like(x))
+
+
+def safe_divide(a: float | Tensor, b: Tensor) -> Tensor:
+    """a / b, and 0 where b is not positive, with the gradient 0 there."""
+    positive = b > 0
+    return torch.where(positive, a / torch.where(positive, b, 1.0), 0.0)
 
 
 def zeros_like(tree: PyTree) -> PyTree:

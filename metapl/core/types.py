@@ -5,15 +5,15 @@ a pytree of tensors that goes in and comes out.
 
 A bilevel problem has an *inner* level, parameters that take steps on an inner loss, and an *outer* level,
 *meta-parameters* θ that the inner loss depends on. The outer loss is that of the parameters after their steps; its
-gradient with respect to θ is the *meta-gradient* (hypergradient), and an *estimator* computes it. What θ is, nobody
-here needs to know: the logits of a teacher, example weights, synthetic data, hyperparameters. In few-shot learning the
-inner batch is called the support set, and the outer batch the query set.
+gradient with respect to θ is the *meta-gradient* (hypergradient), and an *estimator* computes it. Nothing
+here depends on what θ is: logits that become labels, example weights, synthetic data, hyperparameters. In few-shot
+learning the inner batch is called the support set, and the outer batch the query set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -140,14 +140,34 @@ class MetaGradient(NamedTuple):
     """Scalars worth logging."""
 
 
+class Estimate(Protocol):
+    """How an estimator is called. A type checker holds an estimator of your own to it."""
+
+    def __call__(self, instance: Instance, memory: Any, /) -> tuple[MetaGradient, PyTree]:
+        """The meta-gradient of an instance, and the memory for the next estimate; a pure function."""
+
+
+class InitMemory(Protocol):
+    """How the memory of an estimator begins."""
+
+    def __call__(self) -> PyTree:
+        """The memory before the first estimate, such as a moving baseline; `()` for most."""
+
+
+class Accepts(Protocol):
+    """How an estimator says which inner optimisers it takes."""
+
+    def __call__(self, optimizer: Optimizer, /) -> object:
+        """An `InputError` for an inner optimiser that it refuses, before anything is trained."""
+
+
 class Estimator(NamedTuple):
     """A meta-gradient estimator: a value made by a constructor with its hyperparameters, such as `exact()`."""
 
-    init: Callable[[], PyTree]
-    """`init()`: the memory before the first estimate, such as a moving baseline; `()` for most."""
-    estimate: Callable[..., tuple[MetaGradient, PyTree]]
-    """`estimate(problem, thetas, state, inner_batches, outer_batch, memory, key)`: the meta-gradient and the next
-    memory."""
+    init: InitMemory
+    """`init()`: the memory before the first estimate."""
+    estimate: Estimate
+    """`estimate(instance, memory)`: the meta-gradient and the next memory."""
     claim: Claim
     targets: tuple[str, ...]
     """The kinds of targets (keys of `metapl.core.targets.TARGETS`) that it can use; the first is its default."""
@@ -155,5 +175,5 @@ class Estimator(NamedTuple):
     """Cost beyond the inner step itself, in passes of the network: F forward, B backward; K steps."""
     several: bool = True
     """Whether it takes more than one inner step."""
-    accepts: Callable[[Optimizer], object] = lambda optimizer: None  # noqa: ARG005
-    """`accepts(optimizer)`: an `InputError` for an inner optimiser that it refuses, before anything is trained."""
+    accepts: Accepts = lambda optimizer: None  # noqa: ARG005
+    """`accepts(optimizer)`: refuses an inner optimiser that it cannot take."""

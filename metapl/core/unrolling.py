@@ -12,33 +12,28 @@ Examples:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from metapl.core import closures, inside, tree
-from metapl.core.autodiff import across_vmap, alive, nodes, transforming
+from metapl.core import closures, hvp, tree
+from metapl.core.replaying import Step, replay
+from metapl.core.torch_private import across_vmap
 from metapl.core.types import PyTree
 from metapl.registry.errors import InputError, unknown
 
-T = TypeVar("T", Tensor, Tensor | None)
-
-Step = Callable[[PyTree, PyTree], PyTree]
-"""`step(carry, input)`: the next carry, of the same structure."""
-
-PRODUCTS: dict[str, inside.Product | None] = {
+RULES: dict[str, hvp.Rule | None] = {
     "replay": None,
-    "mixed": inside.mixed,
-    "difference": inside.difference(),
-    "first-order": inside.dropped,
+    "mixed": hvp.forward_over_reverse,
+    "difference": hvp.difference(),
+    "stopped": hvp.stopped,
 }
-"""How the replaying methods differentiate the gradients that the steps take with `inner.gradient`."""
+"""How the replaying methods differentiate the gradients that the steps take with `inside.gradient`."""
 
-METHODS = ("reverse", *PRODUCTS)
+METHODS = ("reverse", *RULES)
 
 
 def unroll(
@@ -46,7 +41,7 @@ def unroll(
     carry: PyTree,
     inputs: Sequence[PyTree],
     *,
-    method: str | inside.Product = "replay",
+    method: str | hvp.Rule = "replay",
     checkpoints: bool = False,
     last: int | None = None,
 ) -> PyTree:
@@ -69,9 +64,9 @@ def unroll(
             it goes by "replay", since torch's own second derivatives of normalisation layers are wrong there.
             "replay": keep the K carries, and replay and record one step at a time. One more pass of every step.
             "mixed": as replay, and the inner gradients by forward mode over reverse mode: no graph of a gradient.
-            "difference", or a product such as `inner.difference(1e-3)`: as replay, and the inner gradients by
+            "difference", or a rule such as `hvp.difference(1e-3)`: as replay, and the inner gradients by
             central differences. An approximation, O(radius²).
-            "first-order": as replay, and the inner gradients as constants. An approximation, O(lr).
+            "stopped": as replay, and the inner gradients as constants, as in first-order MAML. An approximation, O(lr).
         checkpoints: keep every √K-th carry only, and the carries between two of them when it is their turn: about
             2 √K carries in place of K, for one more pass of every step. Not for "reverse".
         last: differentiate the last so many steps only; all that comes before them counts as a constant.
@@ -83,6 +78,8 @@ def unroll(
     """
     if isinstance(inputs, Tensor):
         raise ValueError("unroll(): inputs is a list with one entry a step: of a stacked tensor, list(inputs)")
+    if method == "first-order":
+        raise InputError("unroll(method='first-order') is now method='stopped': the same numbers by another name")
     if isinstance(method, str) and method not in METHODS:
         raise unknown("method of unroll()", method, METHODS)
     if method == "reverse" and checkpoints:
@@ -95,15 +92,20 @@ def unroll(
         inputs = inputs[-last:]
     if not inputs:
         return carry
-    # A product that is set around counts second derivatives as it says, and needs no replaying.
-    if method == "reverse" and (inside.chosen() or not across_vmap(_tensors(step, carry, inputs))):
+    # A rule that is set around says what second derivatives are, and needs no replaying.
+    if method == "reverse" and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
         return _reverse(step, carry, inputs)
-    product = PRODUCTS.get(method) if isinstance(method, str) else method
+    rule = RULES.get(method) if isinstance(method, str) else method
     if not checkpoints:
-        return _replay(step, carry, inputs, product)
+        return replay(step, carry, inputs, rule)
     size = math.ceil(math.sqrt(len(inputs)))
     segments = [list(inputs[start : start + size]) for start in range(0, len(inputs), size)]
-    return _replay(lambda carry, segment: _replay(step, carry, segment, product), carry, segments, None)
+    return replay(partial(_segment, step, rule), carry, segments, None)
+
+
+def _segment(step: Step, rule: hvp.Rule | None, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
+    """The steps between two checkpoints, as one step."""
+    return replay(step, carry, inputs, rule)
 
 
 def _reverse(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
@@ -115,216 +117,3 @@ def _reverse(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
 def _tensors(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> list[Any]:
     held = [tensor for _, tensor in closures.captured(step)]
     return [leaf for leaf in tree.leaves((carry, list(inputs), held)) if isinstance(leaf, Tensor)]
-
-
-def _replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], product: inside.Product | None) -> PyTree:
-    first, structure = tree.flatten(carry)
-    rest, input_structure = tree.flatten(list(inputs))
-    if not all(isinstance(leaf, Tensor) or leaf is None for leaf in (*first, *rest)):
-        raise ValueError("unroll(): every leaf of the carry and of the inputs must be a tensor: torch.as_tensor(...)")
-    held = [tensor for _, tensor in closures.captured(step)]
-    loop = _Loop(step, product, structure, input_structure, len(first), held)
-    trail = _Replay.apply(loop, *first, *rest, *held)
-    return tree.unflatten(list(trail[-len(first) :]), structure)
-
-
-@dataclass(frozen=True)
-class _Loop:
-    """What `_Replay` needs beside tensors. Not a tuple: torch.vmap would take it apart as a tree, `held` included."""
-
-    step: Step
-    product: inside.Product | None
-    structure: Any
-    input_structure: Any
-    size: int
-    held: Sequence[Tensor]
-    """What the step closes over and gradients flow to: it goes in after the carry and the inputs."""
-
-    def carries(self, leaves: Sequence[T]) -> list[list[T]]:
-        """The leaves of every carry, from those of all carries in a row."""
-        return [list(leaves[start : start + self.size]) for start in range(0, len(leaves), self.size)]
-
-    def holding(self, held: Sequence[Tensor]) -> Step:
-        """The step with these tensors in place of those that it closes over."""
-        swap = {id(old): new for old, new in zip(self.held, held, strict=True)}
-        return closures.swapped(self.step, swap) if swap else self.step
-
-    def flat(self, step: Step, carry: Sequence[Tensor], given: PyTree) -> list[Tensor]:
-        """One step, from the leaves of a carry to those of the next."""
-        after = step(tree.unflatten(list(carry), self.structure), given)
-        try:  # by name: a step may list the entries of a dict in another order
-            leaves = self.structure.flatten_up_to(after)
-        except ValueError:
-            leaves = [None]
-        if not all(isinstance(leaf, Tensor) for leaf in leaves):
-            found = tree.flatten(after)[1]
-            raise ValueError(f"unroll(): step turned a carry of structure {self.structure} into {found}") from None
-        return leaves
-
-
-class _Replay(torch.autograd.Function):
-    """All carries from the first and the inputs. Every carry is an output, so that higher derivatives see it too."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(loop: _Loop, *leaves: Tensor) -> tuple[Tensor, ...]:
-        carry = list(leaves[: loop.size])
-        end = loop.size + loop.input_structure.num_leaves
-        step = loop.holding(leaves[end:])
-        trail: list[Tensor] = []
-        for given in tree.unflatten(list(leaves[loop.size : end]), loop.input_structure):
-            # A copy where the step passes a tensor on: autograd wants outputs that are not inputs. A view of all
-            # others: autograd writes on outputs, and a step may return a tensor that is somebody else's.
-            passed = {id(leaf) for leaf in (*carry, *tree.leaves(given), *leaves[end:])}
-            after = loop.flat(step, carry, given)
-            carry = [leaf.clone() if id(leaf) in passed else leaf.view_as(leaf) for leaf in after]
-            trail += carry
-        return tuple(trail)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.loop = inputs[0]
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[1:], *output[: -ctx.loop.size])
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-        loop: _Loop = ctx.loop
-        saved = alive(ctx.saved_tensors)
-        start, count = loop.size, loop.input_structure.num_leaves
-        inputs = tree.unflatten(saved[start : start + count], loop.input_structure)
-        held = saved[start + count : start + count + len(loop.held)]
-        carries = loop.carries([*saved[:start], *saved[start + count + len(held) :]])
-        arriving = loop.carries(list(cotangents))
-        needed = list(ctx.needs_input_grad[1:])
-        end = start + count
-        back: list[Tensor | None] = [None] * loop.size
-        to_inputs: list[Tensor | None] = []
-        to_held: list[Tensor | None] = [None] * len(held)
-        for index in reversed(range(len(inputs))):
-            start = end - len(tree.leaves(inputs[index]))
-            # Of the first carry only what the caller asks for: often nothing, which spares the Hessian there.
-            asked = needed[: loop.size] if index == 0 else [tree.differentiable(leaf) for leaf in carries[index]]
-            along = list(map(_sum, back, arriving[index]))
-            at = _Step(carries[index], inputs[index], held)
-            wanted = [*asked, *needed[start:end], *needed[len(needed) - len(held) :]]
-            back, to_input, more = _pull(loop, at, along, wanted)
-            to_inputs = [*to_input, *to_inputs]
-            to_held = list(map(_sum, to_held, more))
-            end = start
-        return (None, *back, *to_inputs, *to_held)
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
-
-
-class _Step(NamedTuple):
-    """What one step was called with, and what it closes over."""
-
-    carry: list[Tensor]
-    given: PyTree
-    held: Sequence[Tensor]
-
-
-Grads: TypeAlias = list[Tensor | None]
-
-
-def _pull(
-    loop: _Loop, at: _Step, cotangents: Sequence[Tensor | None], wanted: Sequence[bool]
-) -> tuple[Grads, Grads, Grads]:
-    """One step replayed, and its carry's cotangents pulled back to the wanted leaves of all that it depends on."""
-    primals, structure = tree.flatten(tuple(at))
-    moving = [index for index, want in enumerate(wanted) if want]
-    arriving = [index for index, cotangent in enumerate(cotangents) if cotangent is not None]
-
-    def replayed(*moved: Tensor) -> tuple[Tensor, ...]:
-        full = list(primals)
-        for index, leaf in zip(moving, moved, strict=True):
-            full[index] = leaf
-        carry, given, held = tree.unflatten(full, structure)
-        with inside.differentiated_by(loop.product):
-            after = loop.flat(loop.holding(held), carry, given)
-        return tuple(after[index] for index in arriving)
-
-    grads: Grads = [None] * len(primals)
-    if arriving and moving:
-        pull = _transformed if transforming() else _recorded
-        found = pull(replayed, [primals[index] for index in moving], [cotangents[index] for index in arriving], primals)
-        for index, grad in zip(moving, found, strict=True):
-            grads[index] = grad
-    end = len(grads) - len(at.held)
-    return grads[: loop.size], grads[loop.size : end], grads[end:]
-
-
-def _transformed(
-    fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotangents: list[Any], _known: list[Tensor]
-) -> Sequence[Any]:
-    # Not by `torch.func.vjp`: its way back comes after its transform, where torch 2.14 refuses BatchNorm under vmap.
-    found: Sequence[Any] = torch.func.grad(
-        lambda *leaves: tree.dot(list(fn(*leaves)), cotangents), argnums=tuple(range(len(at)))
-    )(*at)
-    return found
-
-
-def _recorded(
-    fn: Callable[..., tuple[Tensor, ...]], at: list[Tensor], cotangents: list[Any], known: list[Tensor]
-) -> Sequence[Any]:
-    """The same by autograd, at a fraction of the memory: torch.func records every gradient for a second derivative."""
-    again = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in [*at, *cotangents])
-    with torch.enable_grad():
-        leaves = [leaf.view_as(leaf) if again and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in at]
-        pairs = [(out, along) for out, along in zip(fn(*leaves), cotangents, strict=True) if out.requires_grad]
-        outputs, arriving = zip(*pairs, strict=True) if pairs else ((), ())
-        if not again:
-            _require_all_found(outputs, lambda: fn(*leaves), known)
-        return (
-            torch.autograd.grad(outputs, leaves, arriving, create_graph=again, allow_unused=True)
-            if pairs
-            else [None] * len(at)
-        )
-
-
-def _require_all_found(outputs: Sequence[Tensor], again: Callable[[], object], known: Sequence[Tensor]) -> None:
-    """Refuse a step that depends on a tensor which requires a gradient and is none of the known ones.
-
-    Leaves of the graph that a step has made itself, to take a gradient, are told apart by their storage or, if they
-    have one of their own, by running the step once more and watching what it makes.
-    """
-    places = {leaf.untyped_storage().data_ptr() for leaf in known if isinstance(leaf, Tensor)}
-    strange = [leaf for leaf in _leaves(outputs) if leaf.untyped_storage().data_ptr() not in places]
-    if not strange:
-        return
-    with _Made() as made:
-        fresh: Any = again()
-    for leaf in _leaves(fresh):
-        if leaf.untyped_storage().data_ptr() not in places and not any(leaf is one for one in made.tensors):
-            raise InputError(
-                f"unroll(): step uses a tensor of shape {list(leaf.shape)} that requires a gradient and that unroll "
-                "cannot find in it, such as a parameter of an nn.Module: put it into the carry or the inputs"
-            )
-
-
-def _leaves(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Where the graph of the outputs begins."""
-    return [node.variable for node in nodes(outputs) if hasattr(node, "variable")]
-
-
-class _Made(TorchFunctionMode):
-    """Keeps every tensor that an operation returns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tensors: list[Tensor] = []
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.tensors += [leaf for leaf in tree.leaves(found) if isinstance(leaf, Tensor) and leaf.is_leaf]
-        return found

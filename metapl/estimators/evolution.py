@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from metapl.core import rng, tree
-from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
-from metapl.estimators import student
+from metapl.core.types import Estimator, Instance, Key, MetaGradient, PyTree
+from metapl.estimators import instances, many_steps
 
 
 def antithetic(fn: Callable[[PyTree], Tensor], at: PyTree, key: Key, *, sigma: float, pairs: int) -> PyTree:
@@ -18,8 +19,8 @@ def antithetic(fn: Callable[[PyTree], Tensor], at: PyTree, key: Key, *, sigma: f
     mean over ε of (fn(at + σ ε) − fn(at − σ ε)) ε / 2σ. Unbiased for the smoothed function, whose gradient is that of
     `fn` up to O(σ²); for d numbers the variance is about (d + 1) / pairs times the squared length of the gradient.
 
-    `fn` is called and never differentiated: it may go through anything, such as a teacher's parameters, its lesson,
-    a hundred steps of a student and an accuracy.
+    `fn` is called and never differentiated: it may go through anything, such as a hundred steps of training and an
+    accuracy.
 
     Args:
         fn: from a tree shaped as `at` to a scalar.
@@ -44,15 +45,15 @@ def antithetic(fn: Callable[[PyTree], Tensor], at: PyTree, key: Key, *, sigma: f
 
 
 def evolution(*, sigma: float = 0.1, pairs: int = 8) -> Estimator:
-    """Antithetic evolution strategies on the lessons: `antithetic` of the exam after all steps.
+    """Antithetic evolution strategies on the meta-parameters: `antithetic` of the outer loss after all inner steps.
 
-    Nothing is differentiated, so it does for any learner, optimiser and exam. All draws of one estimate teach with the
-    same label key, so with sampled labels it sees how the lesson turns labels over, jumps included. The most probable
+    Nothing is differentiated, so it does for any network, optimiser and outer loss. All draws of one estimate draw the
+    targets with the same key, so with sampled labels it sees how θ turns labels over, jumps included. The most probable
     class (argmax) hardly ever turns over, and its true derivative is zero: these labels are not offered.
 
     Args:
-        sigma: the standard deviation of the noise, in units of the lesson.
-        pairs: how many; each takes the learner's steps and the exam twice.
+        sigma: the standard deviation of the noise, in units of θ.
+        pairs: how many; each takes the inner steps and the outer loss twice.
 
     Cost: 2 pairs (K (1 F + 1 B) + 1 F), and 1 B for the scale.
 
@@ -63,23 +64,16 @@ def evolution(*, sigma: float = 0.1, pairs: int = 8) -> Estimator:
         raise ValueError(f"evolution(sigma={sigma}) must be positive")
     if pairs < 1:
         raise ValueError(f"evolution(pairs={pairs}) must be at least 1")
-
-    def estimate(
-        problem: Problem,
-        thetas: Sequence[PyTree],
-        state: TrainState,
-        inner_batches: Sequence[PyTree],
-        outer_batch: PyTree,
-        memory: PyTree,
-        key: Key,
-    ) -> tuple[MetaGradient, PyTree]:
-        def examine(thetas: list[PyTree]) -> Tensor:
-            after, _ = student.course(problem, thetas, state, inner_batches, key, method="reverse")
-            return problem.outer(after.params, after.buffers, outer_batch)
-
-        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
-        found = antithetic(examine, list(thetas), student.own_key(key), sigma=sigma, pairs=pairs)
-        return told._replace(grads=tuple(found)), memory
-
-    cost = "2 pairs (K (1 F + 1 B) + 1 F), 1 F + 1 B (exam)"
+    estimate, cost = partial(_estimate, sigma=sigma, pairs=pairs), "2 pairs (K (1 F + 1 B) + 1 F), 1 F + 1 B (outer)"
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled"), cost)
+
+
+def _estimate(instance: Instance, memory: PyTree, *, sigma: float, pairs: int) -> tuple[MetaGradient, PyTree]:
+    def outer(thetas: list[PyTree]) -> Tensor:
+        after, _ = many_steps.unrolled(instance._replace(thetas=thetas), method="reverse")
+        return instance.problem.outer(after.params, after.buffers, instance.outer_batch)
+
+    found = many_steps.steps_and_outer(instance)
+    key = instances.own_key(instance.key)
+    grads = antithetic(outer, list(instance.thetas), key, sigma=sigma, pairs=pairs)
+    return found._replace(grads=tuple(grads)), memory

@@ -1,22 +1,22 @@
-"""Forward gradients: directional derivatives of the exam along random directions of the lessons."""
+"""Forward gradients: directional derivatives of the outer loss along random directions of the meta-parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
-from metapl.core import autodiff, rng, tree
-from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
-from metapl.estimators import student
+from metapl.core import autodiff, forward_mode, rng, tree
+from metapl.core.types import Estimator, Instance, Key, MetaGradient, PyTree
+from metapl.estimators import instances, many_steps
 
 
 def forward(*, directions: int = 8) -> Estimator:
     """Forward gradient (Baydin et al., 2022; for bilevel problems (FG)²U, Shen et al., ICML 2024).
 
-    feedback = mean over directions r of (D_r exam) r, with every entry of r ±1 at random. Unbiased, since E[r rᵀ] is
-    the identity; for d numbers in the lessons and n directions the variance is (d − 1) / n times the squared length of
-    the gradient. Nothing is kept but the learner and its tangent, however many steps there are.
+    meta-gradient = mean over directions r of (D_r outer) r, with every entry of r ±1 at random. Unbiased, since
+    E[r rᵀ] is the identity; for d numbers in θ and n directions the variance is (d − 1) / n times the squared length
+    of the gradient. Nothing is kept but the train state and its tangent, however many steps there are.
 
     Args:
         directions: n, how many.
@@ -28,35 +28,28 @@ def forward(*, directions: int = 8) -> Estimator:
     """
     if directions < 1:
         raise ValueError(f"forward(directions={directions}) must be at least 1")
-
-    @autodiff.explained()
-    def estimate(
-        problem: Problem,
-        thetas: Sequence[PyTree],
-        state: TrainState,
-        inner_batches: Sequence[PyTree],
-        outer_batch: PyTree,
-        memory: PyTree,
-        key: Key,
-    ) -> tuple[MetaGradient, PyTree]:
-        student.require_steps(thetas, inner_batches)
-        # Detached, since forward mode must not record what another mode would.
-        thetas, state = [tree.detach(theta) for theta in thetas], tree.detach(state)
-
-        def examine(*thetas: PyTree) -> Tensor:
-            after, _ = student.course(problem, thetas, state, inner_batches, key, method="reverse")
-            return problem.outer(after.params, after.buffers, outer_batch)
-
-        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
-        cotangents = tree.zeros_like(list(thetas))
-        for one in rng.split(student.own_key(key), directions):
-            direction = _signs(list(thetas), one)
-            rise = autodiff.jvp(examine, thetas, direction)[1]
-            cotangents = tree.add(cotangents, tree.scale(rise / directions, direction))
-        return told._replace(grads=tuple(cotangents)), memory
-
-    cost = "n (K (2 F + 2 B) + 2 F), 1 F + 1 B (exam)"
+    estimate, cost = partial(_estimate, directions=directions), "n (K (2 F + 2 B) + 2 F), 1 F + 1 B (outer)"
     return Estimator(lambda: (), estimate, "unbiased", ("soft", "sampled", "argmax"), cost)
+
+
+@autodiff.explained()
+def _estimate(instance: Instance, memory: PyTree, *, directions: int) -> tuple[MetaGradient, PyTree]:
+    instances.require_steps(instance)
+    # Detached, since forward mode must not record what another mode would.
+    thetas = [tree.detach(theta) for theta in instance.thetas]
+    detached = instance._replace(thetas=thetas, state=tree.detach(instance.state))
+
+    def outer(*thetas: PyTree) -> Tensor:
+        after, _ = many_steps.unrolled(detached._replace(thetas=thetas), method="reverse")
+        return instance.problem.outer(after.params, after.buffers, instance.outer_batch)
+
+    found = many_steps.steps_and_outer(detached)
+    grads = tree.zeros_like(thetas)
+    for one in rng.split(instances.own_key(instance.key), directions):
+        direction = _signs(thetas, one)
+        rise = forward_mode.jvp(outer, thetas, direction)[1]
+        grads = tree.add(grads, tree.scale(rise / directions, direction))
+    return found._replace(grads=tuple(grads)), memory
 
 
 def _signs(like: PyTree, key: Key) -> PyTree:

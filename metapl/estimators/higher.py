@@ -1,4 +1,4 @@
-"""The exact meta-gradient with the learner's steps taken by the library `higher`: a second opinion."""
+"""The exact meta-gradient with the inner steps taken by the library `higher`: a second opinion."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from metapl.core import autodiff, tree
-from metapl.core.types import Estimator, Key, MetaGradient, Optimizer, Params, Problem, PyTree, Rule, TrainState
-from metapl.estimators import student
+from metapl.core.types import Estimator, Instance, MetaGradient, Optimizer, Params, PyTree, Rule, TrainState
+from metapl.estimators import instances
 from metapl.estimators.watch import Watch
 from metapl.optim import OPTIMIZERS, schedule, to_torch
 from metapl.registry.errors import InputError
@@ -34,46 +34,37 @@ def higher() -> Estimator:
     Raises:
         InputError: an optimiser that `higher` has not, or has wrong. Not usable inside a `torch.func` transform.
     """
+    cost = "1 F + 1 B (outer), 2 F + 2 B a step"
+    return Estimator(lambda: (), _estimate, "exact", ("soft", "sampled", "argmax"), cost, accepts=_understood)
 
-    @autodiff.explained()
-    def estimate(
-        problem: Problem,
-        thetas: Sequence[PyTree],
-        train_state: TrainState,
-        inner_batches: Sequence[PyTree],
-        outer_batch: PyTree,
-        memory: PyTree,
-        key: Key,
-    ) -> tuple[MetaGradient, PyTree]:
-        student.require_steps(thetas, inner_batches)
-        student.zero(train_state)
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own about RMSprop, and of Python about its syntax
-            given = [tree.map(lambda leaf: leaf.detach().requires_grad_(), theta) for theta in thetas]
-            told = _steps(Watch().watching(problem), given, train_state, inner_batches, key)
-            outer = problem.outer(told.state.params, told.state.buffers, outer_batch)
-            leaves, structure = tree.flatten((given, told.grads))
-            cotangents = torch.autograd.grad(outer, leaves, materialize_grads=True)
-        feedback, u = tree.unflatten(list(cotangents), structure)
-        lengths = [tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, told.grads, strict=True)]
-        scale, loss = torch.stack(lengths).sum(), torch.stack(told.losses).mean()
-        return MetaGradient(tuple(feedback), tree.detach(told.state), outer.detach(), loss, scale, {}), memory
 
-    cost = "1 F + 1 B (exam), 2 F + 2 B a step"
-    return Estimator(lambda: (), estimate, "exact", ("soft", "sampled", "argmax"), cost, accepts=_understood)
+@autodiff.explained()
+def _estimate(instance: Instance, memory: PyTree) -> tuple[MetaGradient, PyTree]:
+    instances.require_steps(instance)
+    instances.zero(instance.state)
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own about RMSprop, and of Python about its syntax
+        thetas = [tree.map(lambda leaf: leaf.detach().requires_grad_(), theta) for theta in instance.thetas]
+        taken = _steps(instance._replace(problem=Watch().watching(instance.problem), thetas=thetas))
+        outer = instance.problem.outer(taken.state.params, taken.state.buffers, instance.outer_batch)
+        leaves, structure = tree.flatten((thetas, taken.grads))
+        cotangents = torch.autograd.grad(outer, leaves, materialize_grads=True)
+    grads, u = tree.unflatten(list(cotangents), structure)
+    lengths = [tree.norm(a) * tree.norm(tree.detach(b)) for a, b in zip(u, taken.grads, strict=True)]
+    scale, loss = torch.stack(lengths).sum(), torch.stack(taken.losses).mean()
+    return MetaGradient(tuple(grads), tree.detach(taken.state), outer.detach(), loss, scale, {}), memory
 
 
 class _Taken(NamedTuple):
-    """The learner after its steps, in the graph, with g and the loss of each."""
+    """The train state after the inner steps, in the graph, with g and the mean loss of each."""
 
     state: TrainState
     grads: list[Params]
     losses: list[Tensor]
 
 
-def _steps(
-    problem: Problem, thetas: Sequence[PyTree], train_state: TrainState, inner_batches: Sequence[PyTree], key: Key
-) -> _Taken:
+def _steps(instance: Instance) -> _Taken:
+    problem, thetas, train_state, inner_batches, _, key = instance
     links, rule = _understood(problem.optimizer)
     chained = problem.optimizer.rule is not None and problem.optimizer.rule.name == "chain"
     state = train_state.opt_state[-1] if chained else train_state.opt_state
@@ -82,7 +73,7 @@ def _steps(
     buffers, opt_state = train_state.buffers, train_state.opt_state
     grads: list[Params] = []
     losses: list[Tensor] = []
-    keys = student.label_keys(key, len(thetas))
+    keys = instances.target_keys(key, len(thetas))
     for index, (theta, batch, one) in enumerate(zip(thetas, inner_batches, keys, strict=True)):
         values, buffers = problem.inner(params, buffers, problem.targets.apply(theta, one), batch)
 

@@ -1,30 +1,30 @@
-"""Implicit differentiation: the learner counts as trained to the end, whatever steps led there."""
+"""Implicit differentiation: the parameters count as trained to the end, whatever steps led there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from metapl.core import autodiff, inside, tree
-from metapl.core.types import Estimator, Key, MetaGradient, Params, Problem, PyTree, TrainState
-from metapl.estimators import student
-from metapl.estimators.route import Lesson, credit
+from metapl.core.types import Estimator, Instance, MetaGradient, Params, PyTree
+from metapl.estimators import instances, many_steps, one_step, route
 
 Linear = Callable[[Params], Params]
 """A linear map of the parameters."""
 
 
 def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, rate: float = 0.1) -> Estimator:
-    """The implicit function theorem at the learner's parameters θ′ after its steps.
+    """The implicit function theorem at the parameters w′ after the inner steps.
 
-    With L = mean over lessons and examples of the inner losses, H = ∂²L/∂θ² and v the exam's gradient at θ′,
+    With L = mean over steps and examples of the inner losses, H = ∂²L/∂w² and v the gradient of the outer loss at w′,
 
-        feedback = −∂/∂lesson ⟨q, ∇_θ L⟩,    (H + damping) q = v.
+        meta-gradient = −∂/∂θ ⟨q, ∇_w L⟩,    (H + damping) q = v.
 
-    Right where ∇_θ L(θ′) = 0 and H + damping is positive definite; elsewhere, such as after one step of a student, it
-    is the feedback of a learner that stands where following the lessons to the end would have led.
+    Right where ∇_w L(w′) = 0 and H + damping is positive definite. Elsewhere, such as after one step, it is the
+    meta-gradient of parameters that stand where minimising the inner losses to the end would have led.
 
     Solvers, each with `iterations` products with H:
 
@@ -32,9 +32,9 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
       as many iterations as there are parameters.
     - "neumann": q = rate Σ_{i < iterations} (1 − rate (H + damping))ⁱ v (Lorraine et al., AISTATS 2020), which needs
       rate < 2 / largest eigenvalue. At the optimum it is `truncated` through as many steps of gradient descent.
-    - "fixed-point": the same with the learner's own update, its state held still, as the step: q ← v + (∂Φ/∂θ)ᵀ q for
-      Φ(θ) = θ + update(∇L(θ)), and u = (∂ update / ∂ g)ᵀ q in place of −q (Grazzi et al., ICML 2020). Adam's
-      preconditioning and clipping come along; no rate and no damping.
+    - "fixed-point": the same with the update of the inner optimiser, its state held still, as the step:
+      q ← v + (∂Φ/∂w)ᵀ q for Φ(w) = w + update(∇L(w)), and u = (∂ update / ∂ g)ᵀ q in place of −q (Grazzi et al., ICML
+      2020). Adam's preconditioning and clipping come along; no rate and no damping.
 
     Args:
         solver: "cg", "neumann" or "fixed-point".
@@ -42,7 +42,8 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
         damping: added to H. 1 makes an indefinite Hessian of moderate size harmless; a quadratic needs none.
         rate: the step of "neumann".
 
-    Cost: 1 F + 1 B for the exam, 1 F + 1 B and about 2 F + 2 B an iteration for the products, 2 F for the lessons.
+    Cost: 1 F + 1 B for the outer loss, 1 F + 1 B and about 2 F + 2 B an iteration for the products, and 2 F for the
+    vjp to θ.
 
     Raises:
         ValueError: an unknown solver, no iterations, a negative damping, or a rate that is not positive.
@@ -54,57 +55,52 @@ def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, 
     if damping < 0.0 or not rate > 0.0:
         raise ValueError(f"implicit(damping={damping}, rate={rate}): damping must be at least 0, and rate positive")
 
-    @autodiff.explained()
-    def estimate(
-        problem: Problem,
-        thetas: Sequence[PyTree],
-        state: TrainState,
-        inner_batches: Sequence[PyTree],
-        outer_batch: PyTree,
-        memory: PyTree,
-        key: Key,
-    ) -> tuple[MetaGradient, PyTree]:
-        student.require_steps(thetas, inner_batches)
-        told = student.taught(problem, thetas, state, inner_batches, outer_batch, key)
-        state = told.state
-        _, v = student.exam_gradient(problem, state, outer_batch)
-        taught = student.targets(problem, thetas, key)
-
-        def gradient(params: Params) -> tuple[Params, PyTree]:
-            return inside.gradient(lambda params: _mean_loss(problem, params, state, taught, inner_batches), params)
-
-        grads, _, hessian = autodiff.pullback(gradient, state.params, keep=True)
-        if solver == "fixed-point":
-            u = _fixed_point(problem, state, grads, hessian, v, iterations)
-        else:
-            damped: Linear = lambda one: tree.add(hessian(one), tree.scale(damping, one))  # noqa: E731
-            u = tree.scale(-1.0, SOLVERS[solver](damped, v, iterations, rate))
-
-        keys = student.label_keys(key, len(thetas))
-        cotangents = [
-            tree.scale(1.0 / len(thetas), credit(Lesson(problem, state, *one), u))
-            for one in zip(thetas, inner_batches, keys, strict=True)
-        ]
-        scale = tree.norm(u) * tree.norm(grads)
-        return told._replace(grads=tuple(cotangents), scale=scale), memory
-
-    cost = "1 F + 1 B (exam), 1 F + 1 B, 2 F + 2 B an iteration, 2 F"
+    cost = "1 F + 1 B (outer), 1 F + 1 B, 2 F + 2 B an iteration, 2 F"
+    estimate = partial(_estimate, solver=solver, iterations=iterations, damping=damping, rate=rate)
     return Estimator(lambda: (), estimate, "approximate", ("soft", "sampled", "argmax"), cost)
 
 
-def _mean_loss(
-    problem: Problem, params: Params, state: TrainState, taught: Sequence[PyTree], inner_batches: Sequence[PyTree]
-) -> Tensor:
+@autodiff.explained()
+def _estimate(
+    instance: Instance, memory: PyTree, *, solver: str, iterations: int, damping: float, rate: float
+) -> tuple[MetaGradient, PyTree]:
+    instances.require_steps(instance)
+    found = many_steps.steps_and_outer(instance)
+    there = instance._replace(state=found.state)
+    _, v = one_step.outer_gradient(there.problem, there.state, there.outer_batch)
+    targets = instances.targets(instance)
+
+    def gradient(params: Params) -> tuple[Params, PyTree]:
+        return inside.gradient(lambda params: _mean_loss(there, targets, params), params)
+
+    grads, _, hessian = autodiff.vjp(gradient, there.state.params, keep=True)
+    if solver == "fixed-point":
+        u = _fixed_point(there, grads, hessian, v, iterations)
+    else:
+        u = tree.scale(-1.0, SOLVERS[solver](partial(_damped, hessian, damping), v, iterations, rate))
+    to_thetas = [tree.scale(1.0 / len(there.thetas), route.vjp(one, u)) for one in instances.apart(there)]
+    scale = tree.norm(u) * tree.norm(grads)
+    return found._replace(grads=tuple(to_thetas), scale=scale), memory
+
+
+def _mean_loss(instance: Instance, targets: Sequence[PyTree], params: Params) -> Tensor:
+    """The mean inner loss over all steps and examples, at the same parameters."""
     losses = [
-        problem.inner(params, state.buffers, targets, batch)[0].mean()
-        for targets, batch in zip(taught, inner_batches, strict=True)
+        instance.problem.inner(params, instance.state.buffers, one, batch)[0].mean()
+        for one, batch in zip(targets, instance.inner_batches, strict=True)
     ]
     return torch.stack(losses).mean()
 
 
+def _damped(hessian: Linear, damping: float, along: Params) -> Params:
+    found: Params = tree.add(hessian(along), tree.scale(damping, along))
+    return found
+
+
 def _conjugate_gradients(apply: Linear, v: Params, iterations: int, _rate: float) -> Params:
     """(Hestenes and Stiefel, 1952.) Once the residual is zero the iterate stays as it is."""
-    q, residual, direction = tree.zeros_like(v), v, v
+    q: Params = tree.zeros_like(v)
+    residual = direction = v
     square = tree.dot(residual, residual)
     for _ in range(iterations):
         applied = apply(direction)
@@ -121,7 +117,8 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _neumann(apply: Linear, v: Params, iterations: int, rate: float) -> Params:
-    q = term = tree.scale(rate, v)
+    term: Params = tree.scale(rate, v)
+    q = term
     for _ in range(iterations - 1):
         term = tree.sub(term, tree.scale(rate, apply(term)))
         q = tree.add(q, term)
@@ -132,18 +129,16 @@ SOLVERS: dict[str, Callable[[Linear, Params, int, float], Params]] = {"cg": _con
 """By name, `solve(apply, v, iterations, rate)`: an approximate solution q of apply(q) = v."""
 
 
-def _fixed_point(
-    problem: Problem, state: TrainState, grads: Params, hessian: Linear, v: Params, iterations: int
-) -> Params:
+def _fixed_point(instance: Instance, grads: Params, hessian: Linear, v: Params, iterations: int) -> Params:
     """u after `iterations` rounds, the first of which has q = v."""
 
-    def move(at: tuple[Params, Params]) -> tuple[Params, tuple[()]]:
-        return problem.optimizer.update(at[0], state.opt_state, at[1])[0], ()
+    def update(at: tuple[Params, Params]) -> tuple[Params, tuple[()]]:
+        return instance.problem.optimizer.update(at[0], instance.state.opt_state, at[1])[0], ()
 
-    _, _, pull = autodiff.pullback(move, (grads, state.params), keep=True)
-    q = v
-    u, direct = pull(q)
+    _, _, vjp = autodiff.vjp(update, (grads, instance.state.params), keep=True)
+    u: Params
+    q, (u, direct) = v, vjp(v)
     for _ in range(iterations - 1):
         q = tree.add(v, tree.add(q, tree.add(direct, hessian(u))))
-        u, direct = pull(q)
+        u, direct = vjp(q)
     return u

@@ -1,15 +1,16 @@
-"""A control: feedback of the right length that says nothing of the example it is given to."""
+"""A control: a meta-gradient of the right length that says nothing of the example it is given to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from metapl.core import rng, tree
-from metapl.core.types import Estimator, Key, MetaGradient, Problem, PyTree, TrainState
-from metapl.estimators import student
+from metapl.core.types import Estimator, Instance, Key, MetaGradient, PyTree
+from metapl.estimators import instances
 from metapl.estimators.exact import exact
 
 
@@ -26,15 +27,15 @@ KINDS: dict[str, Callable[[Tensor, Key], Tensor]] = {"signs": _signs, "examples"
 
 
 def placebo(*, kind: str = "signs", route: str = "auto") -> Estimator:
-    """Exact feedback, spoilt: whoever finds that it helps as much has found that noise helps.
+    """The exact meta-gradient, spoilt: whoever finds that it helps as much has found that noise helps.
 
     Args:
-        kind: "signs" turns the feedback of each example round with probability one half, so that its expectation is
-            zero; "examples" deals it out to other examples of the batch, which leaves its mean over the batch: that a
-            class is wanted more often, say.
+        kind: "signs" turns the meta-gradient of each example round with probability one half, so that its expectation
+            is zero; "examples" deals it out to other examples of the batch, which leaves its mean over the batch: that
+            a class is wanted more often, say.
         route: as `exact` has it.
 
-    Cost: that of `exact`, for one step. Lessons must have the examples along their first axis.
+    Cost: that of `exact`, for one step. θ must have the examples along its first axis.
 
     Raises:
         ValueError: another kind.
@@ -42,22 +43,14 @@ def placebo(*, kind: str = "signs", route: str = "auto") -> Estimator:
     if kind not in KINDS:
         raise ValueError(f"placebo(kind={kind!r}) must be {' or '.join(KINDS)}")
     right = exact(route=route)
+    return Estimator(right.init, partial(_estimate, right=right, kind=kind), "wrong", right.targets, right.cost)
 
-    def estimate(
-        problem: Problem,
-        thetas: Sequence[PyTree],
-        state: TrainState,
-        inner_batches: Sequence[PyTree],
-        outer_batch: PyTree,
-        memory: PyTree,
-        key: Key,
-    ) -> tuple[MetaGradient, PyTree]:
-        feedback, memory = right.estimate(problem, thetas, state, inner_batches, outer_batch, memory, key)
-        keys = student.label_keys(student.own_key(key), len(thetas))
-        spoilt = tuple(
-            tree.map(lambda leaf, one=one: KINDS[kind](leaf, one), theta)
-            for theta, one in zip(feedback.grads, keys, strict=True)
-        )
-        return feedback._replace(grads=spoilt), memory
 
-    return Estimator(right.init, estimate, "wrong", right.targets, right.cost)
+def _estimate(instance: Instance, memory: PyTree, *, right: Estimator, kind: str) -> tuple[MetaGradient, PyTree]:
+    found, memory = right.estimate(instance, memory)
+    keys = instances.target_keys(instances.own_key(instance.key), len(instance.thetas))
+    spoilt = tuple(
+        tree.map(lambda leaf, one=one: KINDS[kind](leaf, one), grad)
+        for grad, one in zip(found.grads, keys, strict=True)
+    )
+    return found._replace(grads=spoilt), memory

@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
-from torch.overrides import TorchFunctionMode
 
-from metapl.core import autodiff
+from metapl.core import autodiff, torch_private
+from metapl.core.interception import Interception
 from metapl.core.types import Buffers, Params, Problem, PyTree
 from metapl.registry.errors import InputError
 
 
-class Watch(TorchFunctionMode):
+def watching_hooks() -> Interception:
+    """Within the block a hook on a tensor may look at a gradient, and is refused if it changes it."""
+    return Interception(_watch)
+
+
+def _watch(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if func is Tensor.register_hook:
+        tensor, hook = args
+        args = (tensor, autodiff.observing(hook))
+    return func(*args, **kwargs)
+
+
+class Watch:
     """Finds out, while a network is passed and autograd records, about its hooks and its autograd functions.
 
-    A hook on a tensor may look at a gradient, and is refused if it changes it. The backward of an `autograd.Function`
-    may be another function's derivative too, which forward mode does not see.
+    The backward of an `autograd.Function` may be another function's derivative, which forward mode does not see.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.functions = False
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is Tensor.register_hook:
-            tensor, hook = args
-            args = (tensor, autodiff.observing(hook))
-        return func(*args, **(kwargs or {}))
 
     def watching(self, problem: Problem) -> Problem:
         """The same problem with its inner loss watched."""
 
         def inner(params: Params, buffers: Buffers, targets: PyTree, batch: PyTree) -> tuple[Tensor, Buffers]:
-            with self:
+            with watching_hooks():
                 losses, buffers = problem.inner(params, buffers, targets, batch)
-            found = any(isinstance(node, BackwardCFunction) for node in autodiff.nodes([losses]))
+            found = any(map(torch_private.is_function, autodiff.nodes([losses])))
             self.functions = self.functions or found
             return losses, buffers
 

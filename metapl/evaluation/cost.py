@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from metapl.core import tree
+from metapl.core.torch_private import TorchDispatchMode
 
 Call = Callable[[], Any]
 

@@ -107,7 +107,7 @@ def teacher_passes(
     def teacher_pass(state: State, batch: Batch, key: Key) -> TeacherPass:
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
         x = views(seen, augment, batch, view_key)
-        logits, buffers, pull = autodiff.pullback(
+        logits, buffers, pull = autodiff.vjp(
             lambda params: forward(teacher.model, params, state.teacher.buffers, see(x, batch), teacher_key),
             state.teacher.params,
         )
@@ -155,8 +155,7 @@ def meta_pseudo_labels(
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state, batch, key)
-        *instance, label_key = given.instance
-        feedback, memory = estimator.estimate(*instance, state.memory, label_key)
+        feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
         _, parts, own = autodiff.value_and_grad(
             lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits

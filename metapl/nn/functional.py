@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metapl.core import autodiff, rng, tree
+from metapl.core import rng, torch_private, tree
 from metapl.core.types import Buffers, Key, Model, Params
 from metapl.nn import dropout, weight_norm
 from metapl.nn.admission import require_pure
@@ -169,7 +169,7 @@ _WRITES = (
 
 def _content(tensor: Tensor) -> tuple[int, int | None]:
     """Which memory a tensor has, and how often it was written on, under the wrappers of any transform."""
-    bare = autodiff.bare(tensor)
+    bare = torch_private.unwrap(tensor)
     return bare.untyped_storage().data_ptr(), None if bare.is_inference() else bare._version
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from metapl.core import autodiff, tree
+from metapl.core import torch_private, tree
 from metapl.core.types import Buffers, Key, Model, Params
 
 
@@ -57,7 +57,7 @@ def _pass(
     def part(x: Tensor, *values: Tensor) -> tuple[Tensor, Buffers]:
         return model.apply(dict(zip(names, values, strict=True)), buffers, x, train=True, key=key, rows=rows)
 
-    if not recompute or autodiff.transforming() or not torch.is_grad_enabled():
+    if not recompute or torch_private.inside_transform() or not torch.is_grad_enabled():
         return part(x, *params.values())
     # The draws are functions of the key, so torch's generator need not be kept for the second pass.
     kept: Any = checkpoint(part, x, *params.values(), use_reentrant=False, preserve_rng_state=False)

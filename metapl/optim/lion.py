@@ -31,7 +31,7 @@ def lion(
     update = −lr (sign(β₁ m + (1 − β₁) g) + weight_decay · p);  m ← β₂ m + (1 − β₂) g.
 
     The derivative of the sign is zero almost everywhere. So a meta-gradient with respect to the gradients, and with
-    it to whatever made them (a lesson, the labels, the examples' weights), or with respect to the betas, is exactly
+    it to whatever made them (labels, the examples' weights), or with respect to the betas, is exactly
     zero: only `lr` and `weight_decay` can be meta-learned through Lion.
     """
     beta1, beta2 = betas

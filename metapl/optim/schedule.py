@@ -31,7 +31,7 @@ def cosine(base: float | Tensor, total: int, warmup: int = 0, wait: int = 0) -> 
 
     With s = step − wait:  0 for s < 0;  base (s + 1) / warmup for s < warmup;
     base (1 + cos(π (s − warmup) / (total − warmup − wait))) / 2 after that, and 0 from `total` on.
-    It is the schedule of the Meta Pseudo Labels release, where `wait` belongs to the student.
+    It is the schedule of the Meta Pseudo Labels release, whose student waits at first.
     """
     if total <= warmup + wait:
         raise ValueError(f"cosine(total={total}) must be more than warmup + wait = {warmup + wait} steps")

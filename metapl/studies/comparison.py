@@ -155,8 +155,7 @@ def _fitting(
     calls: dict[str, cost.Call] = {}
     left_out = {}
     for name, one in estimators.items():
-        *given, key = single[kinds[name]]
-        call = partial(one.estimate, *given, one.init(), key)
+        call = partial(one.estimate, single[kinds[name]], one.init())
         try:
             if kinds[name] not in one.targets:
                 raise ValueError(f"takes {' or '.join(one.targets)} labels, not {kinds[name]}")

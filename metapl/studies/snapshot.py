@@ -103,11 +103,10 @@ def draw(estimator: Estimator, instance: Instance, count: int, together: int, dr
     Returns:
         `[draws, numbers]`, one draw where there is no randomness.
     """
-    *given, key = instance
-    keys = rng.fold_in(key, torch.arange(count, device=key.device))
+    keys = rng.fold_in(instance.key, torch.arange(count, device=instance.key.device))
 
     def one(key: Tensor, memory: PyTree) -> tuple[Tensor, PyTree]:
-        feedback, memory = estimator.estimate(*given, memory, key)
+        feedback, memory = estimator.estimate(instance._replace(key=key), memory)
         return torch.cat([leaf.flatten() for leaf in tree.leaves(tuple(feedback.grads))]), memory
 
     start = estimator.init()

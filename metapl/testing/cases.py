@@ -1,4 +1,4 @@
-"""Bilevel problems in float64 to check estimators on, and what their feedback ought to be."""
+"""Bilevel problems in float64 to check estimators on, and what their meta-gradient ought to be."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def finite_differences(fn: Callable[[PyTree], Tensor | float], at: PyTree, width
         return result
 
     for leaf, grad in zip(leaves, grads, strict=True):
-        for number, slope in zip(leaf.view(-1), grad.view(-1), strict=True):
+        for number, derivative in zip(leaf.view(-1), grad.view(-1), strict=True):
             near = (value(number, width) - value(number, -width)) / (2.0 * width)
             far = (value(number, 2.0 * width) - value(number, -2.0 * width)) / (4.0 * width)
-            slope.fill_((4.0 * near - far) / 3.0)
+            derivative.fill_((4.0 * near - far) / 3.0)
     return tree.unflatten(grads, structure)
 
 
@@ -67,7 +67,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def make(
     build: Callable[[], nn.Module], shape: tuple[int, ...], optimizer: Optimizer, labels: str, steps: int = 1
 ) -> Instance:
-    """A learner that has taken two steps; the first input number is zero until the exam, so some gradients are too."""
+    """A state after two steps. The first input number is zero in all inner batches, so some gradients are too."""
     model = functional.from_module(build)
     draws = iter(rng.split(rng.key(11), 100))
 
@@ -99,7 +99,7 @@ def make(
 
 
 def gliding(labels: str) -> Instance:
-    """A learner that its momentum carries far whatever it is taught: where the exam's gradient is taken matters."""
+    """A state whose momentum carries it far whatever θ is: where the gradient of the outer loss is taken matters."""
     case = make(mlp, (4,), optim.sgd(1e-3, momentum=0.9), labels)
     state = case.state.opt_state
     swing = {name: 1e3 * torch.sign(p) * (1.0 + p.abs()) for name, p in case.state.params.items()}
@@ -122,22 +122,22 @@ def walk(
     return TrainState(params, tree.detach(buffers), opt_state), torch.stack(losses).mean()
 
 
-def exam_after(case: Instance, targets: Sequence[PyTree]) -> Tensor:
-    """The exam loss after plain steps on these targets."""
+def outer_after(case: Instance, targets: Sequence[PyTree]) -> Tensor:
+    """The outer loss after plain steps on these targets."""
     train_state, _ = walk(case.problem, targets, case.state, case.inner_batches)
     return case.problem.outer(train_state.params, train_state.buffers, case.outer_batch).detach()
 
 
 def truth(case: Instance, labels: str) -> Tensor:
-    """The gradient of the exam loss in the lessons; for drawn labels of its expectation, by enumeration."""
+    """The gradient of the outer loss in the meta-parameters; for drawn labels of its expectation, by enumeration."""
     if labels == "soft":
         return torch.cat(
-            finite_differences(lambda told: exam_after(case, [torch.softmax(one, -1) for one in told]), case.thetas)
+            finite_differences(lambda at: outer_after(case, [torch.softmax(one, -1) for one in at]), case.thetas)
         )
     (theta,) = case.thetas
     p = torch.softmax(theta, -1)
     total = torch.zeros_like(theta)
     for drawn in itertools.product(range(CLASSES), repeat=len(theta)):
         y = torch.eye(CLASSES, dtype=p.dtype)[list(drawn)]
-        total += exam_after(case, [y]) * (p * y).sum(-1).prod() * (y - p)
+        total += outer_after(case, [y]) * (p * y).sum(-1).prod() * (y - p)
     return total

@@ -22,14 +22,11 @@ RESOLUTION = 0.003
 
 def call(estimator: Estimator, case: Instance, key: Key | None = None) -> tuple[MetaGradient, PyTree]:
     """The estimator's first estimate, with the case's own key or another."""
-    problem, thetas, train_state, inner_batches, outer_batch, own = case
-    return estimator.estimate(
-        problem, thetas, train_state, inner_batches, outer_batch, estimator.init(), own if key is None else key
-    )
+    return estimator.estimate(case if key is None else case._replace(key=key), estimator.init())
 
 
 def _draws(estimator: Estimator, case: Instance, keys: Tensor) -> Tensor:
-    """The feedback for each key `[keys, numbers]`, all at once where the estimator can be vectorised."""
+    """The meta-gradient for each key `[keys, numbers]`, all at once where the estimator can be vectorised."""
 
     def one(key: Tensor) -> Tensor:
         return torch.cat(list(call(estimator, case, key)[0].grads))
@@ -81,43 +78,45 @@ def _state(value: PyTree) -> list[tuple[Any, ...]]:
 def _check_purity(estimator: Estimator, case: Instance, where: str) -> None:
     rest = case[1:]
     before, generator = _state(rest), torch.get_rng_state()
-    feedback, memory = call(estimator, case)
+    found, memory = call(estimator, case)
     again = call(estimator, case)
     _require(_state(rest) == before, f"{where}: it writes to its arguments")
     _require(torch.equal(torch.get_rng_state(), generator), f"{where}: it draws from the global generator")
-    same = [value[:3] for value in _state(again)] == [value[:3] for value in _state((feedback, memory))]
+    same = [value[:3] for value in _state(again)] == [value[:3] for value in _state((found, memory))]
     _require(same, f"{where}: the same arguments give different results")
-    held = [leaf for leaf in tree.leaves((tuple(feedback), memory)) if isinstance(leaf, Tensor)]
+    held = [leaf for leaf in tree.leaves((tuple(found), memory)) if isinstance(leaf, Tensor)]
     _require(not any(leaf.requires_grad for leaf in held), f"{where}: it returns a tensor that requires a gradient")
     structure = tree.flatten(estimator.init())[1]
     _require(tree.flatten(memory)[1] == structure, f"{where}: the next memory is not shaped as the first")
 
 
-def _check_feedback(estimator: Estimator, case: Instance, where: str) -> None:
-    feedback, _ = call(estimator, case)
-    _require(len(feedback.grads) == len(case.thetas), f"{where}: {len(feedback.grads)} cotangents")
-    for found, theta in zip(feedback.grads, case.thetas, strict=True):
-        right = found.shape == theta.shape and found.dtype == theta.dtype
-        _require(right, f"{where}: a cotangent is not shaped as its lesson")
-        _require(torch.isfinite(found).all(), f"{where}: a cotangent is not finite")
-        _require(estimator.claim != "zero" or not found.any(), f"{where}: feedback that is not zero, from claim zero")
-    scalars = {name: getattr(feedback, name) for name in ("outer", "inner", "scale")}
+def _check_meta_gradient(estimator: Estimator, case: Instance, where: str) -> None:
+    found, _ = call(estimator, case)
+    _require(len(found.grads) == len(case.thetas), f"{where}: {len(found.grads)} gradients for {len(case.thetas)} θ")
+    for grad, theta in zip(found.grads, case.thetas, strict=True):
+        right = grad.shape == theta.shape and grad.dtype == theta.dtype
+        _require(right, f"{where}: a gradient is not shaped as its θ")
+        _require(torch.isfinite(grad).all(), f"{where}: a gradient is not finite")
+        _require(
+            estimator.claim != "zero" or not grad.any(), f"{where}: a meta-gradient that is not zero, from claim zero"
+        )
+    scalars = {name: getattr(found, name) for name in ("outer", "inner", "scale")}
     for name, value in scalars.items():
         _require(value.shape == () and torch.isfinite(value), f"{where}: {name} is not a finite scalar")
-    _require(feedback.scale >= 0, f"{where}: the scale is negative")
+    _require(found.scale >= 0, f"{where}: the scale is negative")
 
 
-def _check_learner(estimator: Estimator, case: Instance, where: str) -> None:
-    feedback, _ = call(estimator, case)
+def _check_steps(estimator: Estimator, case: Instance, where: str) -> None:
+    found, _ = call(estimator, case)
     keys = [case.key] if len(case.thetas) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.thetas))]
     drawn = [case.problem.targets.apply(theta, key) for theta, key in zip(case.thetas, keys, strict=True)]
     train_state, loss = walk(case.problem, drawn, case.state, case.inner_batches)
-    _close(feedback.state.params, train_state.params, 1e-9, f"{where}: the learner's parameters after its steps")
-    _close(feedback.state.buffers, train_state.buffers, 1e-9, f"{where}: its buffers, which probes must not touch")
-    _close(feedback.state.opt_state, train_state.opt_state, 1e-9, f"{where}: its optimiser's state")
-    _close(feedback.inner, loss, 1e-9, f"{where}: its mean loss before the steps (inner)")
+    _close(found.state.params, train_state.params, 1e-9, f"{where}: the parameters after the inner steps")
+    _close(found.state.buffers, train_state.buffers, 1e-9, f"{where}: the buffers, which probes must not touch")
+    _close(found.state.opt_state, train_state.opt_state, 1e-9, f"{where}: the optimiser's state")
+    _close(found.inner, loss, 1e-9, f"{where}: the mean inner loss before the steps (inner)")
     outer = case.problem.outer(train_state.params, train_state.buffers, case.outer_batch).detach()
-    _close(feedback.outer, outer, 1e-9, f"{where}: the exam loss after the steps (outer)")
+    _close(found.outer, outer, 1e-9, f"{where}: the outer loss after the steps (outer)")
 
 
 def _check_names(estimator: Estimator, case: Instance, where: str) -> None:
@@ -137,14 +136,14 @@ def _check_several(estimator: Estimator, case: Instance) -> None:
             call(estimator, twice)
         except ValueError:
             return
-        raise AssertionError("it says several=False, and takes two lessons")
+        raise AssertionError("it says several=False, and takes two steps")
 
 
 def _check_exact(estimator: Estimator) -> None:
     _require("soft" in estimator.targets, "an exact claim is checked on soft labels, which it does not take")
     for where, case in _cases(estimator, "soft"):
         found = torch.cat(list(call(estimator, case)[0].grads))
-        _close(found, truth(case, "soft"), 1e-6, f"{where}: the feedback, against finite differences")
+        _close(found, truth(case, "soft"), 1e-6, f"{where}: the meta-gradient, against finite differences")
 
 
 def _check_unbiased(estimator: Estimator) -> None:
@@ -163,7 +162,7 @@ def _check_unbiased(estimator: Estimator) -> None:
             break
         _require(count < MOST, f"after {count} draws its mean is known to {float(error):.1%} only: too noisy to judge")
     ratio = true @ mean / (true @ true)
-    bound = 4.0 * error + 1e-3  # what the draw changes in the exam's gradient is below a thousandth here
+    bound = 4.0 * error + 1e-3  # what the draw changes in the gradient of the outer loss is below a thousandth here
     _require((ratio - 1.0).abs() <= bound, f"its mean is {float(ratio):.4f} ± {float(error):.4f} of the truth, not 1")
     beside = mean - ratio * true
     spread = covariance.diagonal().clamp(min=0.0).sqrt()
@@ -179,9 +178,9 @@ def _check_approximate(estimator: Estimator) -> None:
     draws = _draws(estimator, case, rng.fold_in(rng.key(15), torch.arange(1_000)))
     along = draws @ true / true.norm()
     error = along.std() / len(along) ** 0.5
-    _require(along.mean() > 5.0 * error, "on average it does not point where the exact feedback does")
+    _require(along.mean() > 5.0 * error, "on average it does not point where the exact meta-gradient does")
     cosine = along.mean() / draws.mean(0).norm()
-    _require(cosine > 0.5, f"the cosine of its mean to the exact feedback is {float(cosine):.2f}")
+    _require(cosine > 0.5, f"the cosine of its mean to the exact meta-gradient is {float(cosine):.2f}")
 
 
 CLAIMS: dict[str, Callable[[Estimator], None]] = {
@@ -195,13 +194,13 @@ def check_estimator(build: Callable[[], Estimator]) -> None:
     """Check that an estimator keeps the contract of `metapl.core.types.Estimator`, and its claim.
 
     For every kind of labels that it names, on a perceptron and on a convnet with BatchNorm, with three optimisers in
-    a warm state, for one step and for three: purity, the shapes, the learner's own steps, probes that leave the
+    a warm state, for one step and for three: purity, the shapes, the inner steps themselves, probes that leave the
     statistics alone, parameters matched by name, gradients that are exactly zero. Then the claim, in float64:
 
-    - "exact": the feedback equals finite differences of the exam loss to 10⁻⁶, norm and direction.
-    - "unbiased": the mean over draws is the gradient of the expected exam loss; a bias of 2 % fails. The learner's
-      momentum carries it far, so that the exam's gradient at the old parameters fails too.
-    - "approximate": the mean over draws points where the exact feedback does.
+    - "exact": it equals finite differences of the outer loss to 10⁻⁶, norm and direction.
+    - "unbiased": the mean over draws is the gradient of the expected outer loss; a bias of 2 % fails. Momentum
+      carries the parameters far, so that the outer gradient at the old ones fails too.
+    - "approximate": the mean over draws points where the exact meta-gradient does.
     - "zero": zeros. "wrong": nothing more.
 
     Args:
@@ -216,9 +215,9 @@ def check_estimator(build: Callable[[], Estimator]) -> None:
     _check_description(estimator)
     for labels in estimator.targets:
         for where, case in _cases(estimator, labels):
-            _check_feedback(estimator, case, where)
+            _check_meta_gradient(estimator, case, where)
             _check_purity(estimator, case, where)
-            _check_learner(estimator, case, where)
+            _check_steps(estimator, case, where)
             _check_names(estimator, case, where)
         _check_several(estimator, make(mlp, (4,), RULES["momentum"](), labels))
     CLAIMS.get(estimator.claim, lambda _estimator: None)(estimator)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from asserts import assert_close_tree, assert_pure, finite_differences
 
-from metapl.core import autodiff, tree
+from metapl.core import autodiff, forward_mode, torch_private, tree
 from metapl.registry.errors import InputError
 
 
@@ -41,7 +41,7 @@ def test_pullback_is_the_gradient_of_the_product_with_the_cotangent():
         return sum((a * b).sum() for a, b in zip(output, cotangent, strict=True))
 
     def both(at):
-        output, aux, pull = autodiff.pullback(curve, at)
+        output, aux, pull = autodiff.vjp(curve, at)
         return output, aux, pull(cotangent)
 
     output, aux, grads = assert_pure(both, point())
@@ -62,7 +62,7 @@ def test_zeros_where_the_output_is_a_constant():
 
 
 def test_a_constant_among_the_outputs_is_skipped():
-    _, _, pull = autodiff.pullback(lambda x: ((torch.ones(2), 3.0 * x), ()), torch.ones(()))
+    _, _, pull = autodiff.vjp(lambda x: ((torch.ones(2), 3.0 * x), ()), torch.ones(()))
     assert float(pull((torch.ones(2), torch.tensor(2.0)))) == 6.0
 
 
@@ -104,7 +104,7 @@ def test_aux_may_hold_what_is_not_a_tensor():
 
 
 def test_the_way_back_can_be_taken_once():
-    _, _, pull = autodiff.pullback(lambda x: (x.exp() * x, ()), torch.tensor(2.0))
+    _, _, pull = autodiff.vjp(lambda x: (x.exp() * x, ()), torch.tensor(2.0))
     pull(torch.tensor(1.0))
     with pytest.raises(RuntimeError, match="second time"):
         pull(torch.tensor(1.0))
@@ -112,7 +112,7 @@ def test_the_way_back_can_be_taken_once():
 
 def both(at):
     """A pullback, all of it, and `value_and_grad` of a function that closes over what a transform may track."""
-    output, aux, pull = autodiff.pullback(curve, at)
+    output, aux, pull = autodiff.vjp(curve, at)
     cotangent = tree.map(lambda leaf: torch.full_like(leaf, 3.0), output)
     return output, aux, pull(cotangent), autodiff.value_and_grad(lambda inside: scalar(tree.add(inside, at)), at)
 
@@ -171,7 +171,7 @@ def test_awkward_leaves(transform):
     at = {"x": torch.tensor([2.0, 3.0]).double(), "step": torch.tensor(3), "unused": torch.ones(1).double()}
 
     def pulled(x):
-        _, aux, pull = autodiff.pullback(awkward, {**at, "x": x})
+        _, aux, pull = autodiff.vjp(awkward, {**at, "x": x})
         assert (aux["name"], aux["none"], aux["empty"], aux["count"]) == ("a", None, (), 3)
         cotangent = {"first": x, "second": 10.0 * x, "constant": torch.ones(2).double(), "count": torch.tensor(0)}
         return pull(cotangent), aux["x"]
@@ -191,22 +191,22 @@ def test_transforming_tells_whether_a_transform_is_running():
     seen = []
 
     def look(x):
-        seen.append(autodiff.transforming())
+        seen.append(torch_private.inside_transform())
         return (x**2).sum()
 
     def fail(x):
-        raise KeyError(autodiff.transforming())
+        raise KeyError(torch_private.inside_transform())
 
     x = torch.ones(2)
     for transform in (torch.vmap, torch.func.grad, torch.func.jacrev, torch.func.jacfwd, torch.func.hessian):
-        assert not autodiff.transforming()
+        assert not torch_private.inside_transform()
         transform(look)(x)
-        assert not autodiff.transforming()
+        assert not torch_private.inside_transform()
         with pytest.raises(KeyError, match="True"):
             transform(fail)(x)
-        assert not autodiff.transforming()
+        assert not torch_private.inside_transform()
     _, pull = torch.func.vjp(look, x)
-    assert not autodiff.transforming()
+    assert not torch_private.inside_transform()
     pull(torch.ones(()))
     torch.func.jvp(look, (x,), (x,))
     assert all(seen)
@@ -221,9 +221,9 @@ def test_forward_mode_warns_nobody():
     """In a process of its own, whose first use of it this is."""
     code = (
         "import warnings; warnings.simplefilter('error')\n"
-        "import torch; from metapl import gradients\n"
+        "import torch; from metapl.core import forward_mode\n"
         "x = torch.tensor([[1.0, 2.0, 4.0]])\n"
-        "print(gradients.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
+        "print(forward_mode.jvp(lambda x: torch.nn.functional.layer_norm(x, (3,)).sum(), (x,), (x,))[1].shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("torch.Size([])", "")
@@ -237,4 +237,4 @@ def test_forward_over_reverse_mode_sees_a_hook_that_changes_a_gradient():
 
     at = torch.tensor([1.0, 2.0])
     with pytest.raises(InputError, match="a hook of the network changes a gradient"):
-        autodiff.jvp(torch.func.grad(loss), (at,), (at,))
+        forward_mode.jvp(torch.func.grad(loss), (at,), (at,))

@@ -8,7 +8,7 @@ import torch
 from asserts import assert_close_tree
 from torch.utils.checkpoint import checkpoint
 
-from metapl.core import autodiff
+from metapl.core import autodiff, forward_mode, torch_private
 from metapl.registry.errors import InputError
 
 X = torch.tensor([1.0, 2.0])
@@ -86,7 +86,7 @@ def test_what_forward_mode_cannot_take_is_told_in_one_line():
         raise RuntimeError("no rule for this\nand a page about it")
 
     with pytest.raises(InputError, match=r"function \(no rule for this\): take exact\(\), or method='replay'$"):
-        autodiff.jvp(fails, (X,), (X,))
+        forward_mode.jvp(fails, (X,), (X,))
 
 
 # ---------------------------------------------------------------- vmap inside of what is differentiated
@@ -97,7 +97,7 @@ def seen_by(around, tensors=()):
     said = []
 
     def look(x):
-        said.append(autodiff.across_vmap([x, *tensors]))
+        said.append(torch_private.across_vmap([x, *tensors]))
         return x.sum()
 
     def within(fn, *names):
@@ -133,7 +133,7 @@ def test_a_vmap_inside_of_autograd_is_noticed_by_what_requires_a_gradient():
     with torch.no_grad():
         assert not seen_by(["vmap"], [leaf])
     said = []
-    torch.vmap(lambda x: said.append(autodiff.across_vmap([x])) or x)(leaf[None])
+    torch.vmap(lambda x: said.append(torch_private.across_vmap([x])) or x)(leaf[None])
     assert said == [True]
 
 
@@ -142,7 +142,7 @@ def test_what_is_pulled_back_within_a_vmap_is_cut_from_what_is_around():
     said = []
 
     def valued(x):
-        said.append(autodiff.across_vmap([x]))
+        said.append(torch_private.across_vmap([x]))
         return (x**2).sum(), ()
 
     leaf = torch.ones(1, 2, requires_grad=True)
@@ -158,10 +158,10 @@ def test_the_formulas_of_forward_mode_are_loaded_without_a_word_and_once(monkeyp
         warnings.warn("of what torch calls there", DeprecationWarning, stacklevel=2)
         asked.append(name)
 
-    autodiff._load_formulas.cache_clear()
+    torch_private.load_forward_formulas.cache_clear()
     monkeypatch.setattr(importlib, "import_module", load)
     filters = list(warnings.filters)
     for _ in range(2):
-        assert_close_tree(autodiff.jvp(torch.sin, (X,), (X,)), (X.sin(), X * X.cos()), rtol=1e-6)
+        assert_close_tree(forward_mode.jvp(torch.sin, (X,), (X,)), (X.sin(), X * X.cos()), rtol=1e-6)
     assert asked == ["torch._decomp.decompositions_for_jvp"]
     assert warnings.filters == filters

@@ -9,10 +9,10 @@ import pytest
 import torch
 from asserts import assert_close_tree, assert_pure, finite_differences, relative_error
 
-from metapl.core import inside, rng, tree
+from metapl.core import hvp, inside, rng, tree
 from metapl.core.unrolling import unroll
 
-PRODUCTS = {"none": None, "mixed": inside.mixed, "difference": inside.difference(1e-4), "dropped": inside.dropped}
+PRODUCTS = {"none": None, "mixed": hvp.forward_over_reverse, "difference": hvp.difference(1e-4), "stopped": hvp.stopped}
 every_product = pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
 X = rng.normal(rng.key(0), (4, 2), torch.float64)
 W = torch.tensor([0.7, -0.4]).double()
@@ -92,11 +92,11 @@ def truth():
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_the_error_of_differences_is_quadratic_in_the_radius(checkpoints):
     radii = [0.1 / 2**k for k in range(6)]
-    found = [derivatives(inside.difference(radius), checkpoints=checkpoints) for radius in radii]
+    found = [derivatives(hvp.difference(radius), checkpoints=checkpoints) for radius in radii]
     errors = [relative_error(one, truth()) for one in found]
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(1.9 < order < 2.1 for order in orders), orders
-    assert relative_error(derivatives("difference"), derivatives(inside.difference(0.01))) == 0.0
+    assert relative_error(derivatives("difference"), derivatives(hvp.difference(0.01))) == 0.0
 
 
 def test_differences_know_no_size():
@@ -115,7 +115,7 @@ def test_differences_along_nothing_are_nothing():
     for one in derivatives("difference", outer_batch=lambda w: 0.0 * w.sum()):
         assert torch.equal(one, torch.zeros_like(one))
 
-    for one in inside.difference()(lambda w: (w**3, w.exp()), [W], [torch.zeros_like(W)]):
+    for one in hvp.difference()(lambda w: (w**3, w.exp()), [W], [torch.zeros_like(W)]):
         assert torch.equal(one, torch.zeros_like(one))
 
 
@@ -128,7 +128,7 @@ def test_differences_need_no_second_derivative(way):
         return way(outer_batch, W, *GIVEN)
 
     assert relative_error(take("difference"), truth()) < 1e-4
-    assert relative_error(take(inside.difference(1e-4)), truth()) < 1e-7
+    assert relative_error(take(hvp.difference(1e-4)), truth()) < 1e-7
     with pytest.raises(NotImplementedError, match="no second derivative"):
         take("replay")
 
@@ -140,7 +140,7 @@ def cube(p, x, count):
 
 
 def taken(product, w, x):
-    with inside.differentiated_by(product):
+    with hvp.using(product):
         return inside.gradient(cube, {"unused": x.sum(), "w": w}, x, torch.tensor(4))
 
 
@@ -153,7 +153,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("product", [None, inside.mixed], ids=["none", "mixed"])
+@pytest.mark.parametrize("product", [None, hvp.forward_over_reverse], ids=["none", "mixed"])
 @pytest.mark.parametrize("way", WAYS)
 def test_gradient_is_differentiable_by_every_transform(way, product):
     """Σ sin(3 w² x): 6 w x cos and 3 w² cos. The parameters and the rest may be one tensor: 9 w² cos."""
@@ -200,7 +200,7 @@ def test_values_aux_and_zeros(product):
 @every_product
 def test_the_gradient_of_a_constant_is_zero(product):
     def constant(w):
-        with inside.differentiated_by(product):
+        with hvp.using(product):
             return inside.gradient(lambda p: (torch.ones(()), ()), {"w": w})[0]["w"]
 
     assert not constant(W).any()
@@ -215,7 +215,7 @@ def test_a_product_does_not_change_a_gradient_inside_of_a_gradient(product):
         grads, _ = inside.gradient(lambda q: ((q["w"] ** 3).sum(), ()), p)
         return (p["w"] - 0.1 * grads["w"]).square().sum(), ()
 
-    with inside.differentiated_by(product):
+    with hvp.using(product):
         grads, _ = inside.gradient(outer, {"w": W})
     assert_close_tree(grads["w"], 2.0 * (W - 0.3 * W**2) * (1.0 - 0.6 * W), rtol=1e-14)
 
@@ -229,17 +229,17 @@ def test_a_product_differentiates_one_gradient_and_not_those_inside_of_it(way, w
     """
 
     def double(gradient, at, along):
-        return [2.0 * one for one in inside.mixed(gradient, at, along)]
+        return [2.0 * one for one in hvp.forward_over_reverse(gradient, at, along)]
 
     def outer(p):
         grads, _ = inside.gradient(lambda q: ((q["w"] ** 3).sum(), ()), p)
         return (p["w"] - 0.1 * grads["w"]).square().sum(), ()
 
     def slope(w):
-        with inside.differentiated_by(double):
+        with hvp.using(double):
             return inside.gradient(outer, {"w": w})[0]["w"].sum()
 
-    with inside.differentiated_by(double if within else None):
+    with hvp.using(double if within else None):
         (found,) = WAYS[way](slope, W)
     second = 2.0 * (1.0 - 0.6 * W) ** 2 - 1.2 * (W - 0.3 * W**2)
     assert_close_tree(found, 2.0 * second, rtol=1e-14)
@@ -265,8 +265,8 @@ def test_the_product_nests_and_is_restored_after_an_exception():
         return carry * 2.0
 
     asked = []
-    with inside.differentiated_by(tells("a")):
-        with contextlib.suppress(ValueError), inside.differentiated_by(None):
+    with hvp.using(tells("a")):
+        with contextlib.suppress(ValueError), hvp.using(None):
             assert now() == []
             raise ValueError
         last = unroll(fails, W.clone().requires_grad_(), GIVEN, method=tells("b"))
@@ -280,6 +280,6 @@ def test_differences_along_nothing_can_be_differentiated():
     """The derivative of a product in the direction, at no direction: zeros, and no 0 · ∞ on the way."""
 
     def total(along):
-        return sum(one.sum() for one in inside.difference()(lambda w: (w**3, w.exp()), [W], [along]))
+        return sum(one.sum() for one in hvp.difference()(lambda w: (w**3, w.exp()), [W], [along]))
 
     assert torch.equal(torch.func.grad(total)(torch.zeros_like(W)), torch.zeros_like(W))

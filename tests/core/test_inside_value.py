@@ -4,7 +4,7 @@ import pytest
 import torch
 from asserts import assert_close_tree
 
-from metapl.core import inside
+from metapl.core import hvp, inside
 from metapl.core.unrolling import METHODS, unroll
 
 W = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -35,7 +35,7 @@ def by_hand(rates, scale):
     return float(total + scale * (w**4).sum() / 4.0)
 
 
-EXACT = [method for method in METHODS if method != "first-order"]
+EXACT = [method for method in METHODS if method != "stopped"]
 
 
 @pytest.mark.parametrize("method", EXACT)
@@ -88,15 +88,15 @@ def test_without_gradients_nothing_is_recorded():
     assert_close_tree(grads, W**3, rtol=1e-12)
 
 
-@pytest.mark.parametrize("product", [None, inside.mixed])
+@pytest.mark.parametrize("product", [None, hvp.forward_over_reverse])
 def test_a_loss_may_return_its_scalar_alone(product):
-    with inside.differentiated_by(product):
+    with hvp.using(product):
         grads, aux = inside.gradient(lambda w: (w**2).sum(), W)
     assert_close_tree(grads, 2.0 * W, rtol=1e-14)
     assert aux == ()
 
 
-@pytest.mark.parametrize("product", [None, inside.mixed])
+@pytest.mark.parametrize("product", [None, hvp.forward_over_reverse])
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
@@ -106,7 +106,7 @@ def test_a_loss_may_return_its_scalar_alone(product):
     ],
 )
 def test_what_a_loss_must_not_return(loss, message, product):
-    with inside.differentiated_by(product), pytest.raises(ValueError, match=message):
+    with hvp.using(product), pytest.raises(ValueError, match=message):
         inside.gradient(loss, W)
 
 
@@ -116,12 +116,12 @@ def test_a_stacked_tensor_is_no_list_of_inputs():
 
 
 @pytest.mark.parametrize("vmap", [False, True])
-@pytest.mark.parametrize("product", [inside.mixed, inside.difference(), inside.dropped])
+@pytest.mark.parametrize("product", [hvp.forward_over_reverse, hvp.difference(), hvp.stopped])
 def test_a_loss_that_is_one_of_its_arguments(product, vmap):
     """Its derivative is 1 in itself, and its gradient in the parameters zero."""
 
     def valued(bias):
-        with inside.differentiated_by(product):
+        with hvp.using(product):
             value, grads, aux = inside.value_and_gradient(lambda w, bias: (bias, {"passed": bias}), W, bias)
         return 2.0 * value + grads.sum() + aux["passed"]
 
@@ -131,7 +131,7 @@ def test_a_loss_that_is_one_of_its_arguments(product, vmap):
     assert torch.autograd.grad(value, bias)[0] == 2.0
 
 
-@pytest.mark.parametrize("product", [inside.mixed, inside.difference(), inside.dropped])
+@pytest.mark.parametrize("product", [hvp.forward_over_reverse, hvp.difference(), hvp.stopped])
 def test_what_a_loss_computes_is_not_copied(product):
     made = []
 
@@ -139,19 +139,21 @@ def test_what_a_loss_computes_is_not_copied(product):
         made.extend([(w * x).sum(), w * x])
         return made[0], made[1]
 
-    with inside.differentiated_by(product):
+    with hvp.using(product):
         value, _, aux = inside.value_and_gradient(loss, W.clone().requires_grad_(), W)
     assert [value.data_ptr(), aux.data_ptr()] == [one.data_ptr() for one in made]
 
 
-@pytest.mark.parametrize("product", [None, inside.mixed, inside.difference(1e-3)], ids=["none", "mixed", "difference"])
+@pytest.mark.parametrize(
+    "product", [None, hvp.forward_over_reverse, hvp.difference(1e-3)], ids=["none", "mixed", "difference"]
+)
 @pytest.mark.parametrize("transformed", [False, True])
 def test_a_gradient_of_which_one_part_is_used(transformed, product):
     """Of Σ a² b³ the part 2 a b³ alone: its derivatives are 2 b³ and 6 a b²; nothing comes from the other part."""
     at = (W, 0.5 + W**2)
 
     def part(a, b):
-        with inside.differentiated_by(product):
+        with hvp.using(product):
             grads, _ = inside.gradient(lambda p: (p["a"] ** 2 * p["b"] ** 3).sum(), {"a": a, "b": b})
         return grads["a"].sum()
 

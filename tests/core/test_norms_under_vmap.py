@@ -41,7 +41,7 @@ def network(norm):
 
 
 class Task:
-    """A learner's steps and its exam, as a function of one number and of a task's data."""
+    """Inner steps and the outer loss, as a function of one number and of a task's data."""
 
     def __init__(self, norm, method):
         self.model, self.method = functional.from_module(network(norm)), method

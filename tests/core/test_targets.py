@@ -52,7 +52,7 @@ def test_rows_are_drawn_independently():
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_derivative_is_that_of_the_expectation(name):
-    """Σ weight · teach(lesson) has the derivative of Σ weight · softmax(lesson): p ∘ (w − ⟨p, w⟩)."""
+    """Σ weight · apply(θ) has the derivative of Σ weight · softmax(θ): p ∘ (w − ⟨p, w⟩)."""
     weight = torch.arange(20.0, dtype=torch.float64).reshape(5, 4).sin()
     found = torch.func.grad(lambda z: (weight * TARGETS[name].apply(z, rng.key(0))).sum())(theta())
     p = torch.softmax(theta(), dim=-1)
@@ -62,10 +62,10 @@ def test_derivative_is_that_of_the_expectation(name):
     assert_close_tree(found, numeric, rtol=1e-8)
 
 
-@pytest.mark.parametrize("taught", [SAMPLED, ARGMAX])
-def test_log_prob_is_that_of_the_class_taught(taught):
-    targets = taught.apply(theta(), rng.key(3))
-    found = assert_pure(taught.log_prob, theta(), targets)
+@pytest.mark.parametrize("transform", [SAMPLED, ARGMAX])
+def test_log_prob_is_that_of_the_class_drawn(transform):
+    targets = transform.apply(theta(), rng.key(3))
+    found = assert_pure(transform.log_prob, theta(), targets)
     rows = zip(theta().tolist(), targets.argmax(dim=-1).tolist(), strict=True)
     expected = [row[chosen] - math.log(sum(math.exp(value) for value in row)) for row, chosen in rows]
     assert_close_tree(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-14)
@@ -85,15 +85,15 @@ def test_soft_labels_have_no_log_probability():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", TARGETS)
-def test_targets_keep_the_dtype_of_the_lesson(name, dtype):
+def test_targets_keep_the_dtype_of_theta(name, dtype):
     assert TARGETS[name].apply(theta().to(dtype), rng.key(0)).dtype == dtype
 
 
 def test_classes_are_the_last_dimension_whatever_comes_before():
     """Of one example, and of a batch of sequences."""
 
-    def total(z, weight, taught):
-        return (weight * taught.apply(z, rng.key(0))).sum()
+    def total(z, weight, transform):
+        return (weight * transform.apply(z, rng.key(0))).sum()
 
     for z in (theta()[0], torch.stack([theta(3), 2.0 * theta(3)])):
         p = z.exp() / z.exp().sum(dim=-1, keepdim=True)
@@ -101,16 +101,16 @@ def test_classes_are_the_last_dimension_whatever_comes_before():
         slope = p * (weight - (p * weight).sum(dim=-1, keepdim=True))
         assert_close_tree(SOFT.apply(z, rng.key(0)), p, rtol=1e-14)
         assert torch.equal(ARGMAX.apply(z, rng.key(0)), (z == z.amax(dim=-1, keepdim=True)).double())
-        for taught in TARGETS.values():
-            assert_close_tree(torch.func.grad(total)(z, weight, taught), slope, rtol=1e-13)
-        for taught in (SAMPLED, ARGMAX):
-            targets = taught.apply(z, rng.key(0))
+        for transform in TARGETS.values():
+            assert_close_tree(torch.func.grad(total)(z, weight, transform), slope, rtol=1e-13)
+        for transform in (SAMPLED, ARGMAX):
+            targets = transform.apply(z, rng.key(0))
             assert torch.equal(targets.sum(dim=-1), torch.ones(z.shape[:-1], dtype=torch.float64))
-            assert_close_tree(taught.log_prob(z, targets), p.log()[targets.bool()].reshape(z.shape[:-1]), rtol=1e-14)
+            assert_close_tree(transform.log_prob(z, targets), p.log()[targets.bool()].reshape(z.shape[:-1]), rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_targets_stay_on_the_device_of_the_lesson(name):
+def test_targets_stay_on_the_device_of_theta(name):
     """Of the meta device, which every machine has."""
     targets = TARGETS[name].apply(theta().to("meta"), rng.key(0))
     assert (targets.device.type, targets.shape) == ("meta", (5, 4))

@@ -62,6 +62,15 @@ def test_gradient_of_norm_is_zero_at_zero():
     assert_close_tree(torch.func.grad(tree.norm)(zeros), zeros, rtol=0.0)
 
 
+def test_safe_divide_and_its_derivatives_where_there_is_nothing_to_divide_by():
+    a, b = torch.tensor([3.0, 0.0, 3.0, 0.0]), torch.tensor([2.0, 2.0, 0.0, 0.0])
+    assert torch.equal(tree.safe_divide(a, b), torch.tensor([1.5, 0.0, 0.0, 0.0]))
+    assert torch.equal(tree.safe_divide(6.0, b), torch.tensor([3.0, 3.0, 0.0, 0.0]))
+    by_a, by_b = torch.func.grad(lambda a, b: tree.safe_divide(a, b).sum(), argnums=(0, 1))(a, b)
+    assert torch.equal(by_a, torch.tensor([0.5, 0.5, 0.0, 0.0]))
+    assert torch.equal(by_b, torch.tensor([-0.75, 0.0, 0.0, 0.0]))
+
+
 def test_safe_sqrt_and_its_first_two_derivatives():
     """√x, x^(−1/2) / 2 and −x^(−3/2) / 4 where x > 0; all zero, not NaN, at x = 0."""
     x = torch.tensor([0.0, 1e-12, 0.25, 9.0], dtype=torch.float64)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from asserts import assert_close_tree
 
-from metapl.core import inside, rng, tree
+from metapl.core import hvp, rng, tree
 from metapl.core.unrolling import METHODS, unroll
 from metapl.registry.errors import InputError
 
@@ -12,7 +12,7 @@ REPLAYING = {
     "replay": {"method": "replay"},
     "mixed": {"method": "mixed"},
     "replay-checkpoints": {"method": "replay", "checkpoints": True},
-    "product-checkpoints": {"method": inside.mixed, "checkpoints": True},
+    "product-checkpoints": {"method": hvp.forward_over_reverse, "checkpoints": True},
 }
 
 

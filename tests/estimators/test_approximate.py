@@ -3,7 +3,7 @@
 import pytest
 import torch
 from asserts import assert_close_tree, relative_error, richardson
-from by_torch import exam_torch, gradients_of, inner_product, loss_torch, run_torch, soft_exam
+from by_torch import gradients_of, inner_product, loss_torch, outer_torch, run_torch, soft_outer
 from problems import build, estimate, make, sgd, targets_of
 from quadratics import SIZE, descended, felt, quadratic
 from truths import differences, expected_feedback, expected_gradient
@@ -43,19 +43,19 @@ def assert_order(errors, order, within=0.15):
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("rule", ["nesterov", "adamw", "clipped", "rmsprop"])
-def test_taylor_is_the_gradient_of_the_expected_exam_loss(rule, steps):
+def test_taylor_is_the_gradient_of_the_expected_outer_loss(rule, steps):
     case = make("mlp", rule, "sampled", steps=steps, batch=4 - steps)
     assert_close_tree(expected_feedback(case, "taylor"), expected_gradient(case), rtol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_taylor_by_hand(steps):
-    """−h (y − p), h from two exams with the same statistics: without that h would hold what they do to the exam."""
+    """−h (y − p), h from two outer losses with the same statistics: else h would hold what these do to it."""
     case = make("batchnorm-eval", "adamw", "sampled", steps=steps, batch=2)
     targets = targets_of(case)
     after, module, _ = run_torch(case, targets)
     module.load_state_dict(case.state.params, strict=False)
-    rise = after - exam_torch(case, module).detach()
+    rise = after - outer_torch(case, module).detach()
     truth = [rise * (y - torch.softmax(theta, dim=-1)) for y, theta in zip(targets, case.thetas, strict=True)]
     found = estimate(case, "taylor")
     assert_close_tree(found.grads, tuple(truth), rtol=1e-9)
@@ -63,11 +63,11 @@ def test_taylor_by_hand(steps):
 
 
 def test_taylors_distance_from_exact_shrinks_with_the_learning_rate():
-    """Of its expectation over labels from the exam loss at the expected parameters; with the same sign."""
+    """Of its expectation over labels from the outer loss at the expected parameters; with the same sign."""
     errors = []
     for lr in (0.08, 0.04, 0.02):
         case = make("mlp", sgd(lr), "sampled", warm=False, batch=3)
-        exact, _ = richardson(lambda thetas: soft_exam(case, thetas), case.thetas, width=0.05, levels=3)  # noqa: B023
+        exact, _ = richardson(lambda thetas: soft_outer(case, thetas), case.thetas, width=0.05, levels=3)  # noqa: B023
         errors.append(relative_error(expected_feedback(case, "taylor"), exact))
     assert_order(errors, 1)
     assert errors[-1] < 0.1
@@ -105,19 +105,19 @@ def test_the_error_of_sama_shrinks_with_the_learning_rate():
 @pytest.mark.parametrize("labels", ["soft", "sampled"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_sama_by_hand(steps, labels):
-    """∂⟨u, ∇ loss_k⟩ / ∂ lesson_k at the learner after all steps, with u = −lr v, for every lesson."""
+    """∂⟨u, ∇ loss_k⟩ / ∂θ_k at the parameters after all steps, with u = −lr v, for every step."""
     case = make("mlp", "momentum", labels, steps=steps, batch=2)
     targets = targets_of(case)
     _, module, _ = run_torch(case, targets)
     parameters = list(module.parameters())
-    v = torch.autograd.grad(exam_torch(case, module), parameters)
+    v = torch.autograd.grad(outer_torch(case, module), parameters)
     truth = []
-    for theta, target, x in zip(case.thetas, targets, case.inner_batches, strict=True):
-        told = theta.clone().requires_grad_()
-        soft = torch.softmax(told, dim=-1)  # the loss is linear in its targets
+    for given, target, x in zip(case.thetas, targets, case.inner_batches, strict=True):
+        theta = given.clone().requires_grad_()
+        soft = torch.softmax(theta, dim=-1)  # the loss is linear in its targets
         loss = loss_torch(case, module, x, target + soft - soft.detach())
         g = torch.autograd.grad(loss, parameters, create_graph=True)
-        truth.append(torch.autograd.grad(-0.2 * sum((a * b).sum() for a, b in zip(v, g, strict=True)), told)[0])
+        truth.append(torch.autograd.grad(-0.2 * sum((a * b).sum() for a, b in zip(v, g, strict=True)), theta)[0])
     found = estimate(case, "sama:radius=1e-3")
     assert_close_tree(found.grads, tuple(truth), rtol=1e-5)
     _, earlier, _ = run_torch(case._replace(inner_batches=case.inner_batches[:-1]), targets[:-1])
@@ -130,7 +130,7 @@ def test_sama_by_hand(steps, labels):
 
 
 def test_truncation_of_a_quadratic_in_closed_form():
-    """lr x_k (1 − lr A)^(steps − 1 − k) v / batch for the lessons that are kept, nothing for the others."""
+    """lr x_k (1 − lr A)^(steps − 1 − k) v / batch for the steps that are kept, nothing for the others."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.2), steps=8)
     contraction = torch.eye(SIZE, dtype=torch.float64) - 0.2 * case.a
     v = descended(case, 0.2) - case.outer_batch
@@ -143,7 +143,7 @@ def test_truncation_of_a_quadratic_in_closed_form():
 
 
 def test_the_error_of_truncation_decays_geometrically():
-    """With the curvature c in all directions, and one batch for all lessons, by 1 − lr c for every lesson kept."""
+    """With the curvature c in all directions, and one batch for all steps, by 1 − lr c for every step kept."""
     case = quadratic([1.5] * SIZE, optim.sgd(0.2), steps=8, shared=True)
     whole = estimate(case, "unroll").grads
     for kept in range(9):
@@ -155,7 +155,7 @@ def test_the_error_of_truncation_decays_geometrically():
 @pytest.mark.parametrize("rule", ["nesterov", "adamw"])
 @pytest.mark.parametrize("kept", [1, 2])
 def test_truncation_of_a_network(kept, rule):
-    """What is kept is what exact feedback has for a learner who starts there."""
+    """What is kept is what exact has from the state that starts there."""
     case = make("mlp", rule, steps=3, batch=2)
     found, whole = estimate(case, f"truncated:steps={kept}"), differences("mlp", rule, 3)
     assert_close_tree(list(found.grads[-kept:]), whole[-kept:], rtol=1e-8)
@@ -179,26 +179,26 @@ def test_sgd_is_not_adapted(rule, labels):
 @pytest.mark.parametrize("labels", ["soft", "sampled"])
 @pytest.mark.parametrize("rule", ["adamw", "rmsprop", "clipped"])
 def test_unadapted_by_hand(rule, labels):
-    """∂⟨−(|u|/|v|) v, ∇ loss⟩ / ∂ lesson at the old parameters; the learner's step is the true one."""
+    """∂⟨−(|u|/|v|) v, ∇ loss⟩ / ∂θ at the old parameters; the step taken is the true one."""
     case = make("mlp", rule, labels)
     exact, found = estimate(case, "exact"), estimate(case, "unadapted")
     assert_close_tree(found._replace(grads=(), info={}), exact._replace(grads=(), info={}), rtol=1e-11)
     targets = targets_of(case)
     _, after, _ = run_torch(case, targets)
-    v = torch.autograd.grad(exam_torch(case, after), list(after.parameters()))
+    v = torch.autograd.grad(outer_torch(case, after), list(after.parameters()))
     _, before, _ = run_torch(case._replace(thetas=[], inner_batches=[]), [])
-    told = case.thetas[0].clone().requires_grad_()
-    soft = torch.softmax(told, dim=-1)  # the loss is linear in its targets
+    theta = case.thetas[0].clone().requires_grad_()
+    soft = torch.softmax(theta, dim=-1)  # the loss is linear in its targets
     loss = loss_torch(case, before, case.inner_batches[0], targets[0] + soft - soft.detach())
     g = torch.autograd.grad(loss, list(before.parameters()), create_graph=True)
     inner = torch.sqrt(sum((one**2).sum() for one in g)).detach()
     length = exact.scale / inner / torch.sqrt(sum((one**2).sum() for one in v))
-    (truth,) = torch.autograd.grad(-length * sum((a * b).sum() for a, b in zip(v, g, strict=True)), told)
+    (truth,) = torch.autograd.grad(-length * sum((a * b).sum() for a, b in zip(v, g, strict=True)), theta)
     assert_close_tree(found.grads, (truth,), rtol=1e-9)
     assert relative_error(found.grads, exact.grads) > 0.01
 
 
-def test_unadapted_feedback_about_a_perfect_exam_is_zero():
+def test_unadapted_feedback_about_a_perfect_outer_loss_is_zero():
     case = make("mlp", "adamw")
     perfect = case._replace(
         problem=case.problem._replace(outer=lambda params, *_: 0.0 * sum(x.sum() for x in params.values()))
@@ -216,4 +216,4 @@ def test_none_gives_zeros_and_still_learns(steps):
     assert build("none").claim == "zero"
     assert all(torch.equal(a, torch.zeros_like(b)) for a, b in zip(feedback.grads, case.thetas, strict=True))
     assert feedback.scale == 1
-    assert_close_tree(feedback.outer, soft_exam(case, case.thetas), rtol=1e-12)
+    assert_close_tree(feedback.outer, soft_outer(case, case.thetas), rtol=1e-12)

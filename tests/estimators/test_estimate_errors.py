@@ -34,16 +34,19 @@ def test_what_needs_no_second_derivative_takes_it():
 
 
 @pytest.mark.parametrize("name", ["exact", "unroll", "difference", "sama", "implicit", "forward", "none"])
-def test_lessons_and_batches_are_lists_of_steps(name):
-    problem, thetas, state, inner_batches, *rest = given(lambda: nn.Linear(4, 3))
+def test_thetas_and_inner_batches_are_lists_of_steps(name):
+    instance = given(lambda: nn.Linear(4, 3))
     estimator = getattr(estimators, name)()
-    with pytest.raises(ValueError, match=r"lessons is a Tensor: it must be a list of one entry a step, \[lessons\]"):
-        estimator.estimate(problem, thetas[0], state, inner_batches, *rest)
-    with pytest.raises(ValueError, match="1 lessons and 2 batches"):
-        estimator.estimate(problem, thetas, state, inner_batches * 2, *rest)
+    for field in ("thetas", "inner_batches"):
+        (one,) = getattr(instance, field)
+        message = rf"{field} is a Tensor: it must be a list of one entry a step, \[{field}\] for one step"
+        with pytest.raises(ValueError, match=message):
+            estimator.estimate(instance._replace(**{field: one}), estimator.init())
+    with pytest.raises(ValueError, match="1 thetas and 2 inner batches: every step needs one of each"):
+        estimator.estimate(instance._replace(inner_batches=list(instance.inner_batches) * 2), estimator.init())
 
 
-def test_a_learner_without_parameters():
-    problem, thetas, state, inner_batches, *rest = given(lambda: nn.Linear(4, 3))
+def test_a_train_state_without_parameters():
+    instance = given(lambda: nn.Linear(4, 3))
     with pytest.raises(InputError, match="no parameters: there is nothing to train"):
-        estimators.truncated().estimate(problem, thetas, state._replace(params={}), inner_batches, *rest)
+        estimators.truncated().estimate(instance._replace(state=instance.state._replace(params={})), ())

@@ -1,15 +1,15 @@
-"""What all estimators share, whatever they claim: the learner's steps, purity, labels, keys, refusals."""
+"""What all estimators share, whatever they claim: the inner steps, purity, labels, keys, refusals."""
 
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure
 from by_torch import loss_torch, run_torch
-from problems import CLASSES, ONE_STEP, REFUSED, arguments, build, estimate, label_keys, make, targets_of
+from problems import CLASSES, ONE_STEP, REFUSED, build, estimate, instance_of, make, target_keys, targets_of
 from quadratics import quadratic
 
 from metapl.core import rng, tree
 from metapl.core.types import TargetTransform
-from metapl.estimators import ESTIMATORS, student
+from metapl.estimators import ESTIMATORS, instances, one_step
 
 BRIEF = {"forward": "forward:directions=2", "evolution": "evolution:pairs=2", "evograd": "evograd:children=4"}
 
@@ -31,7 +31,7 @@ def case_for(text, network, rule, steps=1, labels=None):
 
 
 def learnt(case, targets):
-    """The module after torch's steps, the exam loss, and the mean loss before each step."""
+    """The module after torch's steps, the outer loss, and the mean loss before each step."""
     losses = []
     for index, (target, x) in enumerate(zip(targets, case.inner_batches, strict=True)):
         module = run_torch(case._replace(inner_batches=case.inner_batches[:index]), targets[:index])[1]
@@ -44,7 +44,7 @@ def learnt(case, targets):
     ("network", "rule"), [("batchnorm", "adamw"), ("batchnorm-eval", "rmsprop"), ("tied", "clipped")]
 )
 @pytest.mark.parametrize(("text", "steps"), ALL)
-def test_the_learner_takes_torchs_steps(text, steps, network, rule):
+def test_the_inner_steps_are_torchs(text, steps, network, rule):
     case = case_for(text, network, rule, steps)
     feedback = estimate(case, text)
     module, outer, loss = learnt(case, targets_of(case))
@@ -55,7 +55,7 @@ def test_the_learner_takes_torchs_steps(text, steps, network, rule):
 
 @pytest.mark.parametrize(("text", "steps"), ALL)
 def test_the_state_of_the_optimiser_goes_on(text, steps):
-    """Torch's next step, from the state of the learner that comes back, is the same as torch's own."""
+    """Torch's next step, from the state that comes back, is the same as torch's own."""
     case = case_for(text, "mlp", "adamw", steps)
     targets = targets_of(case)
     later = case._replace(state=estimate(case, text).state, inner_batches=case.inner_batches[:1])
@@ -68,7 +68,7 @@ def test_the_state_of_the_optimiser_goes_on(text, steps):
 @pytest.mark.parametrize(("text", "steps"), ALL)
 def test_estimators_are_pure(text, steps, network, rule):
     case, estimator = case_for(text, network, rule, steps), build(text)
-    feedback, _ = assert_pure(estimator.estimate, *arguments(case, estimator))
+    feedback, _ = assert_pure(estimator.estimate, instance_of(case), estimator.init())
     assert_close_tree([torch.ones_like(x) for x in feedback.grads], [torch.ones_like(x) for x in case.thetas], 0)
     assert all(theta.dtype == torch.float64 for theta in feedback.grads)
     assert feedback.outer.shape == feedback.inner.shape == feedback.scale.shape == ()
@@ -82,7 +82,7 @@ def test_every_kind_of_labels_it_names_works_and_gives_feedback(text, steps):
         # With its defaults it hardly ever turns a label over.
         wide = "evolution:sigma=2,pairs=32" if text.startswith("evolution") else text
         feedback = estimate(case_for(text, "mlp", "momentum", steps, labels), wide)
-        silent = [0, 1] if text == "truncated" and steps == 3 else []  # it keeps the last lesson
+        silent = [0, 1] if text == "truncated" and steps == 3 else []  # it keeps the last step
         for index, theta in enumerate(feedback.grads):
             assert (theta.norm() > 0) == (build(text).claim != "zero" and index not in silent)
 
@@ -105,7 +105,7 @@ def test_parameters_and_state_are_matched_by_name(text, rule):
 
 @pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).targets])
 def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
-    """Soft labels of lessons with noise: drawn once more with another key they would have another derivative."""
+    """Soft labels of noisy logits: drawn once more with another key they would have another derivative."""
 
     def noise(key):
         return rng.normal(key, (3, CLASSES), torch.float64)
@@ -113,7 +113,7 @@ def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
     soft = case_for(text, "mlp", "nesterov", steps, labels="soft")
     noisy = TargetTransform(lambda theta, key: torch.softmax(theta + noise(key), dim=-1), None)
     case = soft._replace(problem=soft.problem._replace(targets=noisy))
-    moved = [theta + noise(key) for theta, key in zip(case.thetas, label_keys(case), strict=True)]
+    moved = [theta + noise(key) for theta, key in zip(case.thetas, target_keys(case), strict=True)]
     assert_close_tree(estimate(case, text), estimate(soft._replace(thetas=moved), text), rtol=1e-9, atol=1e-15)
 
 
@@ -124,29 +124,29 @@ def test_labels_with_a_derivative_that_depends_on_the_draw(text, steps):
 )
 def test_vmap_over_keys_gives_each_its_feedback(text, steps):
     case, estimator = case_for(text, "mlp", "momentum", steps, labels="sampled"), build(text)
-    *given, key = arguments(case, estimator)
-    keys = rng.fold_in(key, torch.arange(3))
-    together = torch.vmap(lambda one: estimator.estimate(*given, one)[0])(keys)
+    instance, memory = instance_of(case), estimator.init()
+    keys = rng.fold_in(case.key, torch.arange(3))
+    together = torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0])(keys)
     for index, one in enumerate(keys):
-        alone = estimator.estimate(*given, one)[0]
+        alone = estimator.estimate(instance._replace(key=one), memory)[0]
         assert_close_tree(tree.map(lambda leaf: leaf[index], together), alone, rtol=1e-10, atol=1e-15)  # noqa: B023
 
 
 @pytest.mark.parametrize("text", ONE_STEP)
 def test_one_step_estimators_refuse_two(text):
     case = case_for(text, "mlp", "sgd", 2)
-    with pytest.raises(ValueError, match=r"one inner step, got 2 lessons: use exact\(\) for more"):
+    with pytest.raises(ValueError, match=r"one inner step, got 2: use exact\(\) for more"):
         estimate(case, text)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_lesson_without_a_batch_is_refused(text):
+def test_a_theta_without_an_inner_batch_is_refused(text):
     case = case_for(text, "mlp", "sgd", 2)
-    with pytest.raises(ValueError, match="2 lessons and 1 batches"):
+    with pytest.raises(ValueError, match="2 thetas and 1 inner batches: every step needs one of each"):
         estimate(case._replace(inner_batches=case.inner_batches[:1]), text)
 
 
-@pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).labels])
+@pytest.mark.parametrize(("text", "steps"), [(text, steps) for text, steps in ALL if "soft" in build(text).targets])
 def test_a_parameter_that_nothing_uses_changes_nothing(text, steps):
     """It stays where it is, and its gradients are zero wherever one is asked for."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], steps=steps)
@@ -158,12 +158,12 @@ def test_a_parameter_that_nothing_uses_changes_nothing(text, steps):
 
 
 @pytest.mark.parametrize(("text", "steps"), [one for one in ALL if one[0] != "gumbel"])
-def test_a_lesson_may_be_a_tree(text, steps):
-    """Of one array by name: the same feedback by that name. Not for `gumbel`, which relaxes the logits themselves."""
+def test_theta_may_be_a_tree(text, steps):
+    """Of one array by name: the same gradient by that name. Not for `gumbel`, which relaxes the logits themselves."""
     case = case_for(text, "mlp", "nesterov", steps)
-    teach, log_prob = case.problem.targets
+    apply, log_prob = case.problem.targets
     labels = TargetTransform(
-        lambda theta, key: teach(theta["logits"], key),
+        lambda theta, key: apply(theta["logits"], key),
         log_prob and (lambda theta, targets: log_prob(theta["logits"], targets)),
     )
     named = [{"logits": theta} for theta in case.thetas]
@@ -174,7 +174,7 @@ def test_a_lesson_may_be_a_tree(text, steps):
 
 
 @pytest.mark.parametrize(("text", "steps"), ALL)
-def test_feedback_is_data_where_what_goes_in_belongs_to_a_graph(text, steps):
+def test_a_meta_gradient_is_data_where_what_goes_in_belongs_to_a_graph(text, steps):
     case = case_for(text, "mlp", "nesterov", steps)
     leaves = tree.map(lambda leaf: leaf.clone().requires_grad_(), (case.state.params, case.thetas))
     params, thetas = tree.map(lambda leaf: 1.0 * leaf, leaves)
@@ -185,16 +185,16 @@ def test_feedback_is_data_where_what_goes_in_belongs_to_a_graph(text, steps):
     assert not any(leaf.grad is not None for leaf in tree.leaves(leaves))
 
 
-def test_what_the_learner_was_taught_is_data():
+def test_the_targets_of_a_step_are_data():
     case = make("mlp", "sgd", "soft")
     theta = case.thetas[0].requires_grad_()
-    sitting = student.sit(case.problem, theta, case.state, case.inner_batches[0], case.outer_batch, case.key)
-    assert torch.equal(sitting.targets, torch.softmax(theta, dim=-1))
-    assert not sitting.targets.requires_grad
+    found = one_step.step_and_outer(instance_of(case))
+    assert torch.equal(found.targets, torch.softmax(theta, dim=-1))
+    assert not found.targets.requires_grad
 
 
-@pytest.mark.parametrize("text", [text for text in TEXTS if "soft" in build(text).labels])
-def test_a_lesson_that_the_learner_does_not_look_at_gets_zeros(text):
+@pytest.mark.parametrize("text", [text for text in TEXTS if "soft" in build(text).targets])
+def test_a_theta_that_the_inner_loss_does_not_look_at_gets_zeros(text):
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0])
     inner = case.problem.inner
     blind = case.problem._replace(inner=lambda p, b, targets, x: inner(p, b, torch.ones_like(targets), x))
@@ -211,11 +211,11 @@ def test_own_randomness_has_its_own_key():
     """Of the keys that draw labels, and of those that estimators derive from their own, no two are the same."""
     for seed in range(8):
         key = rng.key(seed)
-        own = [student.own_key(key), *rng.split(student.own_key(key), 64)]
-        several = [student.label_keys(key, count)[-1] for count in range(2, 65)]  # all but the first of 64
-        assert torch.stack(student.label_keys(key, 64)[1:]).equal(torch.stack(several))
-        assert [int(k) for k in student.label_keys(key, 1)] == [int(key)]
-        keys = [key, *student.label_keys(key, 64), *own]
+        own = [instances.own_key(key), *rng.split(instances.own_key(key), 64)]
+        several = [instances.target_keys(key, count)[-1] for count in range(2, 65)]  # all but the first of 64
+        assert torch.stack(instances.target_keys(key, 64)[1:]).equal(torch.stack(several))
+        assert [int(k) for k in instances.target_keys(key, 1)] == [int(key)]
+        keys = [key, *instances.target_keys(key, 64), *own]
         assert len({int(k) for k in keys}) == len(keys) == 1 + 64 + 65
 
 
@@ -224,11 +224,11 @@ DRAWS = ["exact:fraction=0.5", "forward:directions=2", "evolution:sigma=2,pairs=
 
 @pytest.mark.parametrize("text", DRAWS)
 def test_estimators_that_draw_draw_from_their_own_key(text, monkeypatch):
-    """Another key of theirs changes the feedback, and nothing about the lessons."""
+    """Another key of theirs changes the feedback, and nothing about the targets."""
     case = case_for(text, "mlp", "sgd", labels="sampled")
     one, found = estimate(case, text), []
     for number in range(2, 8):
-        monkeypatch.setattr(student, "own_key", lambda key: rng.fold_in(key, -number))  # noqa: B023 - used at once
+        monkeypatch.setattr(instances, "own_key", lambda key: rng.fold_in(key, -number))  # noqa: B023 - used at once
         other = estimate(case, text)
         found.append(not torch.equal(one.grads[0], other.grads[0]))
         assert_close_tree((one.state, one.outer, one.inner), (other.state, other.outer, other.inner), rtol=0)

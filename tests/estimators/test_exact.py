@@ -10,7 +10,7 @@ import higher
 import pytest
 import torch
 from asserts import assert_close_tree, assert_same_gradient, relative_error, richardson
-from by_torch import exam_gradient, gradients_of, inner_gradient, inner_product, load_torch, run_torch, tuples
+from by_torch import gradients_of, inner_gradient, inner_product, load_torch, outer_gradient, run_torch, tuples
 from problems import OPTIMIZERS, REFUSED, estimate, make
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from truths import RULES, differences, forced
@@ -23,7 +23,7 @@ EXACT = [
     *sorted(name for name, made in ESTIMATORS.items() if made().claim == "exact"),
     "exact:method=mixed",
     "exact:method=reverse",
-    "truncated:steps=8",  # no more lessons than that
+    "truncated:steps=8",  # no more steps than that
 ]
 
 
@@ -33,7 +33,7 @@ def exact_for(rule):
 
 
 def assert_exact(found, expected):
-    """To 10⁻⁸ in norm and in angle, lesson by lesson."""
+    """To 10⁻⁸ in norm and in angle, step by step."""
     for one, other in zip(found, expected, strict=True):
         assert_same_gradient(one, other, norm_tol=1e-8, cosine_tol=5e-17)
 
@@ -57,7 +57,7 @@ def test_several_steps_equal_finite_differences(network, rule, steps):
 
 @pytest.mark.parametrize("rule", ["clipped", "cosine", "adam"])
 def test_three_steps_of_other_rules(rule):
-    """With an input that is exactly zero while the learner learns, where a root would have an infinite derivative."""
+    """With an input that is exactly zero in the inner batches, where a root would have an infinite derivative."""
     for text in exact_for(rule):
         assert_exact(
             estimate(make("dead-input", rule, steps=3, batch=2), text).grads, differences("dead-input", rule, 3)
@@ -79,7 +79,9 @@ def test_unroll_differentiates_running_statistics():
 
 
 @pytest.mark.parametrize("labels", ["soft", "sampled", "argmax"])
-@pytest.mark.parametrize(("network", "rule"), [("batchnorm", "adamw"), ("linear-exam", "clipped"), ("tied", "rmsprop")])
+@pytest.mark.parametrize(
+    ("network", "rule"), [("batchnorm", "adamw"), ("linear-outer", "clipped"), ("tied", "rmsprop")]
+)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_all_agree_whatever_the_labels(network, rule, labels, steps):
     """Of hard labels there are no differences to take."""
@@ -111,7 +113,7 @@ def test_exact_for_a_draw_is_the_expected_score_function(rule, lr, draw):
     """Σ_y P(y) ⟨u, g(y)⟩ ∇ log P(y) over all label tuples y, with u = −lr v of the step on the draw."""
     case = make("mlp", rule, "sampled", batch=3)
     case = case._replace(key=case.key + draw)
-    v = exam_gradient(case, case.problem.targets.apply(case.thetas[0], case.key))
+    v = outer_gradient(case, case.problem.targets.apply(case.thetas[0], case.key))
     p = torch.softmax(case.thetas[0], dim=-1)
     expected = sum(
         (p * y).sum(-1).prod() * -lr * inner_product(v, inner_gradient(case, y)) * (y - p) for y in tuples(len(p))
@@ -126,7 +128,7 @@ def test_scale_by_hand_for_sgd(text):
     """u = −lr v, so |u||g| = lr |v||g|: for one step everybody has it."""
     case = make("mlp", "sgd", "sampled")
     target = case.problem.targets.apply(case.thetas[0], case.key)
-    g, v = inner_gradient(case, target), exam_gradient(case, target)
+    g, v = inner_gradient(case, target), outer_gradient(case, target)
     assert_close_tree(estimate(case, text).scale, 0.3 * (inner_product(g, g) * inner_product(v, v)).sqrt(), rtol=1e-12)
 
 
@@ -175,8 +177,8 @@ def test_the_two_kinds_of_scale_differ():
 
 
 @pytest.mark.parametrize("text", ["exact", "exact:method=mixed", "unroll", "truncated:steps=8", "higher"])
-def test_a_parameter_that_the_learner_does_not_use(text):
-    """Its gradient is zero, and the exam may still use it."""
+def test_a_parameter_that_the_inner_loss_does_not_use(text):
+    """Its gradient is zero, and the outer loss may still use it."""
     case = make("mlp", "momentum", batch=2)
     extra = {**case.state.params, "bias": torch.ones((), dtype=torch.float64)}
     state = case.state.opt_state

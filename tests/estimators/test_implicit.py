@@ -1,4 +1,4 @@
-"""Implicit differentiation of learners with quadratic losses, where it has a closed form."""
+"""Implicit differentiation of quadratic inner losses, where it has a closed form."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ CURVATURES = [0.5, 0.9, 1.5, 2.2, 3.0]
 
 
 def expected(case, w, damping=0.0):
-    """x_i (A + damping)⁻¹ (w − exam) / (batch · steps)."""
+    """x_i (A + damping)⁻¹ (w − outer) / (batch · steps)."""
     q = torch.linalg.solve(case.a + damping * torch.eye(SIZE, dtype=torch.float64), w - case.outer_batch)
     return felt(case, [q / len(case.thetas)] * len(case.thetas)), q
 
@@ -43,7 +43,7 @@ def test_conjugate_gradients_end_after_as_many_iterations_as_parameters(damping)
 
 
 def assert_implicit(case, text, damping):
-    """At the learner after its steps, with the Hessian of the mean over lessons, wherever the learner stands."""
+    """At the parameters after the steps, with the Hessian of the mean over steps, wherever that is."""
     feedback = estimate(case, text)
     w = descended(case, 0.1)
     truth, q = expected(case, w, damping)
@@ -57,12 +57,12 @@ def assert_implicit(case, text, damping):
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("at", [optimum, lambda case: case])
 def test_conjugate_gradients(at, steps, iterations):
-    """More iterations than parameters change nothing. Away from the optimum the learner's steps move it."""
+    """More iterations than parameters change nothing. Away from the optimum the steps move the parameters."""
     assert_implicit(at(quadratic(CURVATURES, steps=steps)), cg(iterations, 0.3), 0.3)
 
 
 def test_a_network_with_sampled_labels():
-    """The Hessian of the cross entropy of two lessons, by autograd, and solved as a matrix."""
+    """The Hessian of the cross entropy of two steps, by autograd, and solved as a matrix."""
     case = make("linear", "adamw", "sampled", steps=2, batch=3)
     targets = targets_of(case)
     _, module, _ = run_torch(case, targets)
@@ -88,7 +88,7 @@ def test_a_network_with_sampled_labels():
 
 @pytest.mark.parametrize("iterations", [1, 2, 6])
 def test_neumann_is_gradient_descent_at_the_optimum(iterations):
-    """As many steps on one lesson, each of which does not move the learner; their feedback adds up."""
+    """As many steps with one θ, none of which moves the parameters; their gradients add up."""
     case = optimum(quadratic(CURVATURES, optim.sgd(0.25), shared=True))
     several = optimum(quadratic(CURVATURES, optim.sgd(0.25), steps=iterations, shared=True))
     found = estimate(case, neumann(iterations, 0.25)).grads[0]
@@ -127,7 +127,7 @@ RULES = {
 
 @pytest.mark.parametrize("name", RULES)
 def test_fixed_point_of_any_rule_has_the_same_limit(name):
-    """At the optimum, which does not depend on how the learner got there."""
+    """At the optimum, which does not depend on how the parameters got there."""
     case = optimum(quadratic(CURVATURES, RULES[name]))
     if name == "adam":  # as after many steps: no mean, and squares that differ from number to number
         state = case.state.opt_state._replace(step=torch.tensor(50), square=parted(normal(4, SIZE) ** 2 + 0.1))
@@ -154,7 +154,7 @@ def test_indefinite_curvature_and_no_gradient_stay_finite(text):
     feedback = estimate(case._replace(outer_batch=descended(case, 0.1)), text)
     assert feedback.grads[0].abs().max() <= 1e-14
     assert feedback.grads[0].isfinite().all()
-    nothing = make("linear-exam", "sgd", steps=2)
+    nothing = make("linear-outer", "sgd", steps=2)
     nothing = nothing._replace(
         outer_batch={name: torch.zeros_like(value) for name, value in nothing.outer_batch.items()}
     )

@@ -1,7 +1,7 @@
 """Every kind of module, with every estimator that has a claim: right, or refused in one line; nothing in between.
 
 Right is the gradient that central differences of plain torch training give, in length as well as in direction, and the
-learner that `torch.optim.SGD` ends in. See `zoo` and `by_differences`; `benchmarks/modules.py` prints the table.
+state that `torch.optim.SGD` ends in. See `zoo` and `by_differences`; `benchmarks/modules.py` prints the table.
 """
 
 import by_differences
@@ -86,6 +86,6 @@ def test_a_closed_form():
     stepped = theta - by_differences.LR * (torch.softmax(ones @ theta.T, -1) - taught).T @ ones / len(x)
     answers = torch.nn.functional.one_hot(training.answers, 3).double()
     v = (torch.softmax(outer_batch @ stepped.T, -1) - answers).T @ outer_batch / len(x)
-    along = by_differences.LR / len(x) * ones @ v.T  # the derivative of the exam in the targets
+    along = by_differences.LR / len(x) * ones @ v.T  # the derivative of the outer loss in the targets
     wanted = taught * (along - (taught * along).sum(-1, keepdim=True))
     assert (held.differences("linear", 1)[0][0] - wanted).norm() < 1e-8 * wanted.norm()

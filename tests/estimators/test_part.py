@@ -33,7 +33,7 @@ def test_a_part_has_the_noise_of_the_whole(noise):
     assert_close_tree(feedback(estimators.exact(), at), whole, rtol=1e-12)
     found, keys = {}, (rng.key(seed) for seed in range(400))
     while len(found) < 6:
-        one = feedback(estimators.exact(fraction=0.5), (*at[:6], next(keys)))
+        one = feedback(estimators.exact(fraction=0.5), at._replace(key=next(keys)))
         found[tuple(one.abs().sum(1).nonzero()[:, 0].tolist())] = one
     assert all(len(rows) == 2 for rows in found)
     assert_close_tree(torch.stack(list(found.values())).mean(0), whole, rtol=1e-12)
@@ -63,19 +63,20 @@ def test_a_part_that_is_not_the_whole_is_refused(noise):
 
 
 def test_a_part_that_is_not_the_whole_is_no_number_under_vmap():
-    problem, (theta,), *rest = given(lambda: Masks(nn.BatchNorm1d(5)), rows=8)
+    at = given(lambda: Masks(nn.BatchNorm1d(5)), rows=8)
+    (theta,) = at.thetas
     part = estimators.exact(fraction=0.5)
-    found = torch.vmap(lambda theta: feedback(part, (problem, [theta], *rest)))(torch.stack([theta, -theta]))
+    found = torch.vmap(lambda theta: feedback(part, at._replace(thetas=[theta])))(torch.stack([theta, -theta]))
     assert found.isnan().all()
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_losses_that_are_smaller_in_the_part_are_seen_as_larger_ones_are(sign):
-    problem, *rest = given(lambda: nn.Linear(4, 3), rows=8)
+    at = given(lambda: nn.Linear(4, 3), rows=8)
 
-    def inner(*at):
-        losses, buffers = problem.inner(*at)
+    def inner(*arguments):
+        losses, buffers = at.problem.inner(*arguments)
         return losses + sign * 0.1 * len(losses), buffers  # of a part of the batch smaller, or larger
 
     with pytest.raises(InputError, match="another loss in a part of the batch"):
-        feedback(estimators.exact(fraction=0.5), (problem._replace(inner=inner), *rest))
+        feedback(estimators.exact(fraction=0.5), at._replace(problem=at.problem._replace(inner=inner)))

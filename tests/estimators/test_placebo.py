@@ -40,7 +40,7 @@ def test_examples_are_dealt_out_anew(steps):
 
 
 @pytest.mark.parametrize("kind", ["signs", "examples"])
-def test_the_learner_is_that_of_exact(kind):
+def test_the_state_is_that_of_exact(kind):
     case = make("mlp", "nesterov", "soft")
     right, spoilt = estimate(case, "exact"), estimate(case, f"placebo:kind={kind}")
     assert all(torch.equal(right.state.params[name], value) for name, value in spoilt.state.params.items())

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from asserts import assert_close_tree, assert_same_gradient, relative_error
-from problems import arguments, build, estimate, label_keys, make, targets_of
+from problems import build, estimate, instance_of, make, target_keys, targets_of
 from quadratics import BATCH, ROWS, descended, felt, joined, normal, quadratic
 
 from metapl import optim
@@ -19,9 +19,15 @@ KEYS = rng.fold_in(rng.key(21), torch.arange(200_000))
 def drawn(case, text, count):
     """The feedback of `count` keys, a list of `[count, …]`, one a step."""
     estimator = build(text)
-    *given, key = arguments(case, estimator)
-    keys = rng.fold_in(key, torch.arange(count))
-    return torch.vmap(lambda one: estimator.estimate(*given, one)[0].grads, chunk_size=50_000)(keys)
+    instance, memory = instance_of(case), estimator.init()
+
+    def one(key):
+        return estimator.estimate(instance._replace(key=key), memory)[0].grads
+
+    keys = rng.fold_in(case.key, torch.arange(count))
+    return torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=50_000)(
+        keys
+    )
 
 
 def assert_mean(found, expected, largest):
@@ -68,8 +74,8 @@ def test_antithetic_pairs_of_a_quadratic_are_exact_along_their_noise():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_evolution_has_no_bias_on_a_quadratic_exam(steps):
-    """Of a learner whose parameters are linear in the lessons; sigma is as large as they are."""
+def test_evolution_has_no_bias_on_a_quadratic_outer_loss(steps):
+    """Of parameters that are linear in θ; sigma is as large as they are."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.2), steps=steps)
     step, v = torch.eye(5, dtype=torch.float64) - 0.2 * case.a, descended(case, 0.2) - case.outer_batch
     truth = felt(case, [0.2 * torch.matrix_power(step, steps - 1 - k) @ v for k in range(steps)])
@@ -80,8 +86,8 @@ def test_evolution_has_no_bias_on_a_quadratic_exam(steps):
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
-def test_evolution_is_the_gradient_of_the_smoothed_exam(sigma):
-    """Σ y³ smoothed: its gradient is 3 (y² + variance of y), with y = w′ − exam and w′ linear in the lesson."""
+def test_evolution_is_the_gradient_of_the_smoothed_outer_loss(sigma):
+    """Σ y³ smoothed: its gradient is 3 (y² + variance of y), with y = w′ − outer and w′ linear in θ."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.5), outer_batch="cubic")
     y, spread = (
         descended(case, 0.5) - case.outer_batch,
@@ -95,7 +101,7 @@ def test_evolution_is_the_gradient_of_the_smoothed_exam(sigma):
 
 
 def test_antithetic_goes_through_a_teacher():
-    """Its parameters to the lesson to the exam: the chain rule says Jᵀ feedback."""
+    """A network's parameters to θ to the outer loss: the chain rule says Jᵀ grads."""
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0])
     view, teacher = normal(8, BATCH * ROWS, 4), {"w": normal(9, 4)}
 
@@ -120,7 +126,7 @@ def test_antithetic_goes_through_a_teacher():
 
 @pytest.mark.parametrize(("temperature", "children"), [(0.05, 2), (2.0, 6)])
 def test_the_limit_of_evograd_is_a_step_of_plain_descent(temperature, children):
-    """With the learning rate sigma² / temperature, whatever the rule that the learner really steps by.
+    """With the learning rate sigma² / temperature, whatever the rule of the real step.
 
     In this limit its feedback is linear in the covariance of the noise, so a mean over draws stands for many children.
     """
@@ -214,17 +220,17 @@ def test_the_bias_of_gumbel_falls_with_the_temperature():
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_gumbel_by_hand(steps):
-    """The learner is taught the labels that the problem draws; the derivative is that of softmax((lesson + G) / T)."""
+    """The targets are the labels that the problem draws; the derivative is that of softmax((θ + G) / T)."""
     case = make("mlp", "nesterov", "sampled", steps=steps, batch=2)
     relaxed, hard = [], targets_of(case)
-    for theta, key, target in zip(case.thetas, label_keys(case), hard, strict=True):
+    for theta, key, target in zip(case.thetas, target_keys(case), hard, strict=True):
         noisy = theta + rng.gumbel(key, theta.shape, torch.float64)
         assert torch.equal(noisy.argmax(-1), target.argmax(-1))
         relaxed.append(noisy / 0.6)
     found = estimate(case, "gumbel:temperature=0.6")
     assert_close_tree(found.state, estimate(case, "none").state, rtol=1e-12)
 
-    # The cotangents of the labels themselves are those of lessons that are taught as they are.
+    # The cotangents of the labels themselves are those of targets that are θ itself.
     labels = case.problem.targets._replace(apply=lambda theta, _key: theta)
     direct = case._replace(problem=case.problem._replace(targets=labels), thetas=hard)
     for one, noisy, to_labels in zip(found.grads, relaxed, estimate(direct, "unroll").grads, strict=True):

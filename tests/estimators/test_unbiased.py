@@ -7,8 +7,8 @@ or too short it must say so.
 import pytest
 import torch
 from asserts import assert_same_gradient, relative_error, richardson
-from by_torch import exam_gradient, exam_torch, gradients_of, load_torch, soft_exam
-from problems import arguments, build, make, sgd
+from by_torch import gradients_of, load_torch, outer_gradient, outer_torch, soft_outer
+from problems import build, instance_of, make, sgd
 from truths import differences, expected_feedback, expected_gradient
 
 from metapl.core import rng
@@ -31,9 +31,15 @@ def test_every_unbiased_claim_is_here():
 def drawn(case, text, count):
     """The feedback of `count` keys, `[count, numbers]`."""
     estimator = build(text)
-    *given, key = arguments(case, estimator)
-    keys = rng.fold_in(key, torch.arange(count))
-    found = torch.vmap(lambda one: estimator.estimate(*given, one)[0].grads, chunk_size=20_000)(keys)
+    instance, memory = instance_of(case), estimator.init()
+
+    def one(key):
+        return estimator.estimate(instance._replace(key=key), memory)[0].grads
+
+    keys = rng.fold_in(case.key, torch.arange(count))
+    found = torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=20_000)(
+        keys
+    )
     return torch.cat([theta.flatten(1) for theta in found], dim=1)
 
 
@@ -75,14 +81,14 @@ def test_a_bias_across_the_gradient_shows_too():
 
 @pytest.mark.parametrize("text", ["score", FIRST_ORDER, FOUR_DRAWS])
 def test_mean_over_labels(text):
-    """With an exam and an optimiser that are linear the exam loss is linear in the targets: soft labels have it."""
-    case = make("linear-exam", "momentum", "sampled", batch=2)
-    assert_sharp(drawn(case, text, COUNTS[text]), flat(differences("linear-exam", "momentum")))
+    """With an outer loss and an optimiser that are linear the result is linear in the targets: soft labels have it."""
+    case = make("linear-outer", "momentum", "sampled", batch=2)
+    assert_sharp(drawn(case, text, COUNTS[text]), flat(differences("linear-outer", "momentum")))
 
 
 @pytest.mark.parametrize(("text", "steps"), [(DIRECTIONS, 1), (DIRECTIONS, 3), (PART, 1)])
 def test_mean_over_directions_and_parts(text, steps):
-    """Of a curved exam, since the labels are not what is drawn."""
+    """Of a curved outer loss, since the labels are not what is drawn."""
     case = make("mlp", "nesterov", steps=steps, batch=2)
     assert_sharp(drawn(case, text, COUNTS[text]), flat(differences("mlp", "nesterov", steps)))
 
@@ -97,7 +103,7 @@ def test_mean_with_sampled_labels_is_that_of_exact(text):
 
 def test_draws_of_one_estimate_are_independent():
     """So four of them have a quarter of the variance."""
-    case = make("linear-exam", "momentum", "sampled", batch=2)
+    case = make("linear-outer", "momentum", "sampled", batch=2)
     one, four = (drawn(case, text, 25_000).var(dim=0).sum() for text in (FIRST_ORDER, FOUR_DRAWS))
     assert abs(float(4.0 * four / one) - 1.0) <= 0.04
 
@@ -110,10 +116,10 @@ def test_variance_of_forward_gradients(text, variance):
 
 
 def far(labels):
-    """A learner whose momentum moves it far, whatever it is taught: the exam's gradient turns on the way.
+    """Momentum moves the parameters far, whatever θ is: the outer gradient turns on the way.
 
-    The step is 1.5 long, and what the lesson does to it about a thousandth of that, so that an exam is nearly linear
-    in the lesson, and feedback with the exam's gradient from before the step is wrong by half.
+    The step is 1.5 long, and what θ does to it about a thousandth of that, so that an outer loss is nearly linear
+    in θ, and a meta-gradient with the outer gradient from before the step is wrong by half.
     """
     case = make("mlp", sgd(0.01, momentum=0.9), labels, batch=3)
     generator, state = torch.Generator().manual_seed(5), case.state.opt_state
@@ -123,11 +129,11 @@ def far(labels):
     return case._replace(state=case.state._replace(opt_state=state))
 
 
-def test_the_exams_gradient_turns_on_the_way():
+def test_the_outer_gradient_turns_on_the_way():
     case = far("soft")
     module, _, _ = load_torch(case)
-    before = gradients_of(exam_torch(case, module), module)
-    after = exam_gradient(case, torch.softmax(case.thetas[0], dim=-1))
+    before = gradients_of(outer_torch(case, module), module)
+    after = outer_gradient(case, torch.softmax(case.thetas[0], dim=-1))
     assert relative_error(before, after) > 0.4
 
 
@@ -140,13 +146,13 @@ def test_expectation_over_all_labels_after_a_long_way(text):
 @pytest.mark.parametrize("text", [DIRECTIONS, PART])
 def test_mean_after_a_long_way(text):
     case = far("soft")
-    expected, _ = richardson(lambda thetas: soft_exam(case, thetas), case.thetas, width=0.1, levels=3)
+    expected, _ = richardson(lambda thetas: soft_outer(case, thetas), case.thetas, width=0.1, levels=3)
     assert_sharp(drawn(case, text, COUNTS[text]), flat(expected))
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum"])
 def test_two_steps_of_the_score_function(rule):
-    """A squared error curves alike whatever the labels, so that the exam loss is linear in those of both steps."""
+    """A squared error curves alike whatever the labels, so that the outer loss is linear in those of both steps."""
     case = make("squared", rule, "sampled", steps=2, batch=2)
     for one, other in zip(expected_feedback(case, "score"), expected_gradient(case), strict=True):
         assert_same_gradient(one, other, norm_tol=1e-9, cosine_tol=1e-18)

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from metapl import estimators, optim
 from metapl.core import losses, rng, targets
-from metapl.core.types import Problem, TrainState
+from metapl.core.types import Instance, Problem, TrainState
 from metapl.nn import functional
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -131,16 +131,12 @@ def test_exact_feedback_through_recomputation():
         inner_batches = [(X.double() + step, rng.key(step)) for step in range(steps)]
 
         def value(first, inner_batches=inner_batches):
-            feedback, _ = estimators.none().estimate(
-                problem, [first, *[theta] * (len(inner_batches) - 1)], state, inner_batches, outer_batch, (), rng.key(1)
-            )
-            return feedback.outer
+            thetas = [first, *[theta] * (len(inner_batches) - 1)]
+            at = Instance(problem, thetas, state, inner_batches, outer_batch, rng.key(1))
+            return estimators.none().estimate(at, ())[0].outer
 
-        found = (
-            estimators.exact()
-            .estimate(problem, [theta] * steps, state, inner_batches, outer_batch, (), rng.key(1))[0]
-            .grads
-        )
+        instance = Instance(problem, [theta] * steps, state, inner_batches, outer_batch, rng.key(1))
+        found = estimators.exact().estimate(instance, ())[0].grads
         along = torch.cos(theta)
         slope = (value(theta + 1e-5 * along) - value(theta - 1e-5 * along)) / 2e-5
         assert_close_tree((found[0] * along).sum(), slope, rtol=1e-6)

@@ -99,7 +99,7 @@ def test_every_numeric_option_is_differentiated(kind):
 
 
 def test_lion_is_differentiable_in_its_rate_and_decay_only():
-    """The derivative of the sign is zero: no lesson can be learned through it."""
+    """The derivative of the sign is zero: no θ can be learned through it."""
     noise = [tree.zeros_like(start()) for _ in range(3)]
     betas = tuple(torch.tensor(beta, dtype=torch.float64) for beta in (0.6, 0.8))
 

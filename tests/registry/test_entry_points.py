@@ -21,8 +21,8 @@ def halved(*, factor: float = 0.5):
     """Half of it."""
     inner = estimators.exact()
 
-    def estimate(*arguments):
-        feedback, memory = inner.estimate(*arguments)
+    def estimate(instance, memory):
+        feedback, memory = inner.estimate(instance, memory)
         return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate, claim="approximate")

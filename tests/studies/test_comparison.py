@@ -32,8 +32,8 @@ def changed(factor):
     """`exact`, its feedback times a factor."""
     inner = estimators.exact()
 
-    def estimate(*given):
-        feedback, memory = inner.estimate(*given)
+    def estimate(instance, memory):
+        feedback, memory = inner.estimate(instance, memory)
         return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate)
@@ -45,7 +45,7 @@ def rows_of(report):
 
 @pytest.fixture(scope="module")
 def report(point):
-    def refuse(*given):
+    def refuse(instance, memory):
         raise ValueError("not this optimiser")
 
     built, _ = comparison.choose(["unroll", "score", "taylor:sign=paper", "taylor:sign=released", "first-order"])
@@ -152,7 +152,7 @@ def test_exact_feedback_that_is_not_finite(point):
 
 
 def test_what_the_truth_needs_is_never_left_out(point):
-    def refuse(*given):
+    def refuse(instance, memory):
         raise ValueError("no")
 
     built = {"none": estimators.none(), "exact": estimators.exact()._replace(estimate=refuse)}

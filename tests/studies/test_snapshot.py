@@ -7,7 +7,7 @@ import torch
 from points import TINY, build, loop
 
 from metapl import estimators
-from metapl.core import autodiff, rng, tree
+from metapl.core import rng, torch_private, tree
 from metapl.core.targets import TARGETS
 from metapl.estimators import AVAILABLE, ESTIMATORS
 from metapl.methods.mpl import meta_pseudo_labels
@@ -34,8 +34,7 @@ def test_the_assignment_is_that_of_the_step_that_comes_next(point):
     key = rng.fold_in(rng.split(point.experiment.keys.of("mpl"), 2)[1], point.step)
     _, told = method.step(point.state, batch, key)
     for dtype, tolerance in ((torch.float32, 0.0), (torch.float64, 1e-4)):
-        *given, label_key = snapshot.assign(point, "soft", dtype)
-        feedback, _ = estimators.exact().estimate(*given, (), label_key)
+        feedback, _ = estimators.exact().estimate(snapshot.assign(point, "soft", dtype), ())
         assert feedback.grads[0].dtype == feedback.outer.dtype == dtype
         assert feedback.outer.item() == pytest.approx(told["exam"].item(), rel=tolerance)
         assert feedback.inner.item() == pytest.approx(told["student"].item(), rel=tolerance)
@@ -100,8 +99,8 @@ def _peeping(point):
     """An estimator that looks at its data, which `torch.vmap` refuses."""
     inner = estimators.score()
 
-    def estimate(*given):
-        feedback, memory = inner.estimate(*given)
+    def estimate(instance, memory):
+        feedback, memory = inner.estimate(instance, memory)
         float(feedback.outer)
         return feedback, memory
 
@@ -112,9 +111,9 @@ def _deceptive(point):
     """An estimator that is another one under a transform."""
     inner = estimators.score()
 
-    def estimate(*given):
-        feedback, memory = inner.estimate(*given)
-        factor = 2.0 if autodiff.transforming() else 1.0
+    def estimate(instance, memory):
+        feedback, memory = inner.estimate(instance, memory)
+        factor = 2.0 if torch_private.inside_transform() else 1.0
         return feedback._replace(grads=tuple(factor * one for one in feedback.grads)), memory
 
     return inner._replace(estimate=estimate)

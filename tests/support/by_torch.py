@@ -1,4 +1,4 @@
-"""The steps and the exam of a case by torch alone: its `nn.Module`, `torch.optim` and `torch.nn.functional`.
+"""The inner steps and the outer loss of a case by torch alone: `nn.Module`, `torch.optim`, `torch.nn.functional`.
 
 Nothing of metapl is on the way: this is what the tests differentiate numerically.
 """
@@ -25,7 +25,7 @@ HELD = {
 
 
 def load_torch(case: Case) -> tuple[nn.Module, torch.optim.Optimizer, int]:
-    """The module and the torch optimiser in the state of the learner, and the steps that it has taken."""
+    """The module and the torch optimiser in the train state, and the steps that it has taken."""
     module = case.network.build().train()
     module.load_state_dict({**case.state.params, **case.state.buffers}, strict=False)
     optimizer = case.rule.theirs(list(module.parameters()))
@@ -47,7 +47,7 @@ def loss_torch(case: Case, module: nn.Module, x: Tensor, target: Tensor) -> Tens
     return F.cross_entropy(module(x), target)
 
 
-def exam_torch(case: Case, module: nn.Module) -> Tensor:
+def outer_torch(case: Case, module: nn.Module) -> Tensor:
     """A probe: what BatchNorm counts on the way is dropped."""
     if case.network.outer_batch == "linear":
         return sum((case.outer_batch[name] * value).sum() for name, value in module.named_parameters())
@@ -64,7 +64,7 @@ def run_torch(
     nudges: Sequence[Params] | None = None,
     gradients: Sequence[Params] | None = None,
 ) -> tuple[Tensor, nn.Module, torch.optim.Optimizer]:
-    """The exam loss after torch's own steps on these targets.
+    """The outer loss after torch's own steps on these targets.
 
     `nudges` are added to the gradients of each step; `gradients` are taken in their place, whatever the targets.
     """
@@ -82,11 +82,11 @@ def run_torch(
             optimizer.param_groups[0]["lr"] = case.rule.rate(step + index)
         optimizer.step()
     with torch.no_grad():
-        return exam_torch(case, module), module, optimizer
+        return outer_torch(case, module), module, optimizer
 
 
-def soft_exam(case: Case, thetas: Sequence[Tensor]) -> Tensor:
-    """The exam loss as a function of soft lessons."""
+def soft_outer(case: Case, thetas: Sequence[Tensor]) -> Tensor:
+    """The outer loss as a function of θ, with soft labels."""
     return run_torch(case, [torch.softmax(theta, dim=-1) for theta in thetas])[0]
 
 
@@ -101,15 +101,15 @@ def gradients_of(loss: Tensor, module: nn.Module) -> Params:
 
 
 def inner_gradient(case: Case, target: Tensor) -> Params:
-    """g, the learner's gradient on these targets, by torch."""
+    """g, the inner gradient on these targets, by torch."""
     module, _, _ = load_torch(case)
     return gradients_of(loss_torch(case, module, case.inner_batches[0], target), module)
 
 
-def exam_gradient(case: Case, target: Tensor) -> Params:
-    """v, the exam's gradient after torch's own step on these targets."""
+def outer_gradient(case: Case, target: Tensor) -> Params:
+    """v, the outer gradient after torch's own step on these targets."""
     _, module, _ = run_torch(case, [target])
-    return gradients_of(exam_torch(case, module), module)
+    return gradients_of(outer_torch(case, module), module)
 
 
 def inner_product(a: Params, b: Params) -> Tensor:

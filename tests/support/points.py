@@ -16,9 +16,8 @@ def build(**options):
 
 
 def loop(estimator, instance, count):
-    *given, key = instance
     memory, drawn = estimator.init(), []
     for index in range(count):
-        feedback, memory = estimator.estimate(*given, memory, rng.fold_in(key, index))
+        feedback, memory = estimator.estimate(instance._replace(key=rng.fold_in(instance.key, index)), memory)
         drawn.append(torch.cat([one.flatten() for one in feedback.grads]))
     return torch.stack(drawn)

@@ -17,7 +17,7 @@ from metapl import optim
 from metapl.core import rng, tree
 from metapl.core.losses import cross_entropy
 from metapl.core.targets import TARGETS
-from metapl.core.types import Estimator, MetaGradient, Model, Optimizer, Problem, TrainState
+from metapl.core.types import Estimator, Instance, MetaGradient, Model, Optimizer, Problem, TrainState
 from metapl.estimators import ESTIMATORS
 from metapl.nn import functional
 from metapl.registry import notation
@@ -56,7 +56,7 @@ def linear() -> nn.Module:
 
 
 class Variables(NamedTuple):
-    """`dead`: the first input column is exactly zero while the learner learns, and alive in the exam.
+    """`dead`: the first input column is exactly zero in the inner batches, and not in the outer one.
 
     `squared`: it learns by half the squared distance from its outputs to the targets, not by the cross entropy.
     """
@@ -76,7 +76,7 @@ NETWORKS = {
     "tied": Variables(lambda: Tied().double()),
     "layernorm": Variables(layernorm),
     "linear": Variables(linear),
-    "linear-exam": Variables(mlp, outer_batch="linear"),
+    "linear-outer": Variables(mlp, outer_batch="linear"),
     "squared": Variables(linear, outer_batch="linear", squared=True),
 }
 
@@ -155,10 +155,10 @@ def problem_of(model: Model, network: Variables, optimizer: Optimizer, labels: s
         losses = 0.5 * ((logits - targets) ** 2).sum(-1) if network.squared else cross_entropy(logits, targets)
         return losses, buffers
 
-    def outer(params, buffers, exam_batch):
+    def outer(params, buffers, batch):
         if outer_batch == "linear":
-            return tree.dot(params, exam_batch)
-        x, y = exam_batch
+            return tree.dot(params, batch)
+        x, y = batch
         return cross_entropy(model.apply(params, buffers, x, train=outer_batch == "train")[0], y).mean()
 
     return Problem(inner, outer, optimizer, TARGETS[labels])
@@ -181,7 +181,7 @@ def _warm(
 def make(
     network: str, rule: str | Rule = "sgd", labels: str = "soft", *, warm: bool = True, steps: int = 1, batch: int = 4
 ) -> Case:
-    """A case with `steps` lessons; `warm`: the learner has taken three steps on other data."""
+    """A case of `steps` inner steps; `warm`: three steps have been taken before, on other data."""
     net, rule = NETWORKS[network], OPTIMIZERS[rule] if isinstance(rule, str) else rule
     generator = torch.Generator().manual_seed(20)
     model = functional.from_module(net.build)
@@ -200,9 +200,9 @@ def make(
     return Case(problem, state, thetas, inner_batches, outer_batch, rng.key(7), net, rule)
 
 
-def arguments(case: Case, estimator: Estimator) -> tuple[Any, ...]:
-    """What `estimator.estimate` is called with."""
-    return case.problem, case.thetas, case.state, case.inner_batches, case.outer_batch, estimator.init(), case.key
+def instance_of(case: Case) -> Instance:
+    """What an estimator is called with."""
+    return Instance(case.problem, case.thetas, case.state, case.inner_batches, case.outer_batch, case.key)
 
 
 def build(text: str) -> Estimator:
@@ -211,9 +211,9 @@ def build(text: str) -> Estimator:
 
 
 def estimate(case: Case, text: str) -> MetaGradient:
-    """The feedback of that estimator."""
+    """The meta-gradient by that estimator."""
     estimator = build(text)
-    return estimator.estimate(*arguments(case, estimator))[0]
+    return estimator.estimate(instance_of(case), estimator.init())[0]
 
 
 REFUSED = {"higher": ("adam", "adamw", "adamw with room", "rmsprop", "rmsprop with room")}
@@ -223,12 +223,12 @@ ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order", "unadapted")
 """The estimators that take one inner step at a time."""
 
 
-def label_keys(case: Case) -> list[Tensor]:
+def target_keys(case: Case) -> list[Tensor]:
     """What draws the labels of each step: the key itself for one, keys folded from it for several."""
     return [case.key] if len(case.thetas) == 1 else [rng.fold_in(case.key, k) for k in range(len(case.thetas))]
 
 
 def targets_of(case: Case) -> list[Tensor]:
-    """What the learner is taught, one a step."""
-    pairs = zip(case.thetas, label_keys(case), strict=True)
+    """The targets, one a step."""
+    pairs = zip(case.thetas, target_keys(case), strict=True)
     return [case.problem.targets.apply(theta, key).detach() for theta, key in pairs]

@@ -1,6 +1,6 @@
-"""Learners whose inner loss is quadratic, so that everything about them has a closed form.
+"""Cases whose inner loss is quadratic, so that everything about them has a closed form.
 
-With w all parameters, t the lesson and x the batch, ℓ_i = ½ wᵀ A w − t_iᵀ x_i w. The lesson is the target itself.
+With w all parameters, t = θ and x the batch, ℓ_i = ½ wᵀ A w − t_iᵀ x_i w. θ is the target itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from metapl.core.types import Key, Optimizer, Params, Problem, TargetTransform, 
 
 SIZE, BATCH, ROWS = 5, 2, 3
 
-TAUGHT = TargetTransform(lambda theta, _key: theta, None)
+AS_IT_IS = TargetTransform(lambda theta, _key: theta, None)
 
-EXAMS = {
+OUTER = {
     "linear": lambda w, outer_batch: w @ outer_batch,
     "square": lambda w, outer_batch: 0.5 * ((w - outer_batch) ** 2).sum(),
     "cubic": lambda w, outer_batch: ((w - outer_batch) ** 3).sum(),
@@ -62,7 +62,7 @@ def quadratic(
     shared: bool = False,
     w: Tensor | None = None,
 ) -> Quadratic:
-    """A with these eigenvalues; `shared`: all steps have one lesson and one batch; w: where the learner stands."""
+    """A with these eigenvalues; `shared`: all steps have one θ and one batch; w: where the parameters stand."""
     rule = rule or optim.sgd(0.1)
     basis = torch.linalg.qr(normal(1, SIZE, SIZE))[0]
     a = basis @ torch.diag(torch.tensor(curvatures, dtype=torch.float64)) @ basis.T
@@ -71,25 +71,27 @@ def quadratic(
         w = joined(params)
         return 0.5 * w @ a @ w - (targets * (x @ w)).sum(-1), buffers
 
-    def outer(params: Params, buffers: Any, exam_at: Tensor) -> Tensor:
-        return EXAMS[outer_batch](joined(params), exam_at)
+    def outer(params: Params, buffers: Any, outer_at: Tensor) -> Tensor:
+        return OUTER[outer_batch](joined(params), outer_at)
 
     seeds = [0] * steps if shared else range(steps)
     thetas = [normal(10 + seed, BATCH, ROWS) for seed in seeds]
     inner_batches = [normal(30 + seed, BATCH, ROWS, SIZE) for seed in seeds]
     params = parted(normal(2, SIZE) if w is None else w)
     state = TrainState(params, {}, rule.init(params))
-    return Quadratic(Problem(inner, outer, rule, TAUGHT), thetas, state, inner_batches, normal(3, SIZE), rng.key(7), a)
+    return Quadratic(
+        Problem(inner, outer, rule, AS_IT_IS), thetas, state, inner_batches, normal(3, SIZE), rng.key(7), a
+    )
 
 
 def pulls(case: Quadratic) -> Tensor:
-    """The mean over examples of x_iᵀ t_i, one a step: what the lessons pull w towards, `[steps, size]`."""
+    """The mean over examples of x_iᵀ t_i, one a step: what θ draws w towards, `[steps, size]`."""
     pairs = zip(case.thetas, case.inner_batches, strict=True)
     return torch.stack([torch.einsum("ir,irs->s", theta, x) / BATCH for theta, x in pairs])
 
 
 def optimum(case: Quadratic) -> Quadratic:
-    """The same case with the learner where the mean loss over all lessons is least."""
+    """The same case with the parameters where the mean loss over all steps is least."""
     w = torch.linalg.solve(case.a, pulls(case).mean(dim=0))
     return case._replace(state=case.state._replace(params=parted(w)))
 
@@ -103,5 +105,5 @@ def descended(case: Quadratic, lr: float) -> Tensor:
 
 
 def felt(case: Quadratic, along: Sequence[Tensor]) -> list[Tensor]:
-    """Along a change of the mean over examples of x_iᵀ t_i of each step: what it is per number of the lesson."""
+    """Along a change of the mean over examples of x_iᵀ t_i of each step: what it is per number of θ."""
     return [x @ one / BATCH for x, one in zip(case.inner_batches, along, strict=True)]

@@ -4,7 +4,7 @@ import torch
 
 from metapl import optim
 from metapl.core import losses, rng, targets
-from metapl.core.types import Problem, TrainState
+from metapl.core.types import Instance, Problem, TrainState
 from metapl.nn import functional
 
 
@@ -27,8 +27,8 @@ def given(module, rows=6, *, key=None):
     problem = Problem(inner, outer, optim.sgd(0.3, momentum=0.9), targets.SOFT)
     state = TrainState(params, buffers, problem.optimizer.init(params))
     outer_batch = (f64(5, 4, seed=3), torch.arange(5) % 3)
-    return problem, [f64(rows, 3, seed=1)], state, [f64(rows, 4, seed=2)], outer_batch, (), rng.key(1)
+    return Instance(problem, [f64(rows, 3, seed=1)], state, [f64(rows, 4, seed=2)], outer_batch, rng.key(1))
 
 
 def feedback(estimator, at):
-    return estimator.estimate(*at)[0].grads[0]
+    return estimator.estimate(at, estimator.init())[0].grads[0]

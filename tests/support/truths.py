@@ -1,7 +1,7 @@
 """What feedback should be, found without metapl's derivatives: differences of torch's runs, and enumeration.
 
-For labels drawn from the lessons the truth is d/dlesson Σ_y P(y | lessons) exam(y) = Σ_y exam(y) P(y) ∇ log P(y),
-with exam(y) the exam loss after torch's own steps on the labels y.
+For labels drawn from θ the truth is d/dθ Σ_y P(y | θ) outer(y) = Σ_y outer(y) P(y) ∇ log P(y),
+with outer(y) the outer loss after torch's own steps on the labels y.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from asserts import richardson
-from by_torch import run_torch, soft_exam, tuples
-from problems import OPTIMIZERS, Case, Rule, arguments, build, make, pair
+from by_torch import run_torch, soft_outer, tuples
+from problems import OPTIMIZERS, Case, Rule, build, instance_of, make, pair
 from torch import Tensor
 
 from metapl import optim
@@ -31,9 +31,9 @@ RULES: dict[str, Rule] = {
 
 @functools.cache
 def differences(network: str, rule: str, steps: int = 1, batch: int = 2, *, warm: bool = True) -> Any:
-    """The gradient of the exam loss in the soft lessons of that case, to about 10⁻¹⁰; torch alone takes the steps."""
+    """The gradient of the outer loss in θ of that case, soft labels, to about 10⁻¹⁰; torch alone takes the steps."""
     case = make(network, RULES[rule], steps=steps, batch=batch, warm=warm)
-    found, error = richardson(lambda thetas: soft_exam(case, thetas), case.thetas, width=0.02, levels=3)
+    found, error = richardson(lambda thetas: soft_outer(case, thetas), case.thetas, width=0.02, levels=3)
     assert error <= 3e-8, f"without their widest part the differences are {error:.1e} off: they are too coarse"
     return found
 
@@ -65,13 +65,13 @@ def expected_feedback(case: Case, text: str) -> list[Tensor]:
     """Σ_y P(y) feedback(y), one a step."""
     estimator, total = build(text), [torch.zeros_like(theta) for theta in case.thetas]
     for targets, chance in draws(case):
-        found = estimator.estimate(*arguments(forced(case, targets), estimator))[0].grads
+        found = estimator.estimate(instance_of(forced(case, targets)), estimator.init())[0].grads
         total = [before + chance * one for before, one in zip(total, found, strict=True)]
     return total
 
 
 def expected_gradient(case: Case) -> list[Tensor]:
-    """Σ_y exam(y) P(y) ∇ log P(y), one a step."""
+    """Σ_y outer(y) P(y) ∇ log P(y), one a step."""
     total = [torch.zeros_like(theta) for theta in case.thetas]
     for targets, chance in draws(case):
         outer = run_torch(case, targets)[0]

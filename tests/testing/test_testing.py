@@ -6,7 +6,7 @@ import torch
 from metapl import estimators
 from metapl.core import autodiff, tree
 from metapl.core.types import Estimator, MetaGradient
-from metapl.estimators import ESTIMATORS, student
+from metapl.estimators import ESTIMATORS, instances, one_step
 from metapl.testing import check_estimator, finite_differences
 
 CHEAP = {"forward": {"directions": 1}, "evolution": {"pairs": 2}, "implicit": {"iterations": 3}}
@@ -33,18 +33,20 @@ def test_every_variant_passes(name):
 
 
 def stale(claim):
-    """`exact` or `first_order` with the exam's gradient at the learner before its step."""
+    """`exact` or `first_order` with the outer gradient at the parameters before the step."""
 
-    def estimate(problem, thetas, state, inner_batches, outer_batch, memory, key):
-        theta, batch = student.single("stale()", thetas, inner_batches)
-        (targets,) = student.targets(problem, thetas, key)
-        step = student.step(problem, state, targets, batch)
-        outer, _ = student.exam_gradient(problem, step.state, outer_batch)
-        u = step.pull(student.exam_gradient(problem, state._replace(buffers=step.state.buffers), outer_batch)[1])
+    def estimate(instance, memory):
+        theta, batch = instances.single("stale()", instance)
+        problem, _, state, _, outer_batch, key = instance
+        (targets,) = instances.targets(instance)
+        step = one_step.step(instance, targets)
+        outer, _ = one_step.outer_gradient(problem, step.state, outer_batch)
+        u = step.vjp(one_step.outer_gradient(problem, state._replace(buffers=step.state.buffers), outer_batch)[1])
 
         def change(theta):
             if claim == "exact":
-                return student.slopes(problem, state, batch, u)(problem.targets.apply(theta, key))[1].mean(), ()
+                derivative = one_step.directional_derivative(problem, state, batch, u)
+                return derivative(problem.targets.apply(theta, key))[1].mean(), ()
             return tree.dot(u, step.grads) * problem.targets.log_prob(theta, targets).sum(), ()
 
         cotangent = autodiff.value_and_grad(change, theta)[2]
@@ -56,11 +58,11 @@ def stale(claim):
 
 
 def changed(build, change):
-    """An estimator whose feedback goes through `change(feedback, memory, arguments)`."""
+    """An estimator whose feedback goes through `change(feedback, memory, instance)`."""
     inner = build()
 
-    def estimate(*arguments):
-        return change(*inner.estimate(*arguments), arguments)
+    def estimate(instance, memory):
+        return change(*inner.estimate(instance, memory), instance)
 
     return inner._replace(estimate=estimate)
 
@@ -75,31 +77,31 @@ def scaled(build, factor):
 def field(**change):
     """`exact` with fields of its feedback replaced by functions of feedback and arguments."""
 
-    def apply(feedback, memory, arguments):
-        return feedback._replace(**{name: make(feedback, arguments) for name, make in change.items()}), memory
+    def apply(feedback, memory, instance):
+        return feedback._replace(**{name: make(feedback, instance) for name, make in change.items()}), memory
 
     return changed(estimators.exact, apply)
 
 
-def _probing(feedback, arguments):
-    problem, _, state, inner_batches, _, _, _ = arguments
+def _probing(feedback, instance):
+    problem, _, state, inner_batches, _, _ = instance
     with torch.no_grad():  # a second pass, whose statistics are kept
         targets = torch.full((2, 3), 1.0 / 3.0, dtype=torch.float64)
         buffers = problem.inner(state.params, feedback.state.buffers, targets, inner_batches[-1])[1]
     return feedback.state._replace(buffers=buffers)
 
 
-def _writing(feedback, arguments):
-    next(iter(arguments[2].params.values())).add_(1e-9)
+def _writing(feedback, instance):
+    next(iter(instance.state.params.values())).add_(1e-9)
     return feedback.scale
 
 
-def _drawing(feedback, arguments):
+def _drawing(feedback, instance):
     return feedback.grads[0] * (1.0 + 0.0 * torch.rand(())), *feedback.grads[1:]
 
 
-def _standing(feedback, arguments):
-    return arguments[2]
+def _standing(feedback, instance):
+    return instance.state
 
 
 def _unbiased():
@@ -111,7 +113,10 @@ WRONG = {
     "exact: factor": (lambda: scaled(estimators.exact, 1.02), "finite differences"),
     "exact: stale v": (lambda: stale("exact"), "finite differences"),
     "exact: first-order in disguise": (lambda: estimators.sama()._replace(claim="exact"), "finite differences"),
-    "exact: truncated in disguise": (lambda: estimators.truncated()._replace(claim="exact"), "3 steps: the feedback"),
+    "exact: truncated in disguise": (
+        lambda: estimators.truncated()._replace(claim="exact"),
+        "3 steps: the meta-gradient",
+    ),
     "unbiased: sign": (lambda: scaled(_unbiased, -1.0), "of the truth"),
     "unbiased: factor": (lambda: scaled(_unbiased, 1.02), "of the truth"),
     "unbiased: stale v": (lambda: stale("unbiased"), "of the truth"),
@@ -128,12 +133,12 @@ WRONG = {
     "a claim of its own": (lambda: estimators.exact()._replace(claim="perfect"), "is not one of"),
     "labels of its own": (lambda: estimators.exact()._replace(targets=("hard",)), "not among"),
     "several steps, and takes one": (lambda: _unbiased()._replace(several=True), None),
-    "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two lessons"),
+    "one step, and takes several": (lambda: estimators.exact()._replace(several=False), "takes two steps"),
     "a probe that moves the statistics": (lambda: field(state=_probing), "buffers"),
-    "a learner that stands still": (lambda: field(state=_standing), "parameters after"),
+    "a state that stands still": (lambda: field(state=_standing), "parameters after"),
     "an argument written to": (lambda: field(scale=_writing), "writes to its arguments"),
     "the global generator": (lambda: field(grads=_drawing), "global generator"),
-    "another exam loss": (lambda: field(outer=lambda feedback, _: feedback.outer * 1.001), "outer"),
+    "another outer loss": (lambda: field(outer=lambda feedback, _: feedback.outer * 1.001), "outer"),
     "another loss": (lambda: field(inner=lambda feedback, _: feedback.inner * 1.001), "inner"),
     "a negative scale": (lambda: field(scale=lambda feedback, _: -feedback.scale), "negative"),
     "a graph that is left": (
@@ -142,7 +147,7 @@ WRONG = {
     ),
     "single precision": (
         lambda: field(grads=lambda feedback, _: tuple(one.float() for one in feedback.grads)),
-        "not shaped as its lesson",
+        "not shaped as its θ",
     ),
     "memory of another shape": (lambda: changed(estimators.exact, lambda f, m, _: (f, (f.outer,))), "memory"),
 }
@@ -158,8 +163,8 @@ def test_a_wrong_one_fails(name):
 def test_an_estimator_that_torch_cannot_vectorise_is_looped_over():
     calls = []
 
-    def change(feedback, memory, arguments):
-        calls.append(int(arguments[-1]))  # a key as a number: torch.vmap refuses
+    def change(feedback, memory, instance):
+        calls.append(int(instance.key))  # a key as a number: torch.vmap refuses
         return feedback, memory
 
     check_estimator(lambda: changed(estimators.gumbel, change))

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from metapl import optim
 from metapl.core import losses, rng, targets
-from metapl.core.types import MetaGradient, Model, Problem, TrainState
+from metapl.core.types import Instance, MetaGradient, Model, Problem, TrainState
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 from zoo import BATCH, CLASSES, ZOO, Entry
@@ -124,8 +124,8 @@ def problem_of(model: Model, entry: Entry, kind: str) -> Problem:
 
 def estimate(case: Case, way: str) -> MetaGradient:
     estimator = estimator_of(WAYS[way].spelling)
-    given = case.problem, case.thetas, case.state, case.inner_batches, case.outer_batch, estimator.init(), rng.key(4)
-    return estimator.estimate(*given)[0]
+    instance = Instance(case.problem, case.thetas, case.state, case.inner_batches, case.outer_batch, rng.key(4))
+    return estimator.estimate(instance, estimator.init())[0]
 
 
 # ---------------------------------------------------------------- the reference

@@ -1,0 +1,135 @@
+"""The names of torch that are not public, and that metapl cannot do without. No other file uses one.
+
+Torch says nowhere in public whether a transform runs, what a tensor is wrapped in, or which node of a graph belongs to
+an `autograd.Function`. `NAMES` lists what is used, and a test says which of them a new version of torch has moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._functorch.autograd_function import custom_function_call
+from torch.autograd.function import BackwardCFunction
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "NAMES",
+    "TorchDispatchMode",
+    "across_vmap",
+    "custom_function_call",
+    "inside_transform",
+    "is_batched",
+    "is_function",
+    "is_once_differentiable",
+    "is_wrapped",
+    "load_forward_formulas",
+    "pytree",
+    "unwrap",
+    "unwrap_dead",
+]
+
+NAMES = (
+    "torch._C._functorch.TransformType.Vmap",
+    "torch._C._functorch.TransformType.Grad",
+    "torch._C._functorch.TransformType.Jvp",
+    "torch._C._functorch.get_interpreter_stack",
+    "torch._C._functorch.get_unwrapped",
+    "torch._C._functorch.is_batchedtensor",
+    "torch._C._functorch.is_functorch_wrapped_tensor",
+    "torch._C._functorch.peek_interpreter_stack",
+    "torch._C._functorch.unwrap_if_dead",
+    "torch._decomp.decompositions_for_jvp",
+    "torch._functorch.autograd_function.custom_function_call",
+    "torch.autograd.function.BackwardCFunction",
+    "torch.utils._python_dispatch.TorchDispatchMode",
+    "torch.utils._pytree.tree_flatten",
+    "torch.utils._pytree.tree_leaves",
+    "torch.utils._pytree.tree_map",
+    "torch.utils._pytree.tree_unflatten",
+)
+"""All of them, from where they are imported."""
+
+_functorch: Any = torch._C._functorch
+
+
+def inside_transform() -> bool:
+    """Whether a `torch.func` transform is running."""
+    return _functorch.peek_interpreter_stack() is not None
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether a tensor belongs to a transform: one that differentiates it, or that batches it."""
+    return bool(_functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def unwrap(tensor: Tensor) -> Tensor:
+    """A tensor without the wrappers of any transform."""
+    while is_wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether `torch.vmap` goes over a tensor, by itself or inside of other transforms."""
+    while is_wrapped(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            return True
+        tensor = _functorch.get_unwrapped(tensor)
+    return False
+
+
+def unwrap_dead(tensors: Sequence[Any]) -> list[Any]:
+    """The tensors without the wrappers of transforms that have ended.
+
+    The way back of `torch.func.vjp`, and so of `jacrev`, runs after its transform: what an `autograd.Function` saved
+    there is still wrapped, and `torch.autograd` finds no derivative in it.
+    """
+    found = []
+    for tensor in tensors:
+        inside, bare = None, tensor
+        while isinstance(bare, Tensor) and bare is not inside:
+            inside, bare = bare, _functorch.unwrap_if_dead(bare)
+        found.append(bare)
+    return found
+
+
+def across_vmap(tensors: Sequence[Any]) -> bool:
+    """Whether a `torch.vmap` is running inside of something that is differentiated.
+
+    That is a transform, or autograd through one of the tensors. The gradient of a weight of BatchNorm, LayerNorm or
+    InstanceNorm that is taken inside of such a vmap has a wrong derivative, without an error (torch 2.13); taken the
+    other way round it is right.
+    """
+    kinds = [level.key() for level in _functorch.get_interpreter_stack() or []]
+    kind = _functorch.TransformType
+    if kind.Vmap not in kinds:
+        return False
+    innermost = kinds[::-1].index(kind.Vmap)  # counted from the end, where the inner ones are
+    if any(outer in (kind.Grad, kind.Jvp) for outer in kinds[: len(kinds) - innermost]):
+        return True
+    return torch.is_grad_enabled() and any(unwrap(tensor).requires_grad for tensor in tensors)
+
+
+def is_function(node: Any) -> bool:
+    """Whether a node of a graph is the backward of an `autograd.Function`."""
+    return isinstance(node, BackwardCFunction)
+
+
+def is_once_differentiable(node: Any) -> bool:
+    """Whether a node is the error that `once_differentiable` leaves for a second derivative."""
+    return type(node).__name__ == "Error"
+
+
+@functools.cache
+def load_forward_formulas() -> None:
+    """Load torch's formulas of forward mode, which it would do at the first use, warning of what it calls there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
