@@ -20,6 +20,7 @@ from torch import Tensor
 from metapl.core import forward_mode, tree
 
 Leaves: TypeAlias = Sequence[Tensor]
+"""The tensors at the leaves of a tree."""
 
 Gradient: TypeAlias = Callable[..., tuple[Tensor, ...]]
 """`gradient(*params)`: what is differentiated once more."""

@@ -147,6 +147,7 @@ class _Step(NamedTuple):
 
 
 Grads: TypeAlias = list[Tensor | None]
+"""Gradients by leaf; None where a leaf has none."""
 
 
 def _step_vjp(

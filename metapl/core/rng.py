@@ -33,6 +33,7 @@ def _signed(value: int) -> int:
 
 
 GAMMA = _signed(0x9E3779B97F4A7C15)
+"""The odd constant of SplitMix64 that counts up its state."""
 _MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = _signed(0x94D049BB133111EB)
 _SALT = _signed(0xD1B54A32D192ED03)  # keeps derived keys apart from the numbers drawn with the same key

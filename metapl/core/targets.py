@@ -42,3 +42,4 @@ ARGMAX = _hard(lambda theta, _key: theta.argmax(dim=-1))
 """The most probable class (most ports)."""
 
 TARGETS = {"soft": SOFT, "sampled": SAMPLED, "argmax": ARGMAX}
+"""The transforms by name, as `Estimator.targets` names them."""

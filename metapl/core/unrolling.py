@@ -34,6 +34,7 @@ RULES: dict[str, hvp.Rule | None] = {
 """How the replaying methods differentiate the gradients that the steps take with `inside.gradient`."""
 
 METHODS = ("reverse", *RULES)
+"""The ways to go back through a step."""
 
 
 def unroll(

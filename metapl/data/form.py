@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["images", "table", "arrays"]
+"""What an example is."""
 
 
 class Form(NamedTuple):

@@ -180,6 +180,7 @@ def _expanded(ranges: list[list[int]], examples: int, where: str) -> Tensor:
 
 
 SAME = "name the split.json of a run on the same data"
+"""The remedy where a split does not fit the data."""
 
 
 def read(path: Path, y: Tensor) -> Split:

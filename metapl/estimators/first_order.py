@@ -15,6 +15,7 @@ from metapl.core.types import Claim, Estimator, Instance, MetaGradient, PyTree
 from metapl.estimators import instances, one_step
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"sum": torch.sum, "mean": torch.mean}
+"""How the score function is reduced over the batch."""
 
 
 class Baseline(NamedTuple):

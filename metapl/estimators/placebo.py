@@ -24,6 +24,7 @@ def _examples(leaf: Tensor, key: Key) -> Tensor:
 
 
 KINDS: dict[str, Callable[[Tensor, Key], Tensor]] = {"signs": _signs, "examples": _examples}
+"""The ways to spoil feedback, by name."""
 
 
 def placebo(*, kind: str = "signs", route: str = "auto") -> Estimator:

@@ -29,6 +29,7 @@ from metapl.nn import functional
 from metapl.registry.errors import InputError, unknown
 
 ROUTES = ("auto", "forward", "reverse")
+"""The values of `route`."""
 
 
 def require(route: str) -> None:

@@ -26,6 +26,7 @@ from metapl.core import tree
 from metapl.core.torch_private import TorchDispatchMode
 
 Call = Callable[[], Any]
+"""What is measured: a function without arguments."""
 
 
 def flops(call: Call) -> int:

@@ -11,6 +11,7 @@ from metapl.core import losses
 from metapl.core.types import Buffers, Model, Params
 
 BINS = 15
+"""Bins of the calibration error."""
 
 
 def top1(logits: Tensor, y: Tensor) -> float:
@@ -52,6 +53,7 @@ def top5(logits: Tensor, y: Tensor) -> float:
 
 
 METRICS = {"top1": top1, "top5": top5, "nll": nll, "ece": ece}
+"""The metrics by name."""
 
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:

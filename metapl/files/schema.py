@@ -29,6 +29,7 @@ LARGEST = 2**28
 """Bytes up to which a file is read: the counts of a thousand classes by six networks take 70 million."""
 
 SHOWN = 60
+"""Characters of a wrong value that a message shows."""
 
 
 def wrong(value: Any, where: str, wanted: str) -> NoReturn:
@@ -154,6 +155,7 @@ def by_name(names: Check, each: Check) -> Check:
 
 
 REMEDY = "is the run complete?"
+"""What a message advises unless a check says otherwise."""
 
 
 def require_file(path: Path, remedy: str = REMEDY) -> None:

@@ -113,3 +113,4 @@ SIZES: dict[str, Callable[..., Size]] = {
     "relative": relative,
     "capped": capped,
 }
+"""The rules by name, for `--feedback-size NAME:key=value,…`."""

@@ -202,6 +202,7 @@ TEACHER = NetworkSpec(
     built_from={"": "teacher"},
     colour="vermillion",
 )
+"""The teacher, as the rest of the library knows it."""
 
 STUDENTS = {
     "student": NetworkSpec(title="student", role="the student's last weights", row=60, colour="sky", width=1.4),
@@ -213,6 +214,7 @@ STUDENTS = {
         colour="blue",
     ),
 }
+"""The student, its average and its finetuned form."""
 
 METHOD = MethodSpec(
     title="Meta Pseudo Labels",
@@ -227,3 +229,4 @@ METHOD = MethodSpec(
     models={"teacher": "teacher", "student": "student"},
     paired=True,
 )
+"""The method `mpl`."""

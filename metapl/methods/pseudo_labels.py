@@ -84,3 +84,4 @@ METHOD = MethodSpec(
         ),
     ),
 )
+"""The method `pseudo-labels`."""

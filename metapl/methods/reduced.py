@@ -133,3 +133,4 @@ METHOD = MethodSpec(
     paired=True,
     alone="the fixed teacher's log-probabilities are looked up, which is not vectorised",
 )
+"""The method `reduced`."""

@@ -65,6 +65,7 @@ PHASE = PhaseSpec(
         )
     },
 )
+"""The phase that trains one network on the labelled examples."""
 
 METHOD = MethodSpec(
     title="supervised learning",
@@ -72,3 +73,4 @@ METHOD = MethodSpec(
     phases=(PHASE,),
     unlabelled=False,
 )
+"""The method `supervised`."""

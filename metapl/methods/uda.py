@@ -37,3 +37,4 @@ METHOD = MethodSpec(
     needs=("uda_weight",),
     otherwise="supervised",
 )
+"""The method `uda`."""

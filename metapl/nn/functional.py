@@ -174,6 +174,7 @@ def _content(tensor: Tensor) -> tuple[int, int | None]:
 
 
 Spread = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
+"""From the input of a pass to the arguments of the module."""
 
 
 def _spread(module: nn.Module) -> Spread:
@@ -209,6 +210,7 @@ def _clipped(module: nn.Module) -> list[str]:
 
 
 NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""The layers whose weights are scales."""
 
 
 def _scales(module: nn.Module) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from metapl.registry.errors import InputError
 
 Constructor = Callable[..., Any]
+"""What an entry point stands for: it takes options, and returns a value."""
 
 
 class Registry(Mapping[str, Constructor]):

@@ -16,6 +16,7 @@ from typing import Any
 from metapl.registry.errors import InputError
 
 LOG = logging.getLogger("metapl")
+"""Where it is said what was imported."""
 
 ESTIMATORS = "metapl.estimators"
 """The group of entry points under which packages declare estimators."""

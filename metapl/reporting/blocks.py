@@ -153,6 +153,7 @@ class Gallery:
 
 
 Block: TypeAlias = Paragraph | Rows | Words | Folded | Card | Grid | Figure | Tiles | Matrix | Gallery
+"""What a page is made of."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ CONFUSIONS = 20
 """Confusions in the table that takes its place."""
 
 BY_CLASS = "recall and precision by class"
+"""The caption of the table of classes."""
 
 LOWEST = 10
 """Classes of the lowest recall that are shown before all of them."""

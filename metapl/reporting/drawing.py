@@ -58,6 +58,7 @@ THEMES = Themes(
         "#e8ebef", "#9aa5b3", "#2c323b", ("#f0823a", "#409ee0", "#20bd8e", "#e0a0c4", "#f0b434", "#90d0f5", "#9aa4b0")
     ),
 )
+"""The light and the dark page."""
 
 
 class Picture(NamedTuple):

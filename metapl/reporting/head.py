@@ -21,6 +21,7 @@ DRIFTED = (
     "The final network has not the test accuracy any more that it had at the end of training: its data has changed "
     "since, or the arithmetic of this device differs. What is said of single test examples and classes is as of now."
 )
+"""What a page says where the test accuracy is not that of the end of training."""
 
 
 def title(facts: Facts) -> str:

@@ -54,6 +54,7 @@ COLUMNS = (
     Column("confidence, %", share, "figure"),
     Column("of the truth, %", share, "figure"),
 )
+"""The columns of the table of mistakes."""
 
 
 def mistakes(facts: Facts) -> Section:

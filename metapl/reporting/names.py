@@ -18,6 +18,7 @@ PALETTE = {
     "grey": GREY,
     "ink": INK,
 }
+"""The colours by name."""
 
 NETWORKS = {
     name: (network.title, Style(PALETTE[network.colour], network.dash, network.width))
@@ -26,6 +27,7 @@ NETWORKS = {
 """In the order of the table."""
 
 METHODS = {name: methods.find(name).title for name in methods.METHODS}
+"""What each method is called."""
 
 LOSSES = {
     "supervised": ("labelled examples", Style(VERMILLION)),
@@ -33,6 +35,7 @@ LOSSES = {
     "student": ("pseudo labels", Style(SKY)),
     "exam": ("exam", Style(BLUE, (4, 2))),
 }
+"""The curves of the losses, each with its name and style."""
 
 OWNERS = {"supervised": "teacher: ", "uda": "teacher: ", "student": "student: ", "exam": "student: "}
 """Whose a loss is where two networks learn."""

@@ -21,6 +21,7 @@ EXPLAINED = {
     "± s.e.": "one standard error over the test examples; of a difference, that of paired examples, √(b + c) / n where "
     "b and c count what one network alone has right. What other seeds would give varies too, and is not in it.",
 }
+"""What each column means."""
 
 
 def results(facts: Facts) -> Section:

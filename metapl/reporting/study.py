@@ -24,6 +24,7 @@ JUDGED = (
     "All numbers but those of the curves are of the test set, after the last step. No step and no network was chosen "
     "on it; the options are those that the study was given."
 )
+"""What the numbers of a study are of."""
 
 EXPLAINED = {
     "top-1": "the share of test examples whose class is the most probable one: mean and sample standard deviation, sd, "
@@ -36,6 +37,7 @@ EXPLAINED = {
     "NLL": "the negative log-likelihood, in nats, mean over seeds.",
     "ECE": "the expected calibration error: how far confidence and accuracy are apart, in 15 bins; mean over seeds.",
 }
+"""What each column means."""
 
 
 def page(about: Study, runs: Sequence[Run], environment: Mapping[str, Any]) -> str:

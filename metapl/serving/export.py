@@ -150,6 +150,7 @@ GRAPHS: dict[str, Callable[[Serving, Path], str]] = {"onnx": _onnx, "torch-expor
 """What writes a graph into a folder and gives the name of the file."""
 
 FORMATS = ("safetensors", *GRAPHS)
+"""The values of `--format`."""
 
 
 @contextlib.contextmanager

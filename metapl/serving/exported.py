@@ -23,6 +23,7 @@ from metapl.registry.errors import InputError
 from metapl.training import fitting, run_files
 
 WEIGHTS = "model.safetensors"
+"""The file of the weights."""
 
 _CONFIG = schema.table(
     {

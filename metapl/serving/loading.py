@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy"}
+"""The file that the example of a card predicts, by the kind of data."""
 
 LOAD = """\
 from pathlib import Path
@@ -19,6 +20,7 @@ found = inputs.read(form, [Path("{example}")])
 x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
 probabilities = network(x).softmax(-1)
 """
+"""The program that loads the exported model."""
 
 RUN = {
     "model.pt2": "import torch\n\n# torch unpickles parts of such a file, so trust who made it\n"

@@ -25,6 +25,7 @@ BASE = "none"
 """The estimator whose cost is 1: the learner's own step and the exam."""
 
 TRUTH = "exact"
+"""The estimator that the others are compared with."""
 
 VARIANTS = ("first-order:baseline=0,reduction=sum",)
 """Compared by default beside the defaults of every estimator: the paper's in the form that is unbiased given v."""

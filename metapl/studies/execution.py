@@ -133,6 +133,7 @@ def _path(folder: Path, job: Job) -> Path:
 
 
 DEFAULTS = asdict(TrainConfig())
+"""What a run of a study has unless the study says otherwise."""
 
 
 def _done(folder: Path, job: Job) -> Run | None:

@@ -83,12 +83,15 @@ class Budget(NamedTuple):
 
 
 NUMBERS = {"trials": 16, "seeds": 4, "first_seed": 1000}
+"""The defaults of the numbers in a `[tune]` table."""
 LEAST = {"trials": 1, "seeds": 1, "first_seed": 0}
+"""Their least values."""
 
 FIXED = ("seed", "data", "data_dir", "unlabelled", "split", "labels", "validation", "balanced", "device", "log")
 """Cannot be tuned: scores of different examples do not compare, and the last two change nothing."""
 
 TUNABLE = tuple(one.name for one in fields(TrainConfig) if one.name not in FIXED)
+"""The fields of a configuration that may be tuned."""
 
 
 def read(about: Study, path: str) -> Budget:

@@ -21,6 +21,7 @@ NOTE = (
     "top-1 on the test set after the last step, mean and standard deviation over seeds; differences are paired, "
     "with their 95 % interval"
 )
+"""What stands below a table."""
 
 BEHIND = ("NLL", "ECE %", "seeds", "network")
 """The columns of `arms` for which only a page has room."""

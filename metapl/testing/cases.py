@@ -16,6 +16,7 @@ from metapl.core.types import Instance, Optimizer, Params, Problem, PyTree, Trai
 from metapl.nn import functional
 
 CLASSES = 3
+"""Classes of every case."""
 
 
 def finite_differences(fn: Callable[[PyTree], Tensor | float], at: PyTree, width: float = 1e-3) -> PyTree:
@@ -58,10 +59,12 @@ RULES: dict[str, Callable[[], Optimizer]] = {
     "adagrad": lambda: optim.adagrad(0.1, eps=1e-3),
     "adamw": lambda: optim.adamw(0.05, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1),
 }
+"""The inner optimisers by name."""
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (mlp, (4,)),
     "convnet": (convnet, (1, 4, 4)),
 }
+"""The networks by name, with the shape of one example."""
 
 
 def make(

@@ -188,6 +188,7 @@ CLAIMS: dict[str, Callable[[Estimator], None]] = {
     "unbiased": _check_unbiased,
     "approximate": _check_approximate,
 }
+"""The check of each claim."""
 
 
 def check_estimator(build: Callable[[], Estimator]) -> None:

@@ -123,6 +123,7 @@ def _encodable(text: str) -> bool:
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+"""What a value of each type is called in messages."""
 
 PRESETS = Path(__file__).parent / "presets"
 """A TOML file a preset."""

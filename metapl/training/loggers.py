@@ -129,6 +129,7 @@ def _package(name: str) -> Any:
 
 
 LOGGERS: dict[str, Callable[[TrainConfig, Path], Log]] = {"tensorboard": tensorboard, "trackio": trackio}
+"""The loggers by name, for `--log`."""
 
 
 def require(config: TrainConfig) -> list[str]:

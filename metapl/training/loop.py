@@ -49,6 +49,7 @@ class Reported(NamedTuple):
 
 
 Event: TypeAlias = Stepped | Reported
+"""What the loop yields."""
 
 
 class Phase(NamedTuple):

@@ -43,6 +43,7 @@ class Finished(NamedTuple):
 
 
 Event: TypeAlias = loop.Stepped | loop.Reported | Finished
+"""What a run yields."""
 
 
 def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:

@@ -71,6 +71,7 @@ SUMMARY = table(
     },
     {"weights": table({"sha256": text(64)})},
 )
+"""The check of `summary.json`."""
 
 
 def _text_or_none(value: Any, where: str) -> str | None:
@@ -82,6 +83,7 @@ ENVIRONMENT = table(
     {"gpu": _text_or_none},
     others=True,
 )
+"""The check of `environment.json`."""
 
 LINE = table(
     {
@@ -93,8 +95,10 @@ LINE = table(
     {"pseudo_labels": by_name(text(100), measured)},
     others=True,
 )
+"""The check of one line of `metrics.jsonl`."""
 
 IMAGES = table({"mean": listed(number), "std": listed(positive)}, {"mirror": flag})
+"""The check of the form of images."""
 
 _number = table({"name": text(), "kind": among(("number",)), "mean": number, "std": number, "missing": flag})
 _category = table({"name": text(), "kind": among(("category",)), "categories": listed(text(), 1)})
@@ -109,6 +113,7 @@ def _column(value: Any, where: str) -> dict[str, Any]:
 
 
 TABLE = table({"columns": listed(_column, 1), "label": text()})
+"""The check of the form of a table."""
 
 FORM = {
     "kind": among(("images", "table", "arrays")),

@@ -33,8 +33,10 @@ from metapl.training.experiment import Experiment, pick_device, prepare
 from metapl.training.phases import Result
 
 CHECKPOINT = Path("checkpoints/final.safetensors")
+"""The final weights, below the folder of a run."""
 
 LOG = logging.getLogger("metapl")
+"""Where warnings of a run go."""
 
 
 def environment() -> dict[str, Any]:

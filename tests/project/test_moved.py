@@ -115,6 +115,18 @@ def test_what_is_gone_is_nowhere():
             assert not hasattr(importlib.import_module(place), last), name
 
 
+def test_nothing_names_an_old_place():
+    """In code, examples and pages; version 0.1.0's own section of the changelog, and the tables, may."""
+    tops = "|".join(name.split(".")[1] for name in MODULES if name.count(".") == 1)
+    old = re.compile(rf"from metapl import [\w, ]*\b({tops})\b|(?<![\w.])metapl\.({tops})\b(?!\.(png|md|toml)\b)")
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for folder in ("metapl", "cli", "models", "benchmarks", "docs"):
+        files += [file for ending in ("py", "md", "toml", "html") for file in (ROOT / folder).rglob(f"*.{ending}")]
+    files = [file for file in files if file.name not in ("moved.py", "old_names.py", "what_moved.md")]
+    found = [f"{file}: {match[0]}" for file in files for match in old.finditer(file.read_text())]
+    assert found == []
+
+
 def test_the_finder_is_there_once():
     moved.install()
     assert sum(one is moved._Finder for one in sys.meta_path) == 1

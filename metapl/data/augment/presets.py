@@ -41,6 +41,7 @@ VIEWS: dict[str, Callable[..., Augment]] = {
     "plain": image_views.plain,
     "jitter": jitter,
 }
+"""The views by name, for `--augment NAME:key=value,…`."""
 
 
 def default(form: Form) -> Augment:

@@ -19,6 +19,7 @@ from metapl.data.formats.npy import Arrays
 from metapl.registry.errors import InputError
 
 ENDINGS = (".npy", ".npz")
+"""The endings of the files that are read here."""
 
 _ROWS = 4096
 

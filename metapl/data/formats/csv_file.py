@@ -14,8 +14,10 @@ from metapl.files import storage
 from metapl.registry.errors import InputError
 
 DELIMITERS = ",;\t|"
+"""What may separate the cells of a row."""
 
 MISSING = frozenset(("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "Null", "null"))
+"""The cells that count as empty."""
 
 
 class Table(NamedTuple):

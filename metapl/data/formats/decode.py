@@ -24,7 +24,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".
 """Of the names of image files."""
 
 MODES = {1: "L", 3: "RGB"}
+"""Pillow's name for images of so many channels."""
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Pillow's names for images without colours."""
 
 _FILTERS = threading.Lock()
 

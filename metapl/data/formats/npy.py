@@ -20,6 +20,7 @@ from metapl.files import storage
 from metapl.registry.errors import InputError
 
 Arrays: TypeAlias = dict[str, np.ndarray]
+"""Arrays by name."""
 
 
 def load(place: Path, choose: Callable[[Collection[str]], Mapping[str, str]]) -> Arrays:

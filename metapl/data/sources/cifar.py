@@ -21,8 +21,10 @@ RELEASED: Moments = ([0.4914, 0.482158, 0.4465309], [0.247032, 0.243485, 0.26159
 """What the released code of Meta Pseudo Labels standardises CIFAR-10 by."""
 
 PIXELS = 3 * 32 * 32
+"""Bytes of one image."""
 
 AGAIN = "download it again, as metapl data get {} does"
+"""The remedy where a file is damaged."""
 
 
 def cifar10(place: Path) -> Dataset:
@@ -170,6 +172,7 @@ CIFAR10 = Stored(
         ),
     ),
 )
+"""The source `cifar10`, with the files that it is known by."""
 
 CIFAR100 = Stored(
     cifar100,
@@ -188,3 +191,4 @@ CIFAR100 = Stored(
         ),
     ),
 )
+"""The source `cifar100`, with the files that it is known by."""

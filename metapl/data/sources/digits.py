@@ -11,6 +11,7 @@ from metapl.data.sources.base import Dataset
 from metapl.data.split import Wanted, split
 
 TEST = 500
+"""Examples of the test part."""
 
 
 def digits(*, shift: int = 1, noise: float = 0.5, erase: int = 2) -> Dataset:

@@ -29,11 +29,13 @@ TIMEOUT = 30
 """Seconds without a byte after which a connection counts as broken."""
 
 TRIES = 5
+"""How often a download is begun again."""
 
 LARGEST = 2**33
 """Bytes of a file of unknown size: more than any data set that is known here has."""
 
 GZIP = b"\x1f\x8b"
+"""The first bytes of a gzip file."""
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 """Names of what `extract` takes apart end so; a `.gz` alone is read as it is."""

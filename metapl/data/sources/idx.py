@@ -27,6 +27,7 @@ CLOTHES_FILES = (
     Known("t10k-images-idx3-ubyte", "md5:8181f5470baa50b63fa0f6fddb340f0a"),
     Known("t10k-labels-idx1-ubyte", "md5:15d484375f8d13e6eb1aabb0c3f46965"),
 )
+"""The files of Fashion-MNIST and their checksums."""
 
 MNIST_FILES = (
     Known("train-images-idx3-ubyte", "md5:6bbc9ace898e44ae57da46a324031adb"),
@@ -34,8 +35,10 @@ MNIST_FILES = (
     Known("t10k-images-idx3-ubyte", "md5:2646ac647ad5339dbf082846283269ea"),
     Known("t10k-labels-idx1-ubyte", "md5:27ae3e4e09519cfbb04c329615203637"),
 )
+"""The files of MNIST and their checksums."""
 
 AGAIN = "get it again, or give the folder of other files"
+"""The remedy where a file is damaged."""
 
 
 def idx(place: Path) -> Dataset:
@@ -130,7 +133,9 @@ def _is_mnist(place: Path) -> bool:
 
 
 CLOTHES_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+"""Where Fashion-MNIST is published."""
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+"""Where MNIST is published."""
 
 FASHION_MNIST = Stored(
     idx,
@@ -144,6 +149,7 @@ FASHION_MNIST = Stored(
         Archive(f"{CLOTHES_URL}t10k-labels-idx1-ubyte.gz", "md5:bb300cfdad3c16e7a12a480ee83cd310", 5_148),
     ),
 )
+"""The source `fashion-mnist`, with the files that it is known by."""
 
 MNIST = Stored(
     idx,
@@ -157,5 +163,7 @@ MNIST = Stored(
         Archive(f"{MNIST_URL}t10k-labels-idx1-ubyte.gz", "md5:ec29112dd5afa0611ce80d1b7f02629c", 4_542),
     ),
 )
+"""The source `mnist`, with the files that it is known by."""
 
 IDX = Stored(idx, _is_idx)
+"""The source `idx`: any files of this layout."""

@@ -17,6 +17,7 @@ NUMBERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint
 """MATLAB's names for arrays of them; others, such as cells, may hold anything."""
 
 AGAIN = "download it again, as metapl data get svhn does"
+"""The remedy where a file is damaged."""
 
 
 def svhn(place: Path, *, extra: bool = True) -> Dataset:
@@ -74,6 +75,7 @@ def _is_svhn(place: Path) -> bool:
 
 
 URL = "http://ufldl.stanford.edu/housenumbers/"
+"""Where SVHN is published."""
 
 SVHN = Stored(
     svhn,
@@ -90,3 +92,4 @@ SVHN = Stored(
         Archive(f"{URL}extra_32x32.mat", "md5:a93ce644f1a588dc4d68dda5feec44a7", 1_329_278_602, optional=True),
     ),
 )
+"""The source `svhn`, with the files that it is known by."""
