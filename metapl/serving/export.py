@@ -52,8 +52,8 @@ def _text(serving: Serving) -> str:
         whole = [name for name, one in known.items() if not one.compose]
         whole.sort(key=lambda name: (-known[name].preference, -known[name].row))
         raise InputError(
-            f"--network {serving.name} of --method {config.method} consists of several networks, which are no single "
-            f"module: export {', '.join(whole)}"
+            f"--network {serving.name} of --method {config.method} is several networks, and no single module: "
+            f"export {', '.join(whole)}"
         )
     return architectures.text(config, found.built_from[""])
 
