@@ -58,7 +58,7 @@ def peak_memory(call: Call, device: torch.device) -> int:
 
 
 class _Following(TorchDispatchMode):
-    """Adds up the storages that are alive. The profiler would know them too, but it talks on standard error."""
+    """Adds up the storages that are alive. The profiler would know them too, but it writes to standard error."""
 
     def __init__(self) -> None:
         super().__init__()

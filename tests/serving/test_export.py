@@ -180,6 +180,7 @@ def test_the_reduced_method(tmp_path):
     with pytest.raises(InputError, match=r"--network teacher of --method reduced is .* export finetuned, ema, student"):
         export.export(run, tmp_path / "out", network="teacher")
     export.export(run, tmp_path / "out", network="fixed")
+    assert "By UDA ([Xie" in (tmp_path / "out" / "README.md").read_text()
     x = draw(5, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(plain(tmp_path / "out")(x), logits_of(run, x, "fixed"))
