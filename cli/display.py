@@ -58,7 +58,7 @@ console = Careful(
 
 
 def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> None:
-    """What is about to be trained, on what; with several seeds the configuration is that of the first."""
+    """Print what is about to be trained, and on what; of several seeds the first."""
     config, parts = experiment.config, experiment.split
     shared = "the labelled ones among them" if config.labelled_in_unlabelled else "the labelled ones apart"
     console.print(
@@ -116,7 +116,7 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave them as they stand."""
+        """Stop the bars, and close the logs."""
         self._bars.stop()
         for log in itertools.chain(*self._logs):
             try:
@@ -133,7 +133,7 @@ class Bars:
                 self._report(index, event)
 
     def _move(self, phase: str, step: int, steps: int) -> None:
-        """Move the bar; the time left is what the steps so far, with their evaluations, took on average."""
+        """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""
         now = time.perf_counter()
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=steps, completed=step, text="", left="")

@@ -18,7 +18,7 @@ Command: TypeAlias = Callable[..., None]
 
 
 def with_flags(fields: Sequence[Field[Any]]) -> Callable[[Command], Command]:
-    """Give a command one flag for every field, beside its own; a flag that is not given is None."""
+    """Add a flag for every field to those that a command has already; a flag that is not given is None."""
     options = [
         inspect.Parameter(
             field.name,

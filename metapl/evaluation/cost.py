@@ -2,11 +2,11 @@
 
 Examples:
     >>> import torch
-    >>> from metapl import measure
+    >>> from metapl.evaluation import cost
     >>> a, b = torch.zeros(8, 20), torch.zeros(20, 30)
-    >>> measure.flops(lambda: a @ b) == 2 * 8 * 20 * 30
+    >>> cost.flops(lambda: a @ b) == 2 * 8 * 20 * 30
     True
-    >>> measure.peak_memory(lambda: a @ b, a.device) == 4 * 8 * 30
+    >>> cost.peak_memory(lambda: a @ b, a.device) == 4 * 8 * 30
     True
 """
 
@@ -57,7 +57,7 @@ def peak_memory(call: Call, device: torch.device) -> int:
 
 
 class _Following(TorchDispatchMode):
-    """Adds up the storages that are alive. The profiler would know them too, but it talks on standard error."""
+    """Adds up the storages that are alive. The profiler would know them too, but it writes to standard error."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,9 +2,9 @@
 
 Examples:
     >>> import torch
-    >>> from metapl import accuracy
+    >>> from metapl.evaluation import quality
     >>> truth = torch.tensor([[3.0, 4.0]])
-    >>> found = accuracy.accuracy(2.0 * truth, truth, cosine=0.9)
+    >>> found = quality.accuracy(2.0 * truth, truth, cosine=0.9)
     >>> found.cosine, found.projection, found.bias, found.draws_needed
     (1.0, 2.0, 1.0, 1.0)
 """

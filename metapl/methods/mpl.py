@@ -87,7 +87,7 @@ def teacher_passes(
     labels: TargetTransform,
     augment: Augment,
     recipe: Recipe,
-    see: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
+    inputs: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
 ) -> Callable[[State, Batch, Key], TeacherPass]:
     """The first half of a step as a function of the state, the batch and the key; see `meta_pseudo_labels`."""
 
@@ -108,7 +108,7 @@ def teacher_passes(
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
         x = views(seen, augment, batch, view_key)
         logits, buffers, pull = autodiff.pullback(
-            lambda params: forward(teacher.model, params, state.teacher.buffers, see(x, batch), teacher_key),
+            lambda params: forward(teacher.model, params, state.teacher.buffers, inputs(x, batch), teacher_key),
             state.teacher.params,
         )
         keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
@@ -128,7 +128,7 @@ def meta_pseudo_labels(
     labels: TargetTransform,
     augment: Augment,
     recipe: Recipe,
-    see: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
+    inputs: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
 ) -> Method:
     """Meta Pseudo Labels with any estimator of the feedback.
 
@@ -139,12 +139,12 @@ def meta_pseudo_labels(
         labels: soft, sampled or argmax, of the kinds that the estimator takes.
         augment: the weak and the strong view.
         recipe: the numbers. With `unroll` K the unlabelled batch is K batches of the student, one after another.
-        see: what the teacher sees in place of the views, such as what a fixed network said of the examples.
+        inputs: what the teacher sees in place of the views, such as what a fixed network said of the examples.
 
     Returns:
         A method with the networks "teacher", "student" and "ema" (of the student).
     """
-    teacher_pass = teacher_passes(teacher, student, labels, augment, recipe, see)
+    teacher_pass = teacher_passes(teacher, student, labels, augment, recipe, inputs)
 
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)

@@ -49,9 +49,11 @@ def _text(serving: Serving) -> str:
     known = architectures.networks(config)
     found = {**methods.networks(), **known}[serving.name]
     if found.compose:
+        whole = [name for name, one in known.items() if not one.compose]
+        whole.sort(key=lambda name: (-known[name].preference, -known[name].row))
         raise InputError(
-            f"--network {serving.name} of --method {config.method} consists of several networks, which are no single "
-            f"module: export {', '.join(name for name, one in known.items() if not one.compose)}"
+            f"--network {serving.name} of --method {config.method} is several networks, and no single module: "
+            f"export {', '.join(whole)}"
         )
     return architectures.text(config, found.built_from[""])
 

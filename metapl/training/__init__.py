@@ -1,1 +1,15 @@
-"""."""
+"""One run: a configuration, the objects that it names, the training loop, and the folder that a run leaves.
+
+    config.py           the configuration, its limits and its presets; importing it does not import torch
+    experiment.py       a configuration turned into objects: data, split, networks, estimator, optimisers
+    architectures.py    the networks of a configuration
+    optimizers.py       its optimisers
+    loop.py             the training loop of one phase, as an iterator of events
+    phases.py           a whole run: phase by phase, and the evaluation at the end
+    population.py       several runs as one vectorised program
+    run_folder.py       the folder of a run, written and read; run_files.py checks its files, fitting.py its weights
+    checkpoint.py       networks in safetensors files
+    loggers.py          metrics.jsonl, TensorBoard, trackio
+
+Studies, serving, reporting and the command line build on it. It imports methods and estimators.
+"""

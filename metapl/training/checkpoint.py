@@ -20,8 +20,8 @@ def save_networks(path: Path, networks: dict[str, Variables]) -> None:
     """Write networks as safetensors; tensors are named NETWORK/params/NAME and NETWORK/buffers/NAME.
 
     Raises:
-        InputError: the place cannot be written. It says where the networks are instead: training them may have taken
-            days, so that the folder for temporary files and the current one are tried too.
+        InputError: the file cannot be written. Training may have taken days, so the networks are then written to
+            the folder for temporary files, the current folder or the home folder, and the message says where.
     """
     tensors = {
         f"{name}/{kind}/{key}": value.detach().cpu().contiguous().clone()
@@ -29,7 +29,7 @@ def save_networks(path: Path, networks: dict[str, Variables]) -> None:
         for kind, values in network._asdict().items()
         for key, value in values.items()
     }
-    # By safetensors' own `save_file` the file would have another mode than the umask gives, and errors of its own.
+    # `save_file` of safetensors ignores the umask and has errors of its own.
     data = save(tensors)
     try:
         write(path, lambda temporary: temporary.write_bytes(data))
@@ -44,7 +44,7 @@ def save_networks(path: Path, networks: dict[str, Variables]) -> None:
 
 
 def _rescue(path: Path, data: bytes) -> Path | None:
-    """Write what cannot be written where it should be to a place that can, and say which."""
+    """Write to the first other place that can be written, and return it; None if there is none."""
     for folder in (tempfile.gettempdir(), Path.cwd(), os.path.expanduser("~")):
         try:
             place = Path(tempfile.mkdtemp(prefix="metapl-", dir=folder)) / path.name

@@ -62,7 +62,7 @@ class TrainConfig:
     optimizer: str = _option("sgd:momentum=0.9,nesterov=true,weight_decay=0.0005", "Update rule of every network.")
     lr: float = _option(0.1, "The student's learning rate, and the baselines'.", above=0)
     teacher_lr: float = _option(0.1, "The teacher's learning rate.", above=0)
-    schedule: str = _option("cosine", "Course of the learning rates: cosine, down to zero, or constant.")
+    schedule: str = _option("cosine", "How the learning rates change: cosine, down to zero, or constant.")
     warmup: int = _option(0, "Steps over which the learning rates grow linearly.", least=0)
     student_wait: int = _option(0, "Steps before the student starts to move.", least=0)
     clip: float = _option(5.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
@@ -82,7 +82,7 @@ class TrainConfig:
     device: str = _option("auto", "cpu, cuda or auto.")
 
     def __post_init__(self) -> None:
-        """Check what no other part checks."""
+        """Check the limits of every field, and the fields that depend on each other."""
         for one in fields(self):
             _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
         if self.method not in METHODS:

@@ -1,4 +1,4 @@
-"""A configuration turned into objects: data, split, networks, estimator."""
+"""A configuration turned into objects, each once: data, split, networks, estimator, optimisers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether networks that a file names are those that its weights belong to, found out before they take memory or time.
+"""Check that the weights in a file belong to the network that the file names, before it takes memory or time.
 
-A few words can name a network of any size. So it is first built without storage, no further than its weights go, and
-its tensors compared with them by name, shape and type.
+A few words can name a network of any size. So the network is first built without storage, and no further than the
+number of weights allows. Then its tensors are compared with the weights by name, shape and type.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from metapl.training import architectures
 from metapl.training.config import TrainConfig
 
 LARGEST = 10_000
-"""What an option may be, however few numbers the weights hold."""
+"""The value that an option may always have, even if there are fewer weights."""
 
 REMADE = 4
-"""How often a parameter may be made before it is the network's, as parametrisations do it."""
+"""How often a network may register a parameter anew, which parametrisations do."""
 
 
 def require_network(name: str, network: Variables, config: TrainConfig, form: Form, where: str) -> None:
@@ -53,7 +53,7 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, persistent: bool = False) -> None:
     """Compare the network that `models.build` makes of a text with its weights.
 
-    Networks from elsewhere are built as they are: whoever trusts their code lets them take what they want.
+    Networks from other packages are built with storage: their code is trusted, or they would not be imported.
 
     Args:
         text: the network's.
@@ -108,7 +108,7 @@ def _alike(one: Tensor | None, other: Tensor | None) -> bool:
 
 @contextmanager
 def _at_most(parameters: int, what: str) -> Iterator[None]:
-    """Stop whoever makes more parameters."""
+    """Raise an error as soon as more parameters than this are registered."""
     made = 0
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:

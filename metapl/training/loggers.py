@@ -26,15 +26,15 @@ class Log(NamedTuple):
 
 
 def jsonl(config: TrainConfig, folder: Path) -> Log:
-    """One JSON object a line in `metrics.jsonl`; what is not finite, which JSON has not, is null."""
+    """One JSON object a line in `metrics.jsonl`; numbers that are not finite are null, since JSON has none."""
     del config
     return _appending(folder / "metrics.jsonl")
 
 
 def _appending(path: Path) -> Log:
-    """A log whose lines, where the disk is full, are kept and tried again with the next one.
+    """A log that survives a full disk: lines that cannot be written are kept, and tried again with the next one.
 
-    A run need not end for its log's sake. At its end it may: what is still missing then is told.
+    A full disk does not end the run. Closing the log raises an error if lines are still missing.
     """
     try:
         file = path.open("ab", buffering=0)
@@ -105,7 +105,7 @@ def trackio(config: TrainConfig, folder: Path) -> Log:
 
 
 def _numbers(line: Line) -> dict[str, float]:
-    """The numbers of a report by the way to each: the phase and the keys, with `/` between them."""
+    """The numbers of a report by their paths: the phase and the keys, with `/` between them."""
     return dict(_leaves({key: value for key, value in line.items() if key not in ("phase", "step")}, line["phase"]))
 
 

@@ -94,7 +94,7 @@ def train_all(experiments: Sequence[Experiment], skip: Collection[int] = ()) -> 
 
     Yields:
         The events of `run`, or of `phases.run` for each member. `Apart` comes before members that train one after
-        another although there are several; whatever was reported of them before is void.
+        another although there are several; what was reported of them before no longer holds.
     """
     why = refuses(experiments) if len(experiments) > 1 else ""
     if len(experiments) > 1 and not why:

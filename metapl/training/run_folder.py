@@ -78,7 +78,7 @@ def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None =
     Args:
         out: the folder.
         experiment: what will be trained.
-        known: the fingerprint, where somebody has it already; it takes a pass over the data.
+        known: the fingerprint, if it is computed already; it takes a pass over the data.
     """
     checkpoint.write_text(out / "config.toml", dump(_from_anywhere(experiment.config)))
     checkpoint.write_json(out / "environment.json", environment())
@@ -132,7 +132,7 @@ def config(path: Path, device: str = "auto", trust_code: bool = False) -> TrainC
 
 
 def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Variables]:
-    """The networks on the CPU: whole, and those that the configuration names."""
+    """The networks on the CPU, checked against their checksum and against the configuration."""
     place = path / CHECKPOINT
     schema.require_file(place)
     if (path / "summary.json").exists():
@@ -174,7 +174,7 @@ def load(path: Path, device: str = "auto", trust_code: bool = False) -> tuple[Ex
 
 
 def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
-    if not (path / "data.json").exists():  # runs of old have none
+    if not (path / "data.json").exists():  # runs of early versions have none
         return
     then = run_files.data(path / "data.json")
     if now.shape != then.shape or len(now.classes) != len(then.classes):
@@ -186,7 +186,7 @@ def _require_form(path: Path, config: TrainConfig, now: Form) -> None:
 
 
 def changes(path: Path, experiment: Experiment) -> str:
-    """In what a run's data differs from what it was trained on, in words; empty for nothing, or if nobody knows.
+    """How the data of a run differs from what it was trained on, in words; empty if it does not, or if that is unknown.
 
     Raises:
         InputError: a fingerprint that is none.
