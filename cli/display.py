@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +12,16 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.segment import Segment
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 from torch import Tensor
 
 from metapl import methods
 from metapl.cli.streams import OUTPUT
+from metapl.cli.tables import printed
 from metapl.core import tree
 from metapl.core.types import Model
+from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
@@ -176,28 +177,10 @@ def title(experiment: Experiment, runs: int) -> str:
     return f"test, {len(experiment.data.y_test)} examples, final weights{several}"
 
 
-COLUMNS = {"top1": ("top-1 %", 100, 2), "top5": ("top-5 %", 100, 2), "nll": ("NLL", 1, 3), "ece": ("ECE %", 100, 2)}
-"""Metrics in the order of the table: the heading, the unit and the decimals."""
-
-
 def table(runs: Sequence[Rows], title: str) -> None:
     """Metrics by network; of several runs their mean ± standard deviation."""
-    printed = Table(title=title, title_justify="left")
-    printed.add_column("network")
-    for heading, _, _ in COLUMNS.values():
-        printed.add_column(heading, justify="right")
-    for name, network in methods.networks().items():
-        if name in runs[0]:
-            printed.add_row(
-                network.title, *(_cell([rows[name][metric] for rows in runs], metric) for metric in COLUMNS)
-            )
-    console.print(printed)
-
-
-def _cell(values: Sequence[float], metric: str) -> str:
-    _, unit, digits = COLUMNS[metric]
-    mean = f"{unit * statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {unit * statistics.stdev(values):.{digits}f}"
+    titles = {name: network.title for name, network in methods.networks().items()}
+    console.print(printed(by_network(runs, titles), title))
 
 
 def pictures(experiment: Experiment, result: Result, folder: Path) -> None:

@@ -193,4 +193,4 @@ def read(path: Path, y: Tensor) -> Split:
     try:
         return from_json(found, y.cpu(), str(path))
     except InputError as error:
-        raise InputError(f"{error}: {SAME}") from None
+        raise InputError(f"{error}: {SAME}", *error.fields) from None

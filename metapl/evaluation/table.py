@@ -49,4 +49,7 @@ def by_network(runs: Sequence[Metrics], titles: Mapping[str, str], label: str = 
 
 
 def _cell(values: Sequence[float], metric: str) -> float | str:
-    return values[0] if len(values) == 1 else spread(values, metric)
+    if len(values) == 1:
+        return values[0]
+    unit, digits = UNITS[metric]
+    return f"{unit * statistics.fmean(values):.{digits}f} ± {unit * statistics.stdev(values):.{digits}f}"

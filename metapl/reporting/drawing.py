@@ -15,7 +15,8 @@ import matplotlib
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from metapl.reporting.plots import COLOURS
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+"""Okabe and Ito's, which the colour-blind can tell apart, and a grey."""
 
 INK, SOFT = f"C{len(COLOURS)}", f"C{len(COLOURS) + 1}"
 """The colour of text, and a weaker one."""

@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from metapl.reporting.blocks import Key
-from metapl.reporting.drawing import INK, SOFT, Picture, drawn, variable
+from metapl.reporting.drawing import COLOURS, INK, SOFT, Picture, drawn, variable
 from metapl.reporting.facts import Bin
 from metapl.reporting.log import Curve
-from metapl.reporting.plots import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

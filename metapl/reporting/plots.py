@@ -15,6 +15,7 @@ from metapl.core.types import Model, Variables
 from metapl.data.loader import in_order
 from metapl.evaluation import metrics, quality
 from metapl.reporting import log as run_log
+from metapl.reporting.drawing import COLOURS
 from metapl.training import checkpoint, run_files
 
 if TYPE_CHECKING:
@@ -106,10 +107,6 @@ def regions(
         axes.set_xticks([])
         axes.set_yticks([])
     _save(figure, path)
-
-
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-"""Okabe and Ito's, which the colour-blind can tell apart, and a grey."""
 
 
 def accuracy_against_cost(rows: Sequence[Mapping[str, Any]], cosine: float, title: str, path: Path) -> None:

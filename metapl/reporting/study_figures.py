@@ -11,11 +11,10 @@ from metapl import methods
 from metapl.files.table import percent, plus
 from metapl.reporting import figures, log, strips
 from metapl.reporting.blocks import Figure
-from metapl.reporting.drawing import INK
+from metapl.reporting.drawing import COLOURS, INK
 from metapl.reporting.figures import Line, Style, key
 from metapl.reporting.log import Curve
 from metapl.reporting.names import opening
-from metapl.reporting.plots import COLOURS
 from metapl.reporting.strips import Strip
 from metapl.studies import specification
 from metapl.studies.checks import Given

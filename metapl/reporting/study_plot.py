@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from metapl.files.escape import visible
 from metapl.files.storage import write
-from metapl.reporting.plots import COLOURS
+from metapl.reporting.drawing import COLOURS
 from metapl.studies.results import Row
 from metapl.studies.specification import label
 

@@ -150,7 +150,7 @@ def _complete(study: Study, where: str) -> Study:
         try:
             jobs(complete._replace(arms={arm: given}, seeds=study.seeds[:1]))
         except InputError as error:
-            raise InputError(f"{where}: arm {arm!r}: {error}") from None
+            raise InputError(f"{where}: arm {arm!r}: {error}", *error.fields) from None
     return complete
 
 

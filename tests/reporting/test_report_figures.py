@@ -18,10 +18,9 @@ from sklearn.datasets import make_moons
 
 from metapl.core import rng
 from metapl.reporting import drawing, facts, figures, mistakes, render, strips
-from metapl.reporting.drawing import Picture
+from metapl.reporting.drawing import COLOURS, Picture
 from metapl.reporting.facts import Bin
 from metapl.reporting.figures import Dot, Line, Plane, Style
-from metapl.reporting.plots import COLOURS
 from metapl.reporting.strips import Strip
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

@@ -366,7 +366,7 @@ def test_a_reader_that_stops_early(digits, tmp_path):
         (("RUN", "nowhere.png"), r"nowhere\.png does not exist"),
         (("RUN", "x.png"), r"x\.png: no image that can be read"),
         (("RUN", "x.png", "--network", "studnet"), "unknown network 'studnet': did you mean 'student'"),
-        (("RUN", "x.png", "--device", "tpu"), "--device tpu"),
+        (("RUN", "x.png", "--device", "tpu"), "device = tpu"),
     ],
     ids=str,
 )
