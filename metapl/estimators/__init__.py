@@ -2,6 +2,10 @@
 
 A new one is a file here and a line in `ESTIMATORS`; it is then selectable (`metapl train --grad NAME:key=value`),
 listed (`metapl grads`) and held to its claim by the shared tests. See `docs/estimators.md`.
+
+Beside them is what they share: `instances` (what is asked of an instance), `one_step`, `many_steps`, `route` (from the
+inner gradient to θ) and `watch`. Imports the core, optimisers and networks; training and what is above it may import
+it, and methods take an estimator as a value.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,8 @@
 
 Examples:
     >>> import torch
-    >>> from metapl import functional, rng
+    >>> from metapl.core import rng
+    >>> from metapl.nn import functional
     >>> model = functional.from_module(lambda: torch.nn.Linear(3, 2))
     >>> params, buffers = model.init(rng.key(0))
     >>> logits, buffers = model.apply(params, buffers, torch.zeros(5, 3), train=True)

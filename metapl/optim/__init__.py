@@ -7,7 +7,8 @@ other hyperparameters may be numbers or tensors, and gradients flow to all of th
 
 Examples:
     >>> import torch
-    >>> from metapl import optim, tree
+    >>> from metapl import optim
+    >>> from metapl.core import tree
     >>> optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(lr=0.1, momentum=0.9))
     >>> params = {"w": torch.ones(2)}
     >>> state = optimizer.init(params)
