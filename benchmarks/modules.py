@@ -2,7 +2,7 @@
 
     python benchmarks/modules.py > docs/results/modules.md
 
-The truth is central differences of plain torch training in float64: see tests/by_differences.py, tests/zoo.
+The truth is central differences of plain torch training in float64: see by_differences.py and zoo in tests/support.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 python benchmarks/unroll_cost.py
 
-The problem is that of Meta Pseudo Labels: K soft lessons teach a student K steps of SGD with momentum, an exam follows,
-and its derivative in all lessons is wanted. Memory is the most that is alive at once beyond what was there before,
+The problem is that of Meta Pseudo Labels: K batches of soft labels, K inner steps of SGD with momentum, an outer loss,
+and its derivative in the logits θ of all labels. Memory is the most that is alive at once beyond what was there before,
 counted tensor by tensor. Times are interleaved, and given as ratios to `higher`.
 """
 
@@ -46,7 +46,7 @@ def convnet() -> nn.Module:
 
 
 def instance(steps: int, batch: int) -> Instance:
-    """K lessons and batches of random images, and an exam."""
+    """K inner steps on random images with soft labels, and an outer batch."""
     model = functional.from_module(convnet)
 
     def inner(params, buffers, targets, x):
@@ -124,7 +124,7 @@ WAYS: dict[str, Callable[[Instance], list[Tensor]]] = {
 
 
 def distance(found: list[Tensor], expected: list[Tensor]) -> float:
-    """|found − expected| / |expected| over all lessons."""
+    """|found − expected| / |expected| over the θ of all steps."""
     return float(tree.norm(tree.sub(found, expected)) / tree.norm(expected))
 
 
@@ -176,17 +176,17 @@ def differences(steps: list[int], batch: int, radii: list[float]) -> None:
         print(f"K = {count:<4}" + "".join(f"{cell:16.3g}" for cell in cells))
 
 
-def show(told: dict[str, object]) -> None:
+def show(found: dict[str, object]) -> None:
     """Both tables."""
-    counts = sorted({row["steps"] for row in told["memory"]})
-    peaks = {(row["way"], row["steps"]): row["bytes"] for row in told["memory"]}
+    counts = sorted({row["steps"] for row in found["memory"]})
+    peaks = {(row["way"], row["steps"]): row["bytes"] for row in found["memory"]}
     if counts:
-        print(f"peak memory, MiB; a learner is {told['carry'] / 2**20:.3f} MiB")
+        print(f"peak memory, MiB; a train state is {found['carry'] / 2**20:.3f} MiB")
         print(f"{'':22}" + "".join(f"{'K = ' + str(count):>10}" for count in counts))
     for name in WAYS if counts else ():
         cells = [peaks.get((name, count)) for count in counts]
         print(f"{name:22}" + "".join(f"{'':>10}" if cell is None else f"{cell / 2**20:10.1f}" for cell in cells))
-    for row in told["times"]:
+    for row in found["times"]:
         low, middle, high = row["ratio"]
         print(
             f"{row['way']:22} K = {row['steps']}: {row['seconds']:6.2f} s, {middle:.3f} [{low:.3f}, {high:.3f}] "
@@ -213,7 +213,7 @@ def main() -> None:
         return
     given = instance(1, args.batch)
     names = [name for name in WAYS if name in {*args.ways, "higher"}]
-    told = {
+    found = {
         "batch": args.batch,
         "rounds": args.rounds,
         "carry": sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(given.state)),
@@ -224,9 +224,9 @@ def main() -> None:
         "memory": memory(args.steps, args.batch, args.most),
         "times": [row for count in args.timed for row in times(names, count, args.batch, args.rounds)],
     }
-    show(told)
+    show(found)
     if args.json:
-        args.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

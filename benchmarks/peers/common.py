@@ -1,7 +1,7 @@
 """What the scripts of this folder share: three small problems, finite differences, and the line of JSON.
 
 The first problem has one meta-parameter, φ, so that a meta-gradient is one number: φ scales the labels that three
-weights are fitted to, and the exam judges the weights after a few steps. Everything is float64.
+weights are fitted to, and the outer loss, called the exam, judges the weights after a few steps. Everything is float64.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def hypergradient() -> float:
 
 
 def metapl_hypergradient(**options: Any) -> float:
-    """The same by metapl: the lesson is φ, and the learner stands at the solution and stays there."""
+    """The same by metapl: θ is φ, and the parameters stand at the solution and stay there."""
 
     def loss(params: Any, buffers: Any, phi: Tensor, _batch: Any) -> tuple[Tensor, Any]:
         return quadratic(params["z"], phi[0])[None], buffers

@@ -3,6 +3,9 @@
 A new one is a file here and a line in `ESTIMATORS`. It is then selectable (`metapl train --grad NAME:key=value`),
 listed (`metapl grads`) and held to its claim by the shared tests. See `docs/estimators.md`.
 
+Beside them is what they share: `instances` (what is asked of an instance), `one_step`, `many_steps`, `route` (from the
+inner gradient to θ) and `watch`.
+
 Floor 4: imports `core`, `nn`, `optim` and `registry`; training, studies and the command line may import it. Methods do
 not: an estimator is an argument of theirs.
 """
