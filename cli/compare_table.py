@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-
-from rich.table import Column, Table
+from collections.abc import Callable, Sequence
 
 from metapl.cli.display import console
+from metapl.cli.tables import printed
 from metapl.evaluation.quality import Accuracy
+from metapl.files.table import Column, Table
 from metapl.studies import comparison
 from metapl.studies.comparison import Plan, Report, Row
 from metapl.studies.snapshot import Stage
@@ -26,14 +27,9 @@ def show(stage: Stage, report: Report, plan: Plan) -> None:
             f"truth      {kind} labels: exact feedback, {report.numbers:,} numbers"
             + ("" if found.draws == 1 else f", mean of {found.draws:,} draws; cosine to soft {found.cosine:.4f}")
         )
-    accuracy = ("--grad", "labels", "cosine", "of one draw", "projection", "bias", "variance")
+    console.print(printed(_table(ACCURACY, report.rows, _accuracy), whole_names=True))
     target = tuple(f"{unit} to {plan.cosine:g}" for unit in ("draws", "FLOPs", "time"))
-    for heads, cells in ((accuracy, _accuracy), (("--grad", "FLOPs", "time", "memory", *target), _cost)):
-        first, *rest = heads
-        printed = Table(Column(first, no_wrap=True), *(Column(head, justify="right") for head in rest))
-        for row in report.rows:
-            printed.add_row(row.name, *cells(row))
-        console.print(printed)
+    console.print(printed(_table((*COST, *target), report.rows, _cost), whole_names=True))
     console.print(NOTE)
     for name, reason in report.left_out.items():
         console.print(f"left out   {name}: {reason}")
@@ -43,6 +39,15 @@ NOTE = """cosine        of the mean of infinitely many draws to the exact gradie
 projection    of that mean on the exact gradient, bias, and variance of one draw: in units of its length, or its square
 FLOPs, time   of one draw, and of as many as it takes; 1 is a call of `none`, the student's own step and the exam
 memory        at most held beyond what was there before"""
+
+
+ACCURACY = ("labels", "cosine", "of one draw", "projection", "bias", "variance")
+COST = ("FLOPs", "time", "memory")
+
+
+def _table(titles: Sequence[str], rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> Table:
+    columns = [Column("--grad"), *(Column(title, look="figure") for title in titles)]
+    return Table(columns, [(row.name, *cells(row)) for row in rows])
 
 
 def _accuracy(row: Row) -> list[str]:

@@ -11,7 +11,6 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from metapl.core import rng
 from metapl.evaluation import metrics
-from metapl.files import table
 from metapl.reporting import facts, head, log, mistakes, render
 from metapl.reporting.blocks import Code, Head, Paragraph, Section
 
@@ -91,15 +90,7 @@ def test_durations(seconds, text):
     assert head.duration(seconds) == text
 
 
-def test_numbers_are_written_in_one_way():
-    assert [table.percent(0.12345), table.percent(-0.001, 1), table.percent(-0.0001, 1), table.percent(math.nan)] == [
-        "12.35",
-        "−0.1",
-        "0.0",
-        "–",
-    ]
-    assert [table.number(-1234.5, 1), table.number(0.0004)] == ["−1,234.5", "0.000"]
-    assert [table.plus(text) for text in ("1.2", "−1.2", "0.00", "–", "10.0")] == ["+1.2", "−1.2", "0.00", "–", "+10.0"]
+def test_sizes():
     assert [head.size(2**20), head.size(3 * 2**29)] == ["1 MiB", "1.5 GiB"]
 
 
