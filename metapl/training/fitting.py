@@ -37,7 +37,7 @@ def require_network(name: str, network: Variables, config: TrainConfig, form: Fo
     """
     tensors = {key: value for kind in network._asdict().values() for key, value in kind.items()}
     known = {**methods.networks(), **architectures.networks(config)}[name]
-    for prefix, field in known.built_from.items():
+    for prefix, field in reversed([*known.built_from.items()]):  # the calibrator first: it is the cheaper one to refuse
         own = _below(prefix, tensors)
         text = architectures.text(config, field)
         if field == "calibrator":

@@ -182,7 +182,7 @@ CONFIG = {"steps": 2, "batch": 16, "labelled_batch": 8, "finetune_steps": 0, "ba
 
 def test_batch_norm_needs_groups_that_fit_a_microbatch():
     for options in ({"microbatch": 8}, {"microbatch": 8, "batch_norm_batch": 16}):
-        with pytest.raises(InputError, match=r"^--microbatch 8: BatchNorm shares .* give --batch-norm-batch 8 too"):
+        with pytest.raises(InputError, match=r"^microbatch = 8: BatchNorm shares .* give batch_norm_batch = 8 too"):
             prepare(TrainConfig(model="convnet:width=2", **options, **CONFIG))
     prepare(TrainConfig(model="convnet:width=2", microbatch=8, batch_norm_batch=8, **CONFIG))
     prepare(TrainConfig(model="convnet:width=2,norm=group", microbatch=8, **CONFIG))

@@ -386,9 +386,9 @@ BAD = [
     ({"lr": 0.1}, r"lr must be a list of choices, as in lr = \[0.1\], or a range { low = …, high = … }"),
     ({"lr": []}, "lr must be a list of choices"),
     ({"lr": [0.1, "a"]}, "lr = 'a' must be a number"),
-    ({"lr": [0.1, 0.0]}, "--lr 0.0 must be more than 0"),
-    ({"lr": {"low": 0.0, "high": 1.0}}, "--lr 0.0 must be more than 0"),
-    ({"smoothing": {"low": 0.0, "high": 1.5}}, "--smoothing 1.5 must be at most 1"),
+    ({"lr": [0.1, 0.0]}, "lr = 0.0 must be more than 0"),
+    ({"lr": {"low": 0.0, "high": 1.0}}, "lr = 0.0 must be more than 0"),
+    ({"smoothing": {"low": 0.0, "high": 1.5}}, "smoothing = 1.5 must be at most 1"),
     ({"lr": {"low": 0.1}}, "needs both ends"),
     ({"lr": {"low": 0.1, "hihg": 1.0}}, "'hihg': did you mean 'high'"),
     ({"lr": {"low": 0.3, "high": 0.1}}, "a low end below its high end"),
@@ -401,7 +401,7 @@ BAD = [
     ({"balanced": [True]}, "balanced cannot be tuned"),
     ({"labelled_in_unlabelled": {"low": 0, "high": 1}}, "labelled_in_unlabelled is no number"),
     ({"model": {"low": 0, "high": 1}}, "model is no number"),
-    ({"warmup": [0, 3]}, "--warmup 3"),
+    ({"warmup": [0, 3]}, "warmup = 3"),
 ]
 
 
