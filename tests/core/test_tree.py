@@ -64,6 +64,7 @@ def test_gradient_of_norm_is_zero_at_zero():
 
 def test_safe_divide_and_its_derivatives_where_there_is_nothing_to_divide_by():
     a, b = torch.tensor([3.0, 0.0, 3.0, 0.0]), torch.tensor([2.0, 2.0, 0.0, 0.0])
+    assert tree.safe_divide(torch.tensor(3e-20), torch.tensor(2e-20)) == 1.5
     assert torch.equal(tree.safe_divide(a, b), torch.tensor([1.5, 0.0, 0.0, 0.0]))
     assert torch.equal(tree.safe_divide(6.0, b), torch.tensor([3.0, 3.0, 0.0, 0.0]))
     by_a, by_b = torch.func.grad(lambda a, b: tree.safe_divide(a, b).sum(), argnums=(0, 1))(a, b)
