@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from asserts import assert_pure
-from hypothesis import experiments, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import datasets, metrics, preprocessing
 
@@ -18,7 +18,7 @@ from metapl.data.split import Split
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 
-quick = experiments(deadline=None, derandomize=True, database=None, max_examples=60)
+quick = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 
 # ---------------------------------------------------------------- batches
 

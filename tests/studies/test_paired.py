@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import conditions, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -44,7 +44,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)), min_
 
 
 @given(pairs=PAIRS)
-@conditions(deadline=None, derandomize=True, database=None, max_examples=60)
+@settings(deadline=None, derandomize=True, database=None, max_examples=60)
 def test_as_scipy_has_it(pairs):
     values, reference = ([one / 10_000 for one in column] for column in zip(*pairs, strict=True))
     gaps = [a - b for a, b in pairs]

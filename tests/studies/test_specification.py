@@ -200,10 +200,10 @@ BAD = [
     ("[arms.a]\nlrr = 1.0", r"unknown key in .*study\.toml 'lrr': did you mean 'lr'\?"),
     ("[arms.a]\nlr = 'x'", r"study\.toml: lr = 'x' must be a number"),
     ("[arms.a]\nsteps = 2.0", r"study\.toml: steps = 2\.0 must be a whole number"),
-    ("[arms.a]\nlr = -1.0", r"study\.toml: .*'a': --lr -1\.0 must be more than 0"),
-    ("[arms.a]\nlr = nan", r"study\.toml: .*'a': --lr nan must be a finite number"),
+    ("[arms.a]\nlr = -1.0", r"study\.toml: .*'a': lr = -1\.0 must be more than 0"),
+    ("[arms.a]\nlr = nan", r"study\.toml: .*'a': lr = nan must be a finite number"),
     ("[arms.a]\nmethod = 'mlp'", r"study\.toml: .*'a': unknown method 'mlp': did you mean 'mpl'"),
-    ("[common]\nsteps = 5\n[arms.a]\nwarmup = 5", r"study\.toml: .*'a': --warmup 5 .*--steps 5"),
+    ("[common]\nsteps = 5\n[arms.a]\nwarmup = 5", r"study\.toml: .*'a': warmup = 5 .*steps = 5"),
     ("[common]\nstep = 5\n[arms.a]", r"unknown key in .*study\.toml 'step'"),
     ("common = 'x'\n[arms.a]", r"study\.toml: common must be a table \[common\]"),
     ("[over]\nlabels = 10\n[arms.a]", r"study\.toml: labels in \[over\] must be a list of values"),
@@ -257,5 +257,5 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 
 def test_the_arm_at_fault_may_come_last(tmp_path):
-    with pytest.raises(InputError, match=r"study\.toml: .*'b': --ema 2"):
+    with pytest.raises(InputError, match=r"study\.toml: .*'b': ema = 2"):
         specification.read(write(tmp_path, "[over]\nlabels = [10, 20]\n[arms.a]\n[arms.b]\nema = 2"))
