@@ -70,7 +70,7 @@ def run(tests: Sequence[str], *options: str, path: Path | None = None, code: Any
 
     importlib.machinery.SourceFileLoader.get_code = get_code
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # which would take longer than many a test
-    return int(pytest.main(["-q", "-x", "--assert=plain", "-p", "no:cacheprovider", *options, *tests]))
+    return int(pytest.main(["-q", "-x", "-m", "not gpu", "--assert=plain", "-p", "no:cacheprovider", *options, *tests]))
 
 
 def against(path: Path) -> tuple[str, ...]:

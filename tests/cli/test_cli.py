@@ -130,6 +130,7 @@ def test_every_method_is_tested():
     assert set(METHODS) == {"mpl", "reduced", "uda", "pseudo-labels", "supervised"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", [*ESTIMATORS, "first-order:baseline=0,reduction=sum"])
 def test_estimators(train, grad):
     folder = train(*ALONE, "--grad", grad)

@@ -24,6 +24,7 @@ def steps(folder):
     return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "word"), [(MLP, ""), (RECORDED, "one after another: 2 runs, since ")])
 def test_each_seed_is_its_own_run(tmp_path, options, word):
     several = invoke("train", *options, "--seed", 5, "--seeds", 2, "--out", tmp_path / "both")

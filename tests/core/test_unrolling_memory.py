@@ -87,6 +87,7 @@ EXTRA = 10
 """Tensors as large as a carry within one step: gradients, cotangents, updates."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "method"), [(64, "replay"), (64, "mixed"), (28, "mixed"), (28, "difference"), (28, "stopped")]
 )
@@ -103,6 +104,7 @@ def test_carries_alive_at_once(method, steps):
     assert segments <= most <= segments + size + EXTRA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["replay", "mixed"])
 def test_activations_are_those_of_one_step(method):
     """63 more steps cost 63 carries, and with checkpoints 14."""
@@ -150,6 +152,7 @@ def test_the_last_steps_in_closed_form(last, how):
         assert_close_tree(to_phis[STEPS - 1 - j], expected, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", EXACT)
 def test_truncation_decays_geometrically(how):
     """A shared φ: the error after n steps is lr (ρⁿ − ρᴷ) / (1 − ρ), ρ = 1 − lr λ for the smallest λ."""

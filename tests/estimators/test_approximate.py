@@ -41,6 +41,7 @@ def assert_order(errors, order, within=0.15):
 # --- taylor ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("rule", ["nesterov", "adamw", "clipped", "rmsprop"])
 def test_taylor_is_the_gradient_of_the_expected_outer_loss(rule, steps):

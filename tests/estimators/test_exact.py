@@ -45,6 +45,7 @@ def test_one_step_equals_finite_differences(network, rule):
         assert_exact(estimate(make(network, rule, batch=2), text).grads, differences(network, rule))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 8])
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "adamw", "rmsprop"])
 @pytest.mark.parametrize("network", ["mlp", "batchnorm", "tied", "layernorm"])
@@ -157,6 +158,7 @@ def _gradient_before_step(case, targets, index):
     return gradients_of(F.cross_entropy(module.train()(case.inner_batches[index]), targets[index]), module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("rule", ["nesterov", "adamw", "clipped", "cosine", "rmsprop"])
 def test_scale_sums_the_norms_of_u_and_g(rule, steps):

@@ -125,6 +125,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_fixed_point_of_any_rule_has_the_same_limit(name):
     """At the optimum, which does not depend on how the parameters got there."""

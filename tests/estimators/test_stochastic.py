@@ -147,6 +147,7 @@ def test_the_limit_of_evograd_is_a_step_of_plain_descent(temperature, children):
     assert_close_tree(one.state, estimate(case, "unroll").state, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_many_children_of_one_estimate():
     case, plain = quadratic([0.5, 0.9, 1.5, 2.2, 3.0]), optim.sgd(1e-4 / 0.5)
     problem = case.problem._replace(optimizer=plain)
@@ -204,6 +205,7 @@ def test_evograd_by_hand():
 # --- gumbel ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_bias_of_gumbel_falls_with_the_temperature():
     """Its mean over draws from that of exact feedback for the same labels, the expectation over labels."""
     case = make("mlp", "momentum", "sampled", batch=2)

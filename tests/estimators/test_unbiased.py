@@ -86,6 +86,7 @@ def test_mean_over_labels(text):
     assert_sharp(drawn(case, text, COUNTS[text]), flat(differences("linear-outer", "momentum")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "steps"), [(DIRECTIONS, 1), (DIRECTIONS, 3), (PART, 1)])
 def test_mean_over_directions_and_parts(text, steps):
     """Of a curved outer loss, since the labels are not what is drawn."""
@@ -93,6 +94,7 @@ def test_mean_over_directions_and_parts(text, steps):
     assert_sharp(drawn(case, text, COUNTS[text]), flat(differences("mlp", "nesterov", steps)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [DIRECTIONS, PART])
 def test_mean_with_sampled_labels_is_that_of_exact(text):
     """Draw by draw with the same labels; what one key draws twice must be independent."""

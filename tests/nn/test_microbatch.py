@@ -65,6 +65,7 @@ def momenta(state):
 CASES = [("exact", 1), ("first-order", 1), ("exact", 3), ("exact:method=reverse", 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("size", [1, 4, 5])
 @pytest.mark.parametrize(("grad", "unroll"), CASES)
@@ -102,6 +103,7 @@ def peak(size, grad):
     return cost.peak_memory(lambda: method.step(state, given, rng.key(1)), torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", ["exact", "first-order"])
 def test_smaller_parts_take_less_memory(grad):
     whole, four, one = (peak(size, grad) for size in (0, 4, 1))

@@ -161,6 +161,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_run(copy, name):
     harm, refusing, match = HOSTILE[name]

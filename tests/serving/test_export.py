@@ -205,6 +205,7 @@ def examples(run, count):
     return x, seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["convnet", "table", "moons"], indirect=True)
 def test_torch_export(run, tmp_path):
     """Of any number of examples, standardised inside, without a path of this machine in it."""

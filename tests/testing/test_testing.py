@@ -22,11 +22,13 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator_passes(name):
     check_estimator(lambda: ESTIMATORS[name](**CHEAP.get(name, {})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_passes(name):
     check_estimator(VARIANTS[name])
@@ -153,6 +155,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_one_fails(name):
     build, message = WRONG[name]
@@ -160,6 +163,7 @@ def test_a_wrong_one_fails(name):
         check_estimator(build)
 
 
+@pytest.mark.slow
 def test_an_estimator_that_torch_cannot_vectorise_is_looped_over():
     calls = []
 

@@ -129,6 +129,7 @@ def test_a_member_is_what_its_own_run_is(options):
     assert_same(pair(**options))
 
 
+@pytest.mark.slow
 def test_a_hundred_steps():
     assert_same(pair(steps=100, finetune_steps=20, report_every=40))
 
@@ -149,6 +150,7 @@ def test_in_single_precision_too():
     assert {leaf.dtype for network in result.networks.values() for leaf in network.params.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", ESTIMATORS)
 def test_every_estimator_is_the_same_or_refused(grad):
     """Two record gradients themselves, which a transform forbids; `studies.execution` goes one by one."""
