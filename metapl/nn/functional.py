@@ -61,7 +61,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         module = require_pure(build)
     skeleton = Skeleton(module, _replacement)
     frozen = [name for name, trained in skeleton.trained.items() if not trained]
-    noisy = [place for place, kind in enumerate(skeleton.kinds) if issubclass(kind, dropout.Dropout)]
+    noisy = [place for place, kind in enumerate(skeleton.kinds) if kind is dropout.Dropout]
     clipped = _clipped(module)
     scales, coupled, spread = _scales(module), _coupled(module), _spread(module)
     del module  # its tensors are not needed

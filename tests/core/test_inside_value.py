@@ -164,3 +164,24 @@ def test_a_gradient_of_which_one_part_is_used(transformed, product):
         found = torch.autograd.grad(part(*leaves), leaves)
     a, b = at
     assert_close_tree(list(found), [2.0 * b**3, 6.0 * a * b**2], rtol=1e-5)
+
+
+class _OnceOnly(torch.autograd.Function):
+    """x², whose backward cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, along):
+        (x,) = ctx.saved_tensors
+        return 2.0 * x * along
+
+
+def test_a_gradient_that_nobody_differentiates_again_may_be_of_once_differentiable_functions():
+    value, grads, _ = inside.value_and_gradient(lambda w: _OnceOnly.apply(w).sum(), W)
+    assert float(value) == float((W**2).sum())
+    assert_close_tree(grads, 2.0 * W, rtol=0.0)

@@ -140,3 +140,19 @@ def test_steps_that_count_as_constants_are_not_recorded(method):
     assert not any(recorded[1:])
     assert_close_tree(last, 16.0 * vector(1), rtol=0.0)
     assert not last.requires_grad
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gradient_through_a_step_that_forgets_everything_is_zero(method):
+    first, given = vector(1).requires_grad_(), vector(2).requires_grad_()
+    after = unroll(
+        lambda carry, given: (torch.ones_like(carry[0].detach()), carry[1] + 0.0 * given),
+        (first, first),
+        [given],
+        method=method,
+    )
+    (after[0].sum() + after[1].sum()).backward()
+    assert_close_tree(first.grad, torch.ones_like(first), rtol=0.0)
+    constant = unroll(lambda carry, given: torch.ones_like(carry.detach()), first, [given] * 2, method=method)
+    found = torch.autograd.grad(constant.sum() + 0.0 * first.sum(), first, allow_unused=True)[0]
+    assert_close_tree(found, torch.zeros_like(first), rtol=0.0)
