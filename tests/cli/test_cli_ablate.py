@@ -194,7 +194,7 @@ BAD = [
     ([*ARMS, "--seeds", "0"], "seeds must be at least 1"),
     ([*ARMS, "--seeds", "two"], "--seeds"),
     ([*ARMS, "--against", "exact"], "unknown arm to compare with 'exact'"),
-    ([*ARMS, "--lr", "-1"], "lr = -1.0 must be more than 0"),
+    ([*ARMS, "--lr", "-1"], "--lr -1.0 must be more than 0"),
     ([*ARMS, "--seed", "3"], "--seed"),
     (["--vary", "grad"], "--vary 'grad' must be KEY=VALUE VALUE …"),
     (["--vary", "grad="], "--vary 'grad=' must be KEY=VALUE VALUE …"),
