@@ -78,14 +78,14 @@ def test_a_closed_form():
     """One step on one logit vector: the differences against the formula −lr/batch Σ p_i (∇ D_v) written out."""
     training = held.training_of("linear", 1)
     weight, bias = training.state["weight"], training.state["bias"]
-    x, theta = training.passes[0].x, training.grads[0]
+    x, theta = training.passes[0].x, training.thetas[0]
     ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
     outer_batch = torch.cat([training.outer_batch.x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
-    theta = torch.cat([weight, bias[:, None]], 1)
-    taught = torch.softmax(theta, -1)
-    stepped = theta - by_differences.LR * (torch.softmax(ones @ theta.T, -1) - taught).T @ ones / len(x)
+    w = torch.cat([weight, bias[:, None]], 1)
+    soft = torch.softmax(theta, -1)
+    stepped = w - by_differences.LR * (torch.softmax(ones @ w.T, -1) - soft).T @ ones / len(x)
     answers = torch.nn.functional.one_hot(training.answers, 3).double()
     v = (torch.softmax(outer_batch @ stepped.T, -1) - answers).T @ outer_batch / len(x)
     along = by_differences.LR / len(x) * ones @ v.T  # the derivative of the outer loss in the targets
-    wanted = taught * (along - (taught * along).sum(-1, keepdim=True))
+    wanted = soft * (along - (soft * along).sum(-1, keepdim=True))
     assert (held.differences("linear", 1)[0][0] - wanted).norm() < 1e-8 * wanted.norm()

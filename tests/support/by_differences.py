@@ -1,10 +1,10 @@
 """What feedback must be, by central differences of plain torch training: no line of metapl has a part in the value.
 
-A real `nn.Module` is trained by `torch.optim.SGD`, sits the exam, and every number of every lesson is displaced.
+A real `nn.Module` is trained by `torch.optim.SGD`, the outer loss is taken, and every number of every θ is moved.
 
 A value that a module computes under `no_grad`, or takes through `detach`, `.data` or `.item()`, is a constant of its
-derivative at every order, and so is a buffer. Displaced training would move both. So the training at the base point
-writes down every such value, and the displaced ones get what it wrote (`Held`); `hold=False` lets them move.
+derivative at every order, and so is a buffer. Moved training would move both. So the training at the base point
+writes down every such value, and the moved ones get what it wrote (`Held`); `hold=False` lets them move.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pass(NamedTuple):
 
 
 class Training(NamedTuple):
-    """A module, what it is taught and what it is examined on."""
+    """A module, the θ and passes of its steps, and its outer batch."""
 
     build: Callable[[], nn.Module]
     state: dict[str, Tensor]
@@ -53,16 +53,16 @@ class Training(NamedTuple):
     passes: list[Pass]
     outer_batch: Pass
     answers: Tensor
-    exam_in_training_mode: bool = True
+    outer_in_training_mode: bool = True
     fresh: bool = False
     """Whether the module keeps something beside parameters and buffers, so that each training needs a new one."""
 
 
-Taught = list[tuple[Tensor, Tensor]]
+Labelled = list[tuple[Tensor, Tensor]]
 """For each step distributions `[batch, classes]`, and a weight `[batch]` for each example's loss."""
 
 
-def soft(thetas: Sequence[Tensor]) -> Taught:
+def soft(thetas: Sequence[Tensor]) -> Labelled:
     return [(torch.softmax(theta, -1), torch.ones(len(theta), dtype=theta.dtype)) for theta in thetas]
 
 
@@ -125,7 +125,7 @@ class Trained(NamedTuple):
 
 
 class Ledger:
-    """What the training at the base point wrote down; None for who lets everything move."""
+    """What the training at the base point wrote down; empty where everything may move."""
 
     def __init__(self, *, hold: bool) -> None:
         self.hold, self.full = hold, False
@@ -146,23 +146,23 @@ class Ledger:
             self.buffers.append({name: value.detach().clone() for name, value in module.named_buffers()})
 
 
-def train(training: Training, taught: Taught, ledger: Ledger) -> Trained:
+def train(training: Training, labelled: Labelled, ledger: Ledger) -> Trained:
     live = load(training, training.state)
     module = live.module
     optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], LR, momentum=MOMENTUM)
     with ledger.run() as stops:
-        for step, ((targets, weights), given) in enumerate(zip(taught, training.passes, strict=True)):
+        for step, ((targets, weights), given) in enumerate(zip(labelled, training.passes, strict=True)):
             optimizer.zero_grad()
             (weights * cross_entropy(through(live, training, given, stops), targets)).mean().backward()
             optimizer.step()
             ledger.carry(step, module)
         state = {name: value.detach().clone() for name, value in [*module.named_parameters(), *module.named_buffers()]}
-        module.train(training.exam_in_training_mode)
+        module.train(training.outer_in_training_mode)
         outer = nn.functional.cross_entropy(through(live, training, training.outer_batch, stops), training.answers)
     return Trained(outer.item(), state)
 
 
-def _slopes(fn: Callable[[Tensor], float], at: Tensor, places: Sequence[int]) -> Tensor:
+def _derivatives(fn: Callable[[Tensor], float], at: Tensor, places: Sequence[int]) -> Tensor:
     """The derivatives of `fn` in these numbers of `at`; zero elsewhere."""
     found = torch.zeros_like(at)
     for place in places:
@@ -176,66 +176,66 @@ def _slopes(fn: Callable[[Tensor], float], at: Tensor, places: Sequence[int]) ->
 
 
 def feedback(training: Training, *, hold: bool = True) -> tuple[Tensor, Trained]:
-    """d exam / d lessons `[steps, batch, classes]` of soft labels, and what the training ended in.
+    """d outer / dθ `[steps, batch, classes]` of soft labels, and what the training ended in.
 
-    The last class of each example is not displaced: adding one number to all logits of an example changes no label.
+    The last class of each example is not moved: adding one number to all logits of an example changes no label.
     """
-    ledger, at = Ledger(hold=hold), torch.stack(training.grads)
+    ledger, at = Ledger(hold=hold), torch.stack(training.thetas)
     base = train(training, soft(at), ledger)
     places = [place for place in range(at.numel()) if place % at.shape[-1] != at.shape[-1] - 1]
-    found = _slopes(lambda thetas: train(training, soft(thetas), ledger).outer, at, places)
+    found = _derivatives(lambda thetas: train(training, soft(thetas), ledger).outer, at, places)
     found[..., -1] = -found.sum(-1)
     return found, base
 
 
 def credit(training: Training) -> tuple[Tensor, Trained]:
-    """d exam / d w_i `[steps, batch]`, with argmax labels and the loss of example i times w_i = 1; and the end.
+    """d outer / d w_i `[steps, batch]`, with argmax labels and the loss of example i times w_i = 1; and the end.
 
     Times ∇ log p(ŷ_i) it is the score function with per-example credit, and summed over the batch the paper's.
     """
-    ledger, labels = Ledger(hold=True), [chosen(theta) for theta in training.grads]
+    ledger, labels = Ledger(hold=True), [chosen(theta) for theta in training.thetas]
     ones = torch.ones(len(labels), len(labels[0]), dtype=torch.float64)
 
     def outer(weights: Tensor) -> Trained:
         return train(training, list(zip(labels, weights, strict=True)), ledger)
 
     base = outer(ones)
-    return _slopes(lambda weights: outer(weights).outer, ones, range(ones.numel())), base
+    return _derivatives(lambda weights: outer(weights).outer, ones, range(ones.numel())), base
 
 
-def log_prob_slope(training: Training) -> Tensor:
-    """∇ log p(ŷ) in the lessons, in closed form."""
-    return torch.stack([chosen(theta) - torch.softmax(theta, -1) for theta in training.grads])
+def score(training: Training) -> Tensor:
+    """∇ log p(ŷ) in θ, in closed form."""
+    return torch.stack([chosen(theta) - torch.softmax(theta, -1) for theta in training.thetas])
 
 
 def neumann(training: Training, *, rate: float, damping: float, iterations: int) -> Tensor:
-    """−∂/∂lesson ⟨q, ∇L⟩ after training, q = rate Σ_{i < iterations} (1 − rate (H + damping))ⁱ v.
+    """−∂/∂θ ⟨q, ∇L⟩ after training, q = rate Σ_{i < iterations} (1 − rate (H + damping))ⁱ v.
 
     The products with H are differences of gradients.
     """
-    state = train(training, soft(training.grads), Ledger(hold=True)).state
+    state = train(training, soft(training.thetas), Ledger(hold=True)).state
     written: list[Any] = []
 
     def taken(offset: dict[str, Tensor], width: float, wanted: str) -> Any:
-        told = [theta.clone().requires_grad_() for theta in training.grads]
+        thetas = [theta.clone().requires_grad_() for theta in training.thetas]
         losses, trained = [], {}
         replay, place = bool(taken_before), 0
-        for theta, given in zip(told, training.passes, strict=True):
+        for theta, given in zip(thetas, training.passes, strict=True):
             live = load(training, {k: v + width * offset[k] if k in offset else v for k, v in state.items()})
             stops = Held(written, replay=replay)
             stops.place = place
             loss = cross_entropy(through(live, training, given, stops), torch.softmax(theta, -1)).mean()
             place = stops.place
-            losses.append(loss / len(told))
+            losses.append(loss / len(thetas))
             if wanted == "params":
                 _add(trained, _grads(losses[-1], live.module))
         taken_before.append(True)
-        return trained if wanted == "params" else torch.stack(torch.autograd.grad(sum(losses), told))
+        return trained if wanted == "params" else torch.stack(torch.autograd.grad(sum(losses), thetas))
 
     taken_before: list[bool] = []
     taken({}, 0.0, "params")  # writes down what is stopped
     live = load(training, state)
-    live.module.train(training.exam_in_training_mode)
+    live.module.train(training.outer_in_training_mode)
     outer_batch = nn.functional.cross_entropy(through(live, training, training.outer_batch, None), training.answers)
     v = _grads(outer_batch, live.module)
     q = {name: rate * value for name, value in v.items()}
@@ -245,7 +245,7 @@ def neumann(training: Training, *, rate: float, damping: float, iterations: int)
         term = {name: term[name] - rate * (change[name] + damping * term[name]) for name in term}
         q = {name: q[name] + term[name] for name in q}
     width = WIDTH / _length(q)
-    return -(taken(q, width, "lessons") - taken(q, -width, "lessons")) / (2.0 * width)
+    return -(taken(q, width, "thetas") - taken(q, -width, "thetas")) / (2.0 * width)
 
 
 def _difference(fn: Callable[[float], dict[str, Tensor]], along: dict[str, Tensor]) -> dict[str, Tensor]:

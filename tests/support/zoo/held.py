@@ -79,7 +79,7 @@ def model_of(name: str) -> Model:
 class Case(NamedTuple):
     model: Model
     problem: Problem
-    train_state: TrainState
+    state: TrainState
     thetas: list[Tensor]
     inner_batches: list[Any]
     outer_batch: Any
@@ -167,7 +167,7 @@ def training_of(name: str, steps: int) -> Training:
         passes=[given(*batch, train=True) for batch in case.inner_batches],
         outer_batch=given(x, key, train=not entry.evaluated),
         answers=answers,
-        exam_in_training_mode=not entry.evaluated,
+        outer_in_training_mode=not entry.evaluated,
         fresh=entry.refused is not None,
     )
 
@@ -196,7 +196,7 @@ def truth(name: str, way: str, found: Tensor) -> Tensor:
     if kind in ("score", "first-order"):
         each = credit(name, steps)[0]
         each = each.sum(-1, keepdim=True).expand_as(each) if kind == "first-order" else each
-        return each[..., None] * by_differences.log_prob_slope(training)
+        return each[..., None] * by_differences.score(training)
     whole = differences(name, steps)[0]
     if kind == "fraction":
         drawn = (found != 0).any(-1, keepdim=True)
@@ -217,8 +217,8 @@ def size(name: str, way: str, wanted: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------- the verdict
 
-GRADIENT, LEARNER = 1e-5, 1e-9
-"""The largest relative error of a gradient, and the largest error of a number of the learner, that count as right."""
+GRADIENT, STATE = 1e-5, 1e-9
+"""The largest relative error of a gradient, and of a number of the train state the largest error, to count as right."""
 
 
 class Outcome(NamedTuple):
@@ -268,7 +268,7 @@ def _judged(name: str, way: str, feedback: MetaGradient, before: dict[str, Tenso
     error = float((found - wanted).norm() / size(name, way, wanted))
     after, ended_in = {**feedback.state.params, **feedback.state.buffers}, ended(name, way, len(found))
     if after.keys() != ended_in.keys():
-        return Outcome("wrong", f"the learner has {sorted(after.keys() ^ ended_in.keys())}, or has not")
+        return Outcome("wrong", f"the train state has {sorted(after.keys() ^ ended_in.keys())}, or has not")
     apart = max(float((value - ended_in[key]).abs().max()) for key, value in after.items() if value.numel())
     written = [
         key
@@ -276,9 +276,7 @@ def _judged(name: str, way: str, feedback: MetaGradient, before: dict[str, Tenso
         if not torch.equal(value, before[key])
     ]
     text = (
-        f"{error:.0e}"
-        + (f", learner {apart:.0e}" if apart > LEARNER else "")
-        + (f", wrote {written}" if written else "")
+        f"{error:.0e}" + (f", state {apart:.0e}" if apart > STATE else "") + (f", wrote {written}" if written else "")
     )
-    right = error <= GRADIENT and apart <= LEARNER and not written and float(wanted.norm()) > 1e-6
+    right = error <= GRADIENT and apart <= STATE and not written and float(wanted.norm()) > 1e-6
     return Outcome("right" if right else "wrong", text)
