@@ -106,6 +106,12 @@ def _describe(data: Dataset) -> None:
     console.print(f"examples   {len(data.x):,} to train on, {len(data.x_test):,} to test, each {shape} {kind}")
     unknown = int((data.y < 0).sum())
     console.print(f"labels     of {data.classes} classes" + (f"; {unknown:,} have none" if unknown else ""))
+    if data.validation is not None:
+        console.print(
+            f"validation {len(data.validation):,} of those to train on are a validation set of the data's own"
+        )
+    for note in data.notes:
+        console.print(f"{note.about:<10} {note.text}")
     counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
     if data.classes > FEW:
         for part, found in zip(("training", "test"), counts, strict=True):
@@ -182,7 +188,10 @@ OutOption = typer.Option(help="The file to write; its name ends in .npz.", show_
 
 @app.command("prepare", help="Write a data set as one .npz file, which --data reads too.")
 def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "") -> None:
-    """Arrays `x`, `y`, `x_test`, `y_test` as stored, −1 where a label is unknown, and the names `classes`."""
+    """Arrays `x`, `y`, `x_test`, `y_test`, and `x_val`, `y_val` where there is a validation set, all as stored.
+
+    −1 is where a label is unknown, and `classes` has the names.
+    """
     if out.suffix != ".npz" or out.is_dir():
         raise InputError(f"--out {out} must be a file that ends in .npz: name one")
     import numpy as np  # noqa: PLC0415 - quick help
@@ -192,9 +201,12 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
     from metapl.files import storage  # noqa: PLC0415 - with numpy
 
     data = find.load(what, data_dir)
+    x, y = _array(data.x), data.y.numpy()
+    given = np.zeros(0, np.int64) if data.validation is None else data.validation.numpy()
     arrays: dict[str, Any] = {
-        "x": _array(data.x),
-        "y": data.y.numpy(),
+        "x": np.delete(x, given, axis=0) if len(given) else x,
+        "y": np.delete(y, given),
+        **({"x_val": x[given], "y_val": y[given]} if len(given) else {}),
         "x_test": _array(data.x_test),
         "y_test": data.y_test.numpy(),
         "classes": np.array(data.form.classes),

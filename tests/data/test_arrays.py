@@ -194,7 +194,13 @@ def test_unknown_labels_are_not_held_out(tmp_path):
 )
 def test_usual_names(tmp_path, names):
     x, y, x_test, y_test = names
-    given = {x: random_levels(20, 4, 4), y: Y, x_test: random_levels(5, 4, 4), y_test: Y[:5], "val_images": np.zeros(1)}
+    given = {
+        x: random_levels(20, 4, 4),
+        y: Y,
+        x_test: random_levels(5, 4, 4),
+        y_test: Y[:5],
+        "more_images": np.zeros(1),
+    }
     data = load(save(tmp_path, **given))
     np.testing.assert_array_equal(data.x[:, 0].numpy(), random_levels(20, 4, 4))
     assert data.y_test.tolist() == Y[:5].tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "y": ("y", "Y", "y_train", "labels", "train_labels", "target", "targets"),
     "x_test": ("x_test", "X_test", "test_images"),
     "y_test": ("y_test", "test_labels"),
+    "x_validation": ("x_validation", "x_val", "X_val", "x_valid", "X_valid", "x_dev", "val_images"),
+    "y_validation": ("y_validation", "y_val", "y_valid", "y_dev", "val_labels"),
     "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
     "classes": ("classes", "class_names", "target_names"),
 }
@@ -44,6 +46,22 @@ def load(place: Path) -> Arrays:
             under two names.
     """
     return npy.load(place, lambda given: _named(given, place))
+
+
+def names(place: Path) -> list[str]:
+    """The names of the arrays that there are, those that are left alone among them.
+
+    Raises:
+        InputError: as `load`.
+    """
+    found: list[str] = []
+
+    def choose(given: Collection[str]) -> dict[str, str]:
+        found.extend(given)
+        return {}
+
+    npy.load(place, choose)
+    return found
 
 
 def _named(given: Any, place: Path) -> dict[str, str]:

@@ -19,12 +19,6 @@ from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
 from metapl.registry.errors import InputError
 
-TEST = ("test", "val", "validation")
-"""What the folder of the test set may be called; the first that has what is needed is taken."""
-
-UNLABELLED = ("unlabelled", "unlabeled")
-"""What a folder of images without labels may be called."""
-
 
 class Labelled(NamedTuple):
     """Image files and their class indices `[files]`, −1 where nobody knows."""
@@ -49,12 +43,6 @@ class Part(NamedTuple):
     y: Tensor
 
 
-def unlabelled_below(*folders: Path) -> list[Path]:
-    """The folders of images without labels directly below some folders."""
-    places = [folder / name for folder in folders for name in UNLABELLED]
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
-
-
 def with_unknown(part: Part, more: Examples) -> Part:
     """A part with more examples, whose classes nobody knows, at its end."""
     return Part(join(part.x, more), torch.cat([part.y, torch.full((len(more),), -1)]))
@@ -71,8 +59,12 @@ def _shape(files: Sequence[Readable], size: int, channels: int) -> images.Shape:
     return channels or guessed, size or height, size or width
 
 
-def of_files(train: Labelled, test: Labelled | None, classes: Sequence[str], wanted: Wanted) -> Dataset:
+def of_files(
+    train: Labelled, test: Labelled | None, validation: Labelled | None, classes: Sequence[str], wanted: Wanted
+) -> Dataset:
     """The data set of image files. Without a test set a share of every class is held out, the same for every seed.
+
+    The training pool is the images to train on, then those of the validation set, then those without labels.
 
     Raises:
         InputError: options out of range, and what `hold_out`, `images.guess_shape` and `images.gather` refuse.
@@ -80,10 +72,14 @@ def of_files(train: Labelled, test: Labelled | None, classes: Sequence[str], wan
     shape = _shape(train.files, wanted.size, wanted.channels)
     if test is None:
         train, test = (_some(train, index) for index in hold_out(train.y, wanted.test, rng.key(0)))
-    pool = Part(images.load(train.files, shape), train.y)
+    pool, given = Part(images.load(train.files, shape), train.y), None
+    if validation:
+        given = len(train.y) + torch.arange(len(validation.y))
+        x = join(pool.x, images.load(validation.files, shape))
+        pool = Part(x, torch.cat([train.y, validation.y]))
     if wanted.unlabelled:
         pool = with_unknown(pool, images.gather(wanted.unlabelled, shape).x)
-    return of_images(pool, Part(images.load(test.files, shape), test.y), classes)
+    return of_images(pool, Part(images.load(test.files, shape), test.y), classes)._replace(validation=given)
 
 
 def _some(labelled: Labelled, index: Tensor) -> Labelled:
