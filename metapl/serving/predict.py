@@ -15,8 +15,8 @@ from torch import Tensor
 from metapl.data import inputs
 from metapl.data.examples import Examples, Inputs, subset
 from metapl.data.form import Form
+from metapl.data.formats.cells import parse
 from metapl.data.formats.csv_file import DELIMITERS, Table, load
-from metapl.data.formats.tables import parse
 from metapl.data.loader import in_order
 from metapl.evaluation import metrics
 from metapl.files.escape import cell
@@ -115,7 +115,8 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
         rows += ([cells[column] for column in order] for cells in _as_written(place, table))
     blank = [""] * len(rows)
     labels = itertools.chain.from_iterable(table.columns.get(form.details["label"], ()) for table in tables)
-    known = _classes(labels, form.classes) or blank
+    none = frozenset(form.details.get("marker", ()))
+    known = _classes(("" if label in none else label for label in labels), form.classes) or blank
     if len(places) == 1:
         return _Given(header, rows, known)
     named = ([name, *cells] for name, cells in zip(names, rows, strict=True))

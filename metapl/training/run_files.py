@@ -112,7 +112,9 @@ def _column(value: Any, where: str) -> dict[str, Any]:
     return found
 
 
-TABLE = table({"columns": listed(_column, 1), "label": text()})
+_reading = table({}, {"missing": listed(text()), "decimal": text(1), "percent": flag})
+
+TABLE = table({"columns": listed(_column, 1), "label": text()}, {"reading": _reading, "marker": listed(text())})
 """The check of the form of a table."""
 
 FORM = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from metapl.data import marker as rule
 from metapl.data.augment import presets
 from metapl.data.form import Form
+from metapl.data.formats import cells, column_notes
 from metapl.data.formats.csv_file import Table, load
 from metapl.data.formats.tables import fit
 from metapl.data.sources import parts, table_labels, table_parts
@@ -31,6 +33,10 @@ def table(  # noqa: PLR0913 - one option a parameter
     validation_file: str = "",
     split: str = "",
     marker: str = rule.AUTO,
+    missing: str = "",
+    decimal: str = ".",
+    percent: bool = False,
+    category: str = "",
 ) -> Dataset:
     """A CSV file with a line of names and a row for each example, see `metapl.data.formats.csv_file.load`.
 
@@ -51,32 +57,53 @@ def table(  # noqa: PLR0913 - one option a parameter
         split: the column that says of each row whether it is for train, test or validation, or without a label; else
             one whose name is in `metapl.data.sources.table_parts.USUAL` and whose cells all say so.
         marker: labels that mean no label, as `LABEL/LABEL`; auto for the rule of `metapl.data.marker.find`.
+        missing: cells of the features that are no values, as `CELL/CELL`, such as -999.
+        decimal: what stands before the decimals of the features, a point or a comma (`decimal=,`).
+        percent: whether 12% is the number 12.
+        category: columns that are categories though they hold numbers, as `NAME/NAME`.
 
     Raises:
         InputError: what `load`, `fit` and `encode` refuse, unknown columns, labels that are no classes, fewer than two
             classes, a test without labels.
     """
     whole = load(place)
-    by = table_parts.column(whole, split, _ignored(whole, ignore))
-    ignored = [*_ignored(whole, ignore), *([by] if by else [])]
+    by = table_parts.column(whole, split, _named(whole, "ignored", ignore))
+    ignored = [*_named(whole, "ignored", ignore), *([by] if by else [])]
     labels = table_labels.find(whole, label, ignored, marker)
+    how = cells.Reading(tuple(filter(None, missing.split("/"))), _point(decimal), percent)
     y = table_parts.hidden(whole, by, table_labels.indices(whole, labels))
-    own = table_parts.Given(whole, y, table_parts.rows(whole, by, y))
+    own = table_parts.Given(cells.tidy(whole, how, (labels.column, by)), y, table_parts.rows(whole, by, y))
     files: dict[parts.Name, str] = {"test": test_file, "validation": validation_file}
-    more = [_apart(place.parent / file, part, labels) for part, file in files.items() if file]
+    more = [_apart(place.parent / file, part, labels, how) for part, file in files.items() if file]
     notes = [*labels.notes, *table_parts.notes(own, by), *table_parts.complete(own, more, test)]
-    learnt = [own.rows[part] for part in ("train", "validation") if part in own.rows]
-    columns = fit(whole, labels.column, ignored, torch.cat(learnt))
+    learnt = torch.cat([own.rows[part] for part in ("train", "validation") if part in own.rows])
+    columns = fit(own.table, labels.column, ignored, learnt, _named(whole, "category", category))
+    taken = {labels.column: f"label, {len(labels.classes)} classes", **dict.fromkeys(ignored, "ignored")}
+    notes += column_notes.describe(own.table, columns, {**taken, **({by: "split"} if by else {})})
     train, held_out, validation = table_parts.gather(columns, [own, *more])
-    form = Form("table", tuple(train.x.shape[1:]), labels.classes, {"columns": columns, "label": labels.column})
+    details = {"columns": columns, "label": labels.column, **_further(how, labels)}
+    form = Form("table", tuple(train.x.shape[1:]), labels.classes, details)
     given = len(train.y) + torch.arange(len(validation.y)) if len(validation.y) else None
     x, y = (torch.cat(both) for both in zip(train, validation, strict=True))
     return Dataset(x, y, *held_out, presets.default(form), form, given, tuple(notes))
 
 
-def _apart(place: Path, part: parts.Name, labels: table_labels.Labels) -> table_parts.Given:
+def _point(decimal: str) -> str:
+    """A comma separates the options too, so that nothing is left of `decimal=,`."""
+    if decimal in (".", ",", ""):
+        return decimal or ","
+    raise InputError(f"decimal={decimal} must be a point or a comma: write decimal=, for a comma")
+
+
+def _further(how: cells.Reading, labels: table_labels.Labels) -> dict[str, Any]:
+    """What more is to be known of a table, if anything is, to read fresh rows of it."""
+    found = {"reading": how.to_json(), "marker": sorted(labels.none)}
+    return {name: value for name, value in found.items() if value}
+
+
+def _apart(place: Path, part: parts.Name, labels: table_labels.Labels, how: cells.Reading) -> table_parts.Given:
     """A table that is the test or the validation set."""
-    table = load(place)
+    table = cells.tidy(load(place), how, (labels.column,))
     y = table_labels.indices(table, labels)
     known = (y >= 0).nonzero()[:, 0]
     if not len(known):
@@ -84,14 +111,14 @@ def _apart(place: Path, part: parts.Name, labels: table_labels.Labels) -> table_
     return table_parts.Given(table, y, {part: known})
 
 
-def _ignored(table: Table, text: str) -> list[str]:
+def _named(table: Table, option: str, text: str) -> list[str]:
     pieces, found = text.split("/") if text else [], []
     while pieces:
         # The longest name first: a name may have a "/" of its own.
         parts = [pieces[:count] for count in range(len(pieces), 0, -1)]
         name = next((joined for joined in map("/".join, parts) if joined in table.columns), None)
         if name is None:
-            raise unknown(f"ignored column of {table.place}", pieces[0], table.columns)
+            raise unknown(f"{option} column of {table.place}", pieces[0], table.columns)
         found.append(name)
         pieces = pieces[name.count("/") + 1 :]
     return found

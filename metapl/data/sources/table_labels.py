@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from metapl.data import marker as rule
+from metapl.data.formats.cells import parse
+from metapl.data.formats.column_notes import may_be_classes
 from metapl.data.formats.csv_file import Table
-from metapl.data.formats.tables import parse
-from metapl.data.notes import Note
+from metapl.data.notes import CAREFUL, Note, some
 from metapl.registry.errors import InputError, unknown
 
 USUAL = ("label", "target", "class", "y")
 """What the column of the labels is called, in small letters or large."""
+
+DOUBTFUL = ("class", "y")
+"""Which of them are called so for other reasons too, such as the class of a cabin."""
 
 QUANTITY = 100
 """More different numbers than this are no classes."""
@@ -56,31 +60,48 @@ def find(table: Table, label: str, ignored: Sequence[str], marker: str) -> Label
         InputError: no such column, two that may be it, fewer than two classes, too many of them, or a label that may be
             a class and may be none.
     """
-    column = _column(table, label, ignored)
+    column, how = _column(table, label, ignored)
     where = f"{table.place}: column {column!r}"
     counts = Counter(class_name(cell) for cell in table.columns[column] if cell)
     none = rule.find(counts, marker, where)
-    names = {name: count for name, count in counts.items() if name not in none}
-    return Labels(column, _classes(names, where), none, tuple(rule.notes(counts, none, "rows")))
+    classes = _classes({name: count for name, count in counts.items() if name not in none}, where)
+    found = [Note("label", f"{column!r}, {how}: {len(classes)} classes, {some([repr(name) for name in classes], 5)}")]
+    found += [] if label else _others(table, column, ignored, guessed=column.lower() not in USUAL)
+    return Labels(column, classes, none, (*found, *rule.notes(counts, none, "rows")))
 
 
-def _column(table: Table, label: str, ignored: Sequence[str]) -> str:
+def _others(table: Table, column: str, ignored: Sequence[str], guessed: bool) -> list[Note]:
+    """Which columns may be the label too, where none was asked for."""
+    may = [name for name in table.columns if name not in (column, *ignored) and may_be_classes(table.columns[name])]
+    doubtful = guessed or (column.lower() in DOUBTFUL and column != list(table.columns)[-1])
+    if not may or not doubtful:
+        return []
+    return [Note(CAREFUL, f"the label may also be {some([repr(name) for name in may])}: label={may[0]} if it is")]
+
+
+def _column(table: Table, label: str, ignored: Sequence[str]) -> tuple[str, str]:
+    """The column, and why it is that one."""
     if label in ignored:
         raise InputError(f"label={label} is also in ignore: take it out of one of them")
     if label:
         if label not in table.columns:
             raise unknown(f"label column of {table.place}", label, table.columns)
-        return label
-    names = [name for name in table.columns if name not in ignored]
-    usual = [name for name in names if name.lower() in USUAL]
+        return label, "as asked for"
+    free = [name for name in table.columns if name not in ignored]
+    usual = [name for name in free if name.lower() in USUAL]
     if len(usual) > 1:
         raise InputError(
             f"{table.place}: the labels may be in {' or '.join(map(repr, usual))}: give label={usual[0]}, and "
             f"ignore={usual[1]} unless the network may see it"
         )
-    if not names:
+    if not free:
         raise InputError(f"{table.place}: ignore leaves no column: ignore fewer")
-    return usual[0] if usual else names[-1]
+    if usual and usual[0].lower() == "y" and usual[0] != free[-1] and "x" in map(str.lower, free):
+        raise InputError(
+            f"{table.place}: columns 'x' and {usual[0]!r} may be coordinates: give label={free[-1]} if they are, or "
+            f"label={usual[0]}"
+        )
+    return (usual[0], "by its name") if usual else (free[-1], "the last column")
 
 
 def _classes(counts: dict[str, int], where: str) -> tuple[str, ...]:
