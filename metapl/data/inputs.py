@@ -50,6 +50,8 @@ def with_unlabelled(data: Dataset, text: str) -> Dataset:
         InputError: they cannot be read, or the data set holds no examples of the kind that files give.
     """
     more = read(data.form, [Path(text)]).x
+    if "scale" in data.form.details and isinstance(more, Tensor):
+        more = more.to(data.x.dtype)
     if more.dtype != data.x.dtype or more.shape[1:] != data.x.shape[1:]:
         raise InputError(f"--unlabelled {text}: the data is embedded and takes no more examples: give your own --data")
     unknown = torch.full((len(more),), -1, dtype=torch.int64)

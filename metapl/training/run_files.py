@@ -8,6 +8,7 @@ from typing import Any
 
 from metapl import methods
 from metapl.data.form import Form
+from metapl.data.formats.grey import WHITES
 from metapl.data.formats.tables import layout
 from metapl.files.schema import (
     Check,
@@ -97,7 +98,10 @@ LINE = table(
 )
 """The check of one line of `metrics.jsonl`."""
 
-IMAGES = table({"mean": listed(number), "std": listed(positive)}, {"mirror": flag})
+IMAGES = table(
+    {"mean": listed(number), "std": listed(positive)},
+    {"mirror": flag, "white": whole(WHITES[0], WHITES[-1]), "scale": listed(number, 2, 2)},
+)
 """The check of the form of images."""
 
 _number = table({"name": text(), "kind": among(("number",)), "mean": number, "std": number, "missing": flag})

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from metapl.data.examples import Inputs
 from metapl.data.form import Form
-from metapl.data.formats import limits, npy
+from metapl.data.formats import grey, limits, npy
 from metapl.data.formats.files import shown
+from metapl.data.formats.grey import channels_first
 from metapl.data.formats.npy import Arrays
 from metapl.registry.errors import InputError
 
@@ -76,15 +77,6 @@ def _named(given: Any, place: Path) -> dict[str, str]:
     return found
 
 
-def channels_first(x: np.ndarray) -> np.ndarray:
-    """Arrays of 4 dimensions with the channels second; others as they are.
-
-    Where the second dimension is 1 or 3, it is the channels already; else it is the last one, if that is 1 or 3. So
-    images of one or of three rows must be given with their channels first.
-    """
-    return np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3) else x
-
-
 def is_images(x: np.ndarray) -> bool:
     """Whether an array holds grey levels: uint8, `[images, height, width]` or with channels."""
     return x.dtype == np.uint8 and x.ndim in (3, 4)
@@ -106,13 +98,15 @@ def levels(x: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def images(place: Path) -> Tensor:
-    """The images of an `.npy` or `.npz` file.
+def images(place: Path, scale: grey.Scale | None = None) -> Tensor:
+    """The images of an `.npy` or `.npz` file; those of other dtypes than uint8 need to know black and white.
 
     Raises:
         InputError: no array `x`, or one that holds no images.
     """
     x = _examples(place)
+    if scale and x.ndim in (3, 4) and x.dtype.kind in "biuf":
+        return grey.levels(numbers(x[:, None] if x.ndim == 3 else x, shown(place)), scale, shown(place))
     if not is_images(x):
         raise InputError(
             f"{shown(place)}: {x.dtype} of shape {x.shape} are no images: give uint8 [n, height, width, channels]"

@@ -15,7 +15,7 @@ from metapl.data import marker as rule
 from metapl.data.augment import presets
 from metapl.data.form import Form
 from metapl.data.formats import arrays as saved
-from metapl.data.formats import limits
+from metapl.data.formats import grey, limits
 from metapl.data.formats.files import shown
 from metapl.data.notes import Note, some
 from metapl.data.sources import pools
@@ -47,17 +47,17 @@ class _Labels(NamedTuple):
     notes: list[Note]
 
 
-def arrays(place: Path, *, test: float = 0.2, marker: str = rule.AUTO) -> Dataset:
+def arrays(place: Path, *, test: float = 0.2, marker: str = rule.AUTO, read_as: str = "auto") -> Dataset:
     """An `.npz` file with `x` and `y`, or a folder with `x.npy` and `y.npy`; see `metapl.data.formats.arrays.NAMES`.
 
     `x_test` and `y_test` are the test set; without them `x_val` and `y_val` are, else a share of every class is held
     out. Beside a test set, `x_val` and `y_val` are the validation set. In the training pool they follow the others, and
     `x_unlabelled` follows them. Everything is in memory.
 
-    - uint8 of 3 dimensions `[n, height, width]`, or of 4, see `metapl.data.formats.arrays.channels_first`, are images.
+    - Images are arrays of 3 dimensions `[n, height, width]`, or of 4 with 1 or 3 channels, of any dtype; which of them,
+      and what is white, is said by `metapl.data.formats.grey.scale_of`. They are uint8 where that loses nothing.
     - All else is numbers, kept as float32 and standardised by the training pool, see
-      `metapl.data.formats.arrays.scale`. So are images with levels from 0 to 1: rounding them to 8 bits might lose
-      something.
+      `metapl.data.formats.arrays.scale`.
 
     Labels `y` are integers or texts; NaN, the empty text and what `metapl.data.marker.find` finds, such as −1, are of
     examples whose class nobody knows. If `classes` names the classes, integers are indices into it, −1 is unknown, and
@@ -67,6 +67,7 @@ def arrays(place: Path, *, test: float = 0.2, marker: str = rule.AUTO) -> Datase
         place: the file or folder.
         test: share of every class that is held out, the same for every seed, unless there is `x_test`.
         marker: labels that mean no label, as `LABEL/LABEL`; auto for the rule of `metapl.data.marker.find`.
+        read_as: what the examples are, images, numbers or auto.
 
     Raises:
         InputError: arrays that are not there, cannot be read or do not fit together, labels that are none.
@@ -89,8 +90,27 @@ def arrays(place: Path, *, test: float = 0.2, marker: str = rule.AUTO) -> Datase
     x = np.concatenate([x, *more])
     y = torch.cat([y, y_val])
     y = torch.cat([y, torch.full((len(x) - len(y),), -1)])
-    make = _of_levels if saved.is_images(x) else _of_numbers
-    return make((x, y), (x_test, y_test), labels.names, where)._replace(validation=given, notes=tuple(notes))
+    scale = _scale(x, read_as, where)
+    if scale:
+        notes += _levels_note(x, scale)
+        data = _of_levels((x, y), (x_test, y_test), labels.names, scale, where)
+    else:
+        data = _of_numbers((x, y), (x_test, y_test), labels.names, where)
+    return data._replace(validation=given, notes=tuple(notes))
+
+
+def _scale(x: np.ndarray, read_as: str, where: str) -> grey.Scale | None:
+    if read_as not in ("auto", "images", "numbers"):
+        raise InputError(f"read_as={read_as} must be images, numbers or auto")
+    scale = None if read_as == "numbers" else grey.scale_of(x)
+    if read_as == "images" and scale is None:
+        raise InputError(f"{where}: {x.dtype} of shape {x.shape} are no images: give [n, height, width, channels]")
+    return scale
+
+
+def _levels_note(x: np.ndarray, scale: grey.Scale) -> list[Note]:
+    said = f"{x.dtype} {list(x.shape[1:])} are images, black is {scale.black:.6g} and white {scale.white:.6g}"
+    return [Note("levels", f"{said}: read_as=numbers if they are none")] if x.dtype != np.uint8 else []
 
 
 def _apart(found: saved.Arrays, part: str, labels: _Labels, where: str) -> tuple[np.ndarray | None, Tensor]:
@@ -114,10 +134,16 @@ def _left_alone(place: Path) -> list[Note]:
 
 
 def _of_levels(
-    pool: tuple[np.ndarray, Tensor], test: tuple[np.ndarray, Tensor], classes: Sequence[str], where: str
+    pool: tuple[np.ndarray, Tensor],
+    test: tuple[np.ndarray, Tensor],
+    classes: Sequence[str],
+    scale: grey.Scale,
+    where: str,
 ) -> Dataset:
-    one, other = (pools.Part(saved.levels(x, where), y) for x, y in (pool, test))
-    return pools.of_images(one, other, classes)
+    plain = pool[0].dtype == np.uint8
+    of = (lambda x: saved.levels(x, where)) if plain else (lambda x: grey.levels(saved.numbers(x, where), scale, where))
+    one, other = (pools.Part(of(x), y) for x, y in (pool, test))
+    return pools.of_images(one, other, classes, **({} if plain else {"scale": list(scale)}))
 
 
 def _of_numbers(

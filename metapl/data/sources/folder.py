@@ -31,6 +31,7 @@ def folder(
     test: float = 0.2,
     unlabelled: str = "",
     marker: str = rule.AUTO,
+    white: int = 0,
 ) -> Dataset:
     """Images in a folder for each class, `place/CLASS/…`, or, with a test set, `place/train/CLASS/…`.
 
@@ -53,6 +54,7 @@ def folder(
         unlabelled: a folder of images, a shard, a folder of shards, or an array, in addition.
         marker: names of folders beside the classes that hold images without labels, as `NAME/NAME`; auto for the rule
             of `metapl.data.marker.find`.
+        white: the level of white in files of 16 bits, such as 4095; 0 for a guess by the files.
 
     Raises:
         InputError: no folders of classes, one only, one without images, a name that may be a class or mean that there
@@ -68,9 +70,9 @@ def folder(
     more += [Path(unlabelled).expanduser()] if unlabelled else []
     train = _labelled(found.train, classes, none)
     test_part, validation = (one and _labelled(one, classes, none) for one in (found.test, found.validation))
-    wanted = pools.Wanted(size, channels, test, more)
+    wanted = pools.Wanted(size, channels, test, more, white)
     data = pools.of_files(train, test_part, validation, classes, wanted)
-    return data._replace(notes=(*found.notes, *rule.notes(counts, none, "images")))
+    return data._replace(notes=(*data.notes, *found.notes, *rule.notes(counts, none, "images")))
 
 
 def _class_folders(place: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,10 @@ from metapl.data.augment import presets
 from metapl.data.examples import Examples, join
 from metapl.data.form import Form
 from metapl.data.formats import images
+from metapl.data.formats.decode import WHITE
 from metapl.data.formats.files import Readable
+from metapl.data.formats.grey import WHITES
+from metapl.data.notes import Note
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
 from metapl.registry.errors import InputError
@@ -34,6 +37,8 @@ class Wanted(NamedTuple):
     channels: int
     test: float
     unlabelled: Sequence[Path]
+    white: int = 0
+    """The level of white in files of 16 bits; 0 for a guess."""
 
 
 class Part(NamedTuple):
@@ -70,24 +75,37 @@ def of_files(
         InputError: options out of range, and what `hold_out`, `images.guess_shape` and `images.gather` refuse.
     """
     shape = _shape(train.files, wanted.size, wanted.channels)
+    white, notes = _white(train.files, wanted.white)
     if test is None:
         train, test = (_some(train, index) for index in hold_out(train.y, wanted.test, rng.key(0)))
-    pool, given = Part(images.load(train.files, shape), train.y), None
+    pool, given = Part(images.load(train.files, shape, white), train.y), None
     if validation:
         given = len(train.y) + torch.arange(len(validation.y))
-        x = join(pool.x, images.load(validation.files, shape))
+        x = join(pool.x, images.load(validation.files, shape, white))
         pool = Part(x, torch.cat([train.y, validation.y]))
     if wanted.unlabelled:
-        pool = with_unknown(pool, images.gather(wanted.unlabelled, shape).x)
-    return of_images(pool, Part(images.load(test.files, shape), test.y), classes)._replace(validation=given)
+        pool = with_unknown(pool, images.gather(wanted.unlabelled, shape, white).x)
+    known = {} if white == WHITE else {"white": white}
+    data = of_images(pool, Part(images.load(test.files, shape, white), test.y), classes, **known)
+    return data._replace(validation=given, notes=tuple(notes))
+
+
+def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
+    if wanted:
+        if wanted not in WHITES:
+            raise InputError(f"white={wanted} must be {', '.join(map(str, WHITES))}, or 0 for a guess")
+        return wanted, []
+    white, most = images.guess_white(files)
+    said = f"in files of 16 bits white is {white}, since no level exceeds {most}: white={WHITE} if it is not"
+    return white, [Note("levels", said)] if white < WHITE else []
 
 
 def _some(labelled: Labelled, index: Tensor) -> Labelled:
     return Labelled([labelled.files[place] for place in index.tolist()], labelled.y[index])
 
 
-def of_images(pool: Part, test: Part, classes: Sequence[str]) -> Dataset:
+def of_images(pool: Part, test: Part, classes: Sequence[str], **details: Any) -> Dataset:
     """The data set of a training pool and a test set; the statistics are those of the pool."""
     mean, std = images.moments(pool.x)
-    form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std})
+    form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std, **details})
     return Dataset(*pool, *test, presets.default(form), form)

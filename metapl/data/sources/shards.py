@@ -21,7 +21,9 @@ def is_shards(place: Path) -> bool:
     return place.is_dir() and any(holds(folder, (".tar",)) for folder in (place, *inside))
 
 
-def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, unlabelled: str = "") -> Dataset:
+def shards(
+    place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, unlabelled: str = "", white: int = 0
+) -> Dataset:
     """Images in webdataset's layout: `.tar` files with `KEY.jpg` and its class index, 0, 1, 2, …, in `KEY.cls`.
 
     An image without a `.cls` has no label. Where there is a folder `train`, the test set, the validation set and images
@@ -37,6 +39,7 @@ def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
         channels: as of `folder`.
         test: as of `folder`.
         unlabelled: as of `folder`.
+        white: as of `folder`.
 
     Raises:
         InputError: archives that cannot be read, a class between 0 and the last one without an image, fewer than two
@@ -57,8 +60,8 @@ def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
     more = [*found.unlabelled, *([Path(unlabelled).expanduser()] if unlabelled else [])]
     apart = (one and _test(one, count) for one in (found.test, found.validation))
     classes = [str(label) for label in range(count)]
-    data = pools.of_files(labelled, *apart, classes, pools.Wanted(size, channels, test, more))
-    return data._replace(notes=found.notes)
+    data = pools.of_files(labelled, *apart, classes, pools.Wanted(size, channels, test, more, white))
+    return data._replace(notes=(*data.notes, *found.notes))
 
 
 def _labelled(place: Path) -> pools.Labelled:
