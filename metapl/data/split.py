@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metapl.core import rng
 from metapl.core.types import Key
+from metapl.data import groups as together
 from metapl.files import schema
 from metapl.registry.errors import InputError
 
@@ -78,6 +79,8 @@ class Wanted(NamedTuple):
     given: Tensor | None = None
     """Positions in the pool of a validation set that came with the data: all of it, or what `validation` takes of it,
     is the validation set, and no more of it is learnt from unless `validation` is 0."""
+    groups: Tensor | None = None
+    """`[examples]`: nobody whose group has one in the validation set is learnt from; see `metapl.data.groups`."""
 
 
 def split(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Split:
@@ -104,6 +107,11 @@ def split(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Split:
     else:
         validation = _validation(wanted.validation, len(known), classes)
         apart = held_out = _draw(y, known, validation, names, wanted.balanced, validation_key)
+        if wanted.groups is not None and validation:
+            quota = dict(enumerate(y[held_out].bincount(minlength=classes).tolist()))
+            order = known[rng.permutation(rng.fold_in(validation_key, 1), len(known))]
+            taken = together.take(y, quota, order, wanted.groups)
+            apart, held_out = taken.nonzero()[:, 0], (taken & (y >= 0)).nonzero()[:, 0]
     free, rest = _without(known, apart), _without(torch.arange(len(y)), apart)
     every = not wanted.labels and len(free) < len(rest)
     labels = len(free) if every else wanted.labels or classes

@@ -144,7 +144,8 @@ def _data(config: TrainConfig) -> Dataset:
 def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = None) -> Split:
     if file or config.split:
         return read(file or Path(config.split), data.y)
-    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled, data.validation)
+    known = data.validation, data.groups
+    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled, *known)
     return split(data.y, data.form.classes, wanted, key)
 
 

@@ -32,6 +32,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "x_validation": ("x_validation", "x_val", "X_val", "x_valid", "X_valid", "x_dev", "val_images"),
     "y_validation": ("y_validation", "y_val", "y_valid", "y_dev", "val_labels"),
     "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
+    "groups": ("groups", "group"),
     "classes": ("classes", "class_names", "target_names"),
 }
 """What each array may be called."""

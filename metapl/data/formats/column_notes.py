@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,11 @@ FAR = 10.0
 
 NINES = 0.5
 """The same for values of nines alone, such as −999, which are written for missing ones."""
+
+GROUPS = re.compile(
+    r"(patient|subject|person|user|customer|session|video|household|animal|group|donor|speaker)s?([ _-]?id)?"
+)
+"""Names of columns, in small letters, whose rows of one value should be on one side of the test."""
 
 SENTINELS = 3
 """The most values of a column that are looked at on either side."""
@@ -49,6 +55,9 @@ def describe(table: Table, columns: Columns, taken: Mapping[str, str]) -> list[N
             kind = "number"
             text = _number(table, name)
             careful += [Note(CAREFUL, f"column {name!r}: {one}") for one in _doubts(table, name)]
+        if name in seen and GROUPS.fullmatch(name.lower()) and FEW < 2 * len(set(cells)) <= len(cells):
+            text_of = f"column {name!r} may name groups: group={name} keeps each on one side of the test"
+            careful.append(Note(CAREFUL, text_of))
         kinds[kind] += 1
         each.append(Note(COLUMN, f"{name!r}: {text}"))
     counted = ", ".join(f"{count} {PLURAL.get(kind, kind) if count > 1 else kind}" for kind, count in kinds.items())

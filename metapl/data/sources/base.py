@@ -27,6 +27,8 @@ class Dataset(NamedTuple):
     form: Form
     validation: Tensor | None = None
     """Positions in the pool of a validation set that came with the data, int64; None where none did."""
+    groups: Tensor | None = None
+    """Of the pool, `[examples]`: which examples belong together, see `metapl.data.groups`; None where none do."""
     notes: tuple[Note, ...] = ()
     """What the source took the data for, what it left out, and what it warns of."""
 

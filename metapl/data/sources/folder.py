@@ -23,7 +23,7 @@ def is_folder(place: Path) -> bool:
     )
 
 
-def folder(
+def folder(  # noqa: PLR0913 - one option a parameter
     place: Path,
     *,
     size: int = 0,
@@ -32,8 +32,10 @@ def folder(
     unlabelled: str = "",
     marker: str = rule.AUTO,
     white: int = 0,
+    copies: str = "auto",
+    group: str = "",
 ) -> Dataset:
-    """Images in a folder for each class, `place/CLASS/…`, or, with a test set, `place/train/CLASS/…`.
+    r"""Images in a folder for each class, `place/CLASS/…`, or, with a test set, `place/train/CLASS/…`.
 
     The test set is `place/test/CLASS/…`, the validation set `place/val/CLASS/…`, by any name that
     `metapl.data.sources.parts` knows, in any case. A validation set without a test set is the test set. Without both, a
@@ -55,6 +57,10 @@ def folder(
         marker: names of folders beside the classes that hold images without labels, as `NAME/NAME`; auto for the rule
             of `metapl.data.marker.find`.
         white: the level of white in files of 16 bits, such as 4095; 0 for a guess by the files.
+        copies: auto keeps copies on one side where a test is held out, leaves those of the test out of the images
+            without labels, and reports others; drop leaves them out of the training too; keep does nothing.
+        group: a regular expression: files in whose path it finds the same, such as `patient\d+`, stay on one side of
+            the test and of the validation that are held out.
 
     Raises:
         InputError: no folders of classes, one only, one without images, a name that may be a class or mean that there
@@ -70,7 +76,7 @@ def folder(
     more += [Path(unlabelled).expanduser()] if unlabelled else []
     train = _labelled(found.train, classes, none)
     test_part, validation = (one and _labelled(one, classes, none) for one in (found.test, found.validation))
-    wanted = pools.Wanted(size, channels, test, more, white)
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group)
     data = pools.of_files(train, test_part, validation, classes, wanted)
     return data._replace(notes=(*data.notes, *found.notes, *rule.notes(counts, none, "images")))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metapl.core import rng
+from metapl.data import groups
 from metapl.data.augment import presets
-from metapl.data.examples import Examples, join
+from metapl.data.examples import Examples, join, subset
 from metapl.data.form import Form
 from metapl.data.formats import images
 from metapl.data.formats.decode import WHITE
@@ -19,26 +18,8 @@ from metapl.data.formats.files import Readable
 from metapl.data.formats.grey import WHITES
 from metapl.data.notes import Note
 from metapl.data.sources.base import Dataset
-from metapl.data.sources.held_out import hold_out
+from metapl.data.sources.labelled_files import Labelled, Wanted, apart
 from metapl.registry.errors import InputError
-
-
-class Labelled(NamedTuple):
-    """Image files and their class indices `[files]`, −1 where nobody knows."""
-
-    files: Sequence[Readable]
-    y: Tensor
-
-
-class Wanted(NamedTuple):
-    """What the sources of image files have as options."""
-
-    size: int
-    channels: int
-    test: float
-    unlabelled: Sequence[Path]
-    white: int = 0
-    """The level of white in files of 16 bits; 0 for a guess."""
 
 
 class Part(NamedTuple):
@@ -76,18 +57,37 @@ def of_files(
     """
     shape = _shape(train.files, wanted.size, wanted.channels)
     white, notes = _white(train.files, wanted.white)
-    if test is None:
-        train, test = (_some(train, index) for index in hold_out(train.y, wanted.test, rng.key(0)))
-    pool, given = Part(images.load(train.files, shape, white), train.y), None
+    parts = apart(train, test, validation, wanted)
+    pool, given = Part(images.load(parts.train.files, shape, white), parts.train.y), None
+    held_out = Part(images.load(parts.test.files, shape, white), parts.test.y)
     if validation:
-        given = len(train.y) + torch.arange(len(validation.y))
+        given = len(pool.y) + torch.arange(len(validation.y))
         x = join(pool.x, images.load(validation.files, shape, white))
-        pool = Part(x, torch.cat([train.y, validation.y]))
+        pool = Part(x, torch.cat([pool.y, validation.y]))
+    notes += parts.notes
     if wanted.unlabelled:
-        pool = with_unknown(pool, images.gather(wanted.unlabelled, shape, white).x)
-    known = {} if white == WHITE else {"white": white}
-    data = of_images(pool, Part(images.load(test.files, shape, white), test.y), classes, **known)
-    return data._replace(validation=given, notes=tuple(notes))
+        more = images.gather(wanted.unlabelled, shape, white).x
+        known = [held_out.x, *([subset(pool.x, given)] if given is not None else [])]
+        more, said = without_copies(more, known) if wanted.copies != "keep" else (more, [])
+        pool, notes = with_unknown(pool, more), [*notes, *said]
+    details = {} if white == WHITE else {"white": white}
+    data = of_images(pool, held_out, classes, **details)
+    return data._replace(validation=given, groups=groups.extended(parts.groups, len(pool.y)), notes=tuple(notes))
+
+
+def without_copies(more: Examples, known: Sequence[Examples]) -> tuple[Examples, list[Note]]:
+    """Examples without those that are in the test or the validation set too, and what is to be said of it.
+
+    Examples that are not in memory are not compared.
+    """
+    if not isinstance(more, Tensor) or not all(isinstance(one, Tensor) for one in known):
+        return more, [Note("copies", "nobody has compared the images without labels with the test")]
+    taken = [digest for one in known if isinstance(one, Tensor) for digest in groups.digests(one)]
+    copied = groups.shared(groups.digests(more), taken)
+    if not copied.any():
+        return more, []
+    text = f"{int(copied.sum()):,} examples without labels that are in the test or validation set too"
+    return more[~copied], [Note("left out", text)]
 
 
 def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
@@ -98,10 +98,6 @@ def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
     white, most = images.guess_white(files)
     said = f"in files of 16 bits white is {white}, since no level exceeds {most}: white={WHITE} if it is not"
     return white, [Note("levels", said)] if white < WHITE else []
-
-
-def _some(labelled: Labelled, index: Tensor) -> Labelled:
-    return Labelled([labelled.files[place] for place in index.tolist()], labelled.y[index])
 
 
 def of_images(pool: Part, test: Part, classes: Sequence[str], **details: Any) -> Dataset:

@@ -21,8 +21,16 @@ def is_shards(place: Path) -> bool:
     return place.is_dir() and any(holds(folder, (".tar",)) for folder in (place, *inside))
 
 
-def shards(
-    place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, unlabelled: str = "", white: int = 0
+def shards(  # noqa: PLR0913 - one option a parameter
+    place: Path,
+    *,
+    size: int = 0,
+    channels: int = 0,
+    test: float = 0.2,
+    unlabelled: str = "",
+    white: int = 0,
+    copies: str = "auto",
+    group: str = "",
 ) -> Dataset:
     """Images in webdataset's layout: `.tar` files with `KEY.jpg` and its class index, 0, 1, 2, …, in `KEY.cls`.
 
@@ -40,6 +48,8 @@ def shards(
         test: as of `folder`.
         unlabelled: as of `folder`.
         white: as of `folder`.
+        copies: as of `folder`.
+        group: as of `folder`.
 
     Raises:
         InputError: archives that cannot be read, a class between 0 and the last one without an image, fewer than two
@@ -60,7 +70,7 @@ def shards(
     more = [*found.unlabelled, *([Path(unlabelled).expanduser()] if unlabelled else [])]
     apart = (one and _test(one, count) for one in (found.test, found.validation))
     classes = [str(label) for label in range(count)]
-    data = pools.of_files(labelled, *apart, classes, pools.Wanted(size, channels, test, more, white))
+    data = pools.of_files(labelled, *apart, classes, pools.Wanted(size, channels, test, more, white, copies, group))
     return data._replace(notes=(*data.notes, *found.notes))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from metapl.data import groups as together
 from metapl.data import marker as rule
 from metapl.data.augment import presets
 from metapl.data.form import Form
@@ -15,6 +16,7 @@ from metapl.data.formats.csv_file import Table, load
 from metapl.data.formats.tables import fit
 from metapl.data.sources import parts, table_labels, table_parts
 from metapl.data.sources.base import Dataset
+from metapl.data.sources.copies import repeated
 from metapl.registry.errors import InputError, unknown
 
 
@@ -37,6 +39,7 @@ def table(  # noqa: PLR0913 - one option a parameter
     decimal: str = ".",
     percent: bool = False,
     category: str = "",
+    group: str = "",
 ) -> Dataset:
     """A CSV file with a line of names and a row for each example, see `metapl.data.formats.csv_file.load`.
 
@@ -61,6 +64,8 @@ def table(  # noqa: PLR0913 - one option a parameter
         decimal: what stands before the decimals of the features, a point or a comma (`decimal=,`).
         percent: whether 12% is the number 12.
         category: columns that are categories though they hold numbers, as `NAME/NAME`.
+        group: a column whose rows of one value stay on one side of the test and of the validation that are held out,
+            such as the patient; the network does not see it.
 
     Raises:
         InputError: what `load`, `fit` and `encode` refuse, unknown columns, labels that are no classes, fewer than two
@@ -68,24 +73,29 @@ def table(  # noqa: PLR0913 - one option a parameter
     """
     whole = load(place)
     by = table_parts.column(whole, split, _named(whole, "ignored", ignore))
-    ignored = [*_named(whole, "ignored", ignore), *([by] if by else [])]
+    group = "".join(_named(whole, "group", group)[:1])
+    ignored = [*_named(whole, "ignored", ignore), *filter(None, (by, group))]
     labels = table_labels.find(whole, label, ignored, marker)
     how = cells.Reading(tuple(filter(None, missing.split("/"))), _point(decimal), percent)
     y = table_parts.hidden(whole, by, table_labels.indices(whole, labels))
     own = table_parts.Given(cells.tidy(whole, how, (labels.column, by)), y, table_parts.rows(whole, by, y))
     files: dict[parts.Name, str] = {"test": test_file, "validation": validation_file}
     more = [_apart(place.parent / file, part, labels, how) for part, file in files.items() if file]
-    notes = [*labels.notes, *table_parts.notes(own, by), *table_parts.complete(own, more, test)]
+    notes = [*labels.notes, *table_parts.notes(own, by), *table_parts.complete(own, more, test, group)]
     learnt = torch.cat([own.rows[part] for part in ("train", "validation") if part in own.rows])
     columns = fit(own.table, labels.column, ignored, learnt, _named(whole, "category", category))
-    taken = {labels.column: f"label, {len(labels.classes)} classes", **dict.fromkeys(ignored, "ignored")}
-    notes += column_notes.describe(own.table, columns, {**taken, **({by: "split"} if by else {})})
+    taken = {**dict.fromkeys(ignored, "ignored"), by: "split", group: "group"}
+    notes += column_notes.describe(
+        own.table, columns, {**taken, labels.column: f"label, {len(labels.classes)} classes"}
+    )
     train, held_out, validation = table_parts.gather(columns, [own, *more])
     details = {"columns": columns, "label": labels.column, **_further(how, labels)}
     form = Form("table", tuple(train.x.shape[1:]), labels.classes, details)
     given = len(train.y) + torch.arange(len(validation.y)) if len(validation.y) else None
     x, y = (torch.cat(both) for both in zip(train, validation, strict=True))
-    return Dataset(x, y, *held_out, presets.default(form), form, given, tuple(notes))
+    company = together.extended(table_parts.groups(own, group), len(y))
+    notes += repeated(x, held_out.x)
+    return Dataset(x, y, *held_out, presets.default(form), form, given, company, tuple(notes))
 
 
 def _point(decimal: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import rng
+from metapl.data import groups as together
 from metapl.data.formats.csv_file import Table
 from metapl.data.formats.tables import Columns, encode
 from metapl.data.notes import Note
@@ -94,13 +95,22 @@ class Part(NamedTuple):
     y: Tensor
 
 
-def complete(own: Given, more: Sequence[Given], share: float) -> list[Note]:
+def groups(own: Given, by: str) -> Tensor | None:
+    """Of the rows to train on, by their values in a column; None without one."""
+    if not by:
+        return None
+    cells = own.table.columns[by]
+    return together.numbered([cells[row] or None for row in own.rows["train"].tolist()])
+
+
+def complete(own: Given, more: Sequence[Given], share: float, group: str = "") -> list[Note]:
     """Give the rows a test, where they have none: the validation set, or a share that is held out; and say so.
 
     Args:
         own: the training table.
         more: other tables, each for one part.
         share: of every class.
+        group: a column whose rows of one value stay together.
 
     Raises:
         InputError: two sets for one part, and what `hold_out` refuses.
@@ -115,9 +125,12 @@ def complete(own: Given, more: Sequence[Given], share: float) -> list[Note]:
         if "validation" in one.rows:
             one.rows["test"] = one.rows.pop("validation")
             return [Note("test", "the validation set is the test set, since there is no other")]
-    kept, out = hold_out(own.y[own.rows["train"]], share, rng.key(0))
-    own.rows.update(train=own.rows["train"][kept], test=own.rows["train"][out])
-    return []
+    rows, company = own.rows["train"], groups(own, group)
+    kept, out = hold_out(own.y[rows], share, rng.key(0), company)
+    own.rows.update(train=rows[kept], test=rows[out])
+    left = len(rows) - len(kept) - len(out)
+    notes = [] if company is None else [Note("groups", f"{len(company.unique()):,} by {group!r}, each on one side")]
+    return notes + ([Note("left out", f"{left:,} rows without a label of groups in the test")] if left else [])
 
 
 def gather(columns: Columns, tables: Sequence[Given]) -> tuple[Part, Part, Part]:
