@@ -4,6 +4,8 @@
     spec.py             what the rest of the library knows of a method: its phases, its networks and its needs
     single.py           one network trained on its own, which is what the baselines are
     feedback_scale.py   rules for the length of the feedback
+    consistency/        rules of the consistency loss: alignment, threshold and target
+    imbalance.py        weights and shifts for classes that are not equally many
     the other files     one method each, except `finetune.py`, a phase that methods may end with
 
 A new method is one file and one line in `METHODS`; the guide `docs/guides/write_a_method.md` goes through one.

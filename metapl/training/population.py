@@ -25,7 +25,7 @@ from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.experiment import Experiment
+from metapl.training.experiment import COUNTS, Experiment
 
 
 class Apart(NamedTuple):
@@ -146,7 +146,7 @@ def _count(x: Tensor) -> int:
 
 def together(experiments: Sequence[Experiment], spec: PhaseSpec, networks: Networks) -> Method:
     """A phase of all members as one method, whose state, batches and keys have the members along their first axis."""
-    varied = _varied([one.config for one in experiments], experiments[0].device)
+    varied = _varied(experiments)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
         return spec.build(experiments[0]._replace(varied=varied).given, networks)
@@ -169,14 +169,20 @@ def member(stack: PyTree, index: int) -> PyTree:
     return tree.map(lambda leaf: leaf[index], stack)
 
 
-def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, Tensor]:
-    """The numbers that are not the same in all, `[members]` each; the others stay numbers, as in a run of its own."""
-    columns = {name: [getattr(config, name) for config in configs] for name in VARYING}
-    return {
+def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
+    """What is not the same in all, the members along the first axis; the others stay numbers, as in a run of its own.
+
+    These are numbers of the configuration, and the classes of the labelled examples, which are in the splits.
+    """
+    device = experiments[0].device
+    columns = {name: [getattr(one.config, name) for one in experiments] for name in VARYING}
+    found = {
         name: torch.tensor(values, dtype=torch.float64, device=device)
         for name, values in columns.items()
         if len(set(values)) > 1
     }
+    counts = torch.stack([one.counts for one in experiments])
+    return found if bool((counts == counts[0]).all()) else {**found, COUNTS: counts}
 
 
 def batches(experiments: Sequence[Experiment], spec: PhaseSpec, method: Method) -> Callable[[int], Batch]:
