@@ -28,7 +28,14 @@ TASKS = {
 }
 """The Hub's identifier and name, by the kind of a form."""
 
-METRICS = {"top1": "accuracy", "top5": "top_5_accuracy", "nll": "nll", "ece": "ece"}
+METRICS = {
+    "top1": "accuracy",
+    "top5": "top_5_accuracy",
+    "nll": "nll",
+    "ece": "ece",
+    "balanced": "balanced_accuracy",
+    "macro_f1": "f1",
+}
 """The type of each metric in the front matter."""
 
 SHOWN = 20

@@ -9,6 +9,7 @@ from typing import Any
 from metapl import methods
 from metapl.data.form import Form
 from metapl.data.formats.tables import layout
+from metapl.evaluation.metrics import ADDED
 from metapl.files.schema import (
     Check,
     among,
@@ -46,7 +47,8 @@ def _share(value: Any, where: str) -> float:
 
 def _metrics(value: Any, where: str) -> dict[str, float]:
     shares = {"top1": _share, "ece": _share}
-    return {"top5": math.nan, **table({**shares, "nll": measured}, {"top5": _share})(value, where)}
+    later = dict.fromkeys(("top5", *ADDED), _share)
+    return {**dict.fromkeys(later, math.nan), **table({**shares, "nll": measured}, later)(value, where)}
 
 
 _by_network = by_name(among(NETWORKS), _metrics)

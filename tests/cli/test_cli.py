@@ -81,7 +81,7 @@ def assert_whole(folder, networks, extra=frozenset()):
     summary = summary_of(folder)
     assert set(summary["test"]) == set(summary["validation"]) == set(networks_of(folder)) == networks
     for row in (*summary["test"].values(), *summary["validation"].values()):
-        assert set(row) == {"top1", "top5", "nll", "ece"}
+        assert set(row) == {"top1", "top5", "nll", "ece", "balanced", "macro_f1"}
         assert row["top1"] <= row["top5"] <= 1
         assert 0 <= row["top1"] <= 1
         assert 0 <= row["ece"] <= 1
