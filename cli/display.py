@@ -131,6 +131,8 @@ class Bars:
                 self._move(phase, step, steps)
             case loop.Reported():
                 self._report(index, event)
+            case phases.Chosen(phase, text) if len(self._experiments) == 1:
+                console.print(f"{phase:<14} {text}")
 
     def _move(self, phase: str, step: int, steps: int) -> None:
         """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""
