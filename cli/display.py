@@ -66,7 +66,8 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         f"{len(parts.unlabelled)} unlabelled ({shared}), {len(parts.validation)} validation, "
         f"{len(experiment.data.y_test)} test"
     )
-    console.print(f"networks   {', '.join(_network(*one, experiment) for one in _networks(experiment))}")
+    if found := _networks(experiment):
+        console.print(f"networks   {', '.join(_network(*one, experiment) for one in found)}")
     if methods.find(config.method).paired:
         console.print(
             f"feedback   {config.grad} (claim: {experiment.estimator.claim}), {experiment.labels} labels, "

@@ -40,7 +40,7 @@ class Scaled(nn.Module):
 
     def before(self, x: Tensor) -> Tensor:
         """y / |y| ^ power, `[batch, features]`: before it is centred and projected."""
-        y = x.flatten(1) * self.gain + self.shift
+        y = x.flatten(1).to(self.gain) * self.gain + self.shift
         length = torch.linalg.vector_norm(y, dim=1, keepdim=True)
         return y / torch.where(length > 0, length, 1.0) ** self.power
 

@@ -19,7 +19,7 @@ from metapl.methods.seen import Seen
 FOLDS = 5
 """Of cross-validation; fewer where no class has as many labels."""
 
-MOST = 1000
+MOST = 500
 """At most so many labelled examples, and validation examples, take part in a choice."""
 
 

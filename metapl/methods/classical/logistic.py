@@ -12,7 +12,7 @@ from metapl.methods.classical import choice, linear, scaling
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import MethodSpec, NetworkSpec, PhaseSpec
 
-PENALTIES = (100.0, 10.0, 1.0, 1000.0)
+PENALTIES = (100.0, 10.0, 1.0)
 """C to choose from, the preferred one first; the inputs have the mean squared length 1."""
 
 

@@ -21,6 +21,9 @@ from metapl.models.fitted import Scaled
 COMPONENTS = 128
 """The most principal components; examples of fewer features are only centred."""
 
+FITTED = 2000
+"""At most so many of the first examples decide the centre, the components and the length."""
+
 Scaling: TypeAlias = Callable[[Tensor, Form], tuple[Tensor, Tensor, float]]
 """`scaling(x, form)`: gain `[features]`, shift `[features]` and power of `metapl.models.fitted.Scaled`."""
 
@@ -60,13 +63,13 @@ def preferred(form: Form) -> list[str]:
 
 
 def fit(name: str, x: Tensor, form: Form) -> Scaled:
-    """The scaling of a name, fitted to examples `[examples, features]` without their classes.
+    """The scaling of a name, fitted to the first of some examples `[examples, features]`, without their classes.
 
     The principal components are those of scikit-learn, from a random start that is always the same.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a second to import
 
-    features = x.shape[1]
+    x, features = x[:FITTED], x.shape[1]
     plain = Scaled(features, features)
     plain.gain, plain.shift, power = SCALINGS[name](x, form)
     plain.power = torch.tensor(power)
