@@ -48,7 +48,9 @@ class TrainConfig:
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
     method: str = _option("mpl", f"{', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
-    baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
+    baselines: bool = _option(
+        True, "Whether the classical panel is fitted, and `mpl` trains the three other methods first, for the table."
+    )
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
