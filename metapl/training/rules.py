@@ -93,6 +93,7 @@ NUMBERS = (
     "uda_weight",
     "uda_temperature",
     "uda_threshold",
+    "guide_weight",
     "uda_ramp",
     "smoothing",
     "ema",
