@@ -50,6 +50,8 @@ class Facts(NamedTuple):
     labelled: int
     unlabelled: int
     tested: int
+    chosen: str
+    """Its settings, if it was fitted at once."""
 
 
 def facts(run: Path, serving: Serving) -> Facts:
@@ -67,7 +69,8 @@ def facts(run: Path, serving: Serving) -> Facts:
     tested = sum(map(sum, confusion[serving.name]))
     if not tested:
         raise InputError(f"{run / 'confusion.json'} has no test example: is the run complete?")
-    return Facts(summary["test"], summary["pseudo_labels"], labelled, unlabelled, tested)
+    chosen = summary.get("chosen", {}).get(serving.name, "")
+    return Facts(summary["test"], summary["pseudo_labels"], labelled, unlabelled, tested, chosen)
 
 
 def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> str:
@@ -162,8 +165,10 @@ def _what(serving: Serving) -> str:
 
 def _training(serving: Serving, facts: Facts, model: str) -> str:
     config, spec = serving.config, methods.find(_method(serving))
-    fields = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema", "seed"]
-    rows = {"model": model, **{field: getattr(config, field) for field in fields}}
+    in_steps = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema"]
+    rows = {"model": model, **{field: getattr(config, field) for field in in_steps}, "seed": config.seed}
+    if _phase(serving).fit:
+        rows = {"model": model, "settings": facts.chosen, "seed": config.seed}
     if spec.paired:
         rows |= {
             "student's model": config.model,

@@ -21,6 +21,7 @@ from metapl.core.types import Key, Model, PyTree, Variables
 from metapl.data import loader
 from metapl.data.loader import Batch
 from metapl.methods.base import Method, Networks
+from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases
@@ -120,10 +121,18 @@ def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
         experiments: of `members`.
 
     Yields:
-        `Stepped` for all members together; `Reported` and `Finished` for each of them.
+        `Stepped` for all members together; `Reported`, `Chosen` and `Finished` for each of them. What is fitted at once
+        is fitted for one member after another, since members may choose networks of different sizes.
     """
     networks: dict[str, Variables] = {}
+    fits = [phases.fitting(one) for one in experiments]
+    fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
     for spec in methods.plan(experiments[0].config):
+        if spec.fit:
+            for index, fit in enumerate(fits):
+                fitted[index][spec.name] = fit(spec.fit)
+                yield index, phases.Chosen(spec.name, fitted[index][spec.name].chosen)
+            continue
         method = together(experiments, spec, networks)
         keys = torch.stack([one.keys.of(spec.name) for one in experiments])
         steps = getattr(experiments[0].config, spec.steps)
@@ -136,7 +145,7 @@ def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
                 yield from ((index, _of(event, index)) for index in range(len(experiments)))
         networks.update(spec.keep(last))
     for index, one in enumerate(experiments):
-        yield index, phases.Finished(phases.judge(one, member(networks, index)))
+        yield index, phases.Finished(phases.judge(one, member(networks, index), fitted[index].values()))
 
 
 def _count(x: Tensor) -> int:

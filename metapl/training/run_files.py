@@ -33,6 +33,9 @@ from metapl.registry.errors import InputError
 NETWORKS = tuple(methods.networks())
 """What the networks of a run are called, in the order of a table."""
 
+LONGEST = 1000
+"""The most letters of what is said of a network that was fitted."""
+
 NUMBERS = 2**28
 """The most numbers that one example may have, 1 GiB."""
 
@@ -71,7 +74,7 @@ SUMMARY = table(
         "seconds": number,
         "peak_memory_bytes": whole(),
     },
-    {"weights": table({"sha256": text(64)})},
+    {"weights": table({"sha256": text(64)}), "chosen": by_name(among(NETWORKS), text(LONGEST))},
 )
 """The check of `summary.json`."""
 

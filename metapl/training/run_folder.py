@@ -113,6 +113,7 @@ def save_end(out: Path, experiment: Experiment, result: Result, started: float) 
     summary = {
         "test": result.test,
         "validation": result.validation,
+        "chosen": dict(result.chosen),
         "config": asdict(experiment.config),
         "pseudo_labels": experiment.labels,
         "seed": experiment.config.seed,
