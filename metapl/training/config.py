@@ -82,6 +82,7 @@ class TrainConfig:
         "fixed", "Which targets count: fixed, relative, flexible, adaptive, gaussian or none, NAME:key=value,…."
     )
     consistency_target: str = _option("sharpened", "What a target is: sharpened, soft or hard.")
+    mixing: str = _option("none", "Strong views mixed with each other: none, mixup or cutmix, NAME:key=value,….")
     prior: str = _option("uniform", "Probability of each class, for the alignment: uniform, labelled or a file.")
     uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
     smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)
