@@ -19,6 +19,7 @@ from torch import nn
 from metapl.models.convnet import convnet
 from metapl.models.efficientnet import efficientnet
 from metapl.models.external import KINDS, external, read
+from metapl.models.heads import cosine, linear
 from metapl.models.mlp import mlp
 from metapl.models.resnet import resnet18, resnet50
 from metapl.models.vit import vit
@@ -28,6 +29,8 @@ from metapl.registry.errors import unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "linear": linear,
+    "cosine": cosine,
     "convnet": convnet,
     "wrn": wrn,
     "resnet18": resnet18,
@@ -37,7 +40,19 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 """The networks of metapl by name, for `--model NAME:key=value,…`."""
 
-__all__ = ["MODELS", "build", "convnet", "efficientnet", "mlp", "resnet18", "resnet50", "vit", "wrn"]
+__all__ = [
+    "MODELS",
+    "build",
+    "convnet",
+    "cosine",
+    "efficientnet",
+    "linear",
+    "mlp",
+    "resnet18",
+    "resnet50",
+    "vit",
+    "wrn",
+]
 
 
 def build(text: str, shape: tuple[int, ...], classes: int) -> nn.Module:
