@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 
-def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
+def linear(shape: tuple[int, ...], classes: int, *, bias: bool = True) -> nn.Module:
     """Inputs `[batch, *shape]`, flattened, to logits `[batch, classes]` = x Wᵀ + b; W and b start at zero.
 
     With the cross-entropy it is multinomial logistic regression.
     """
-    layer = nn.Linear(math.prod(shape), classes)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    layer = nn.Linear(math.prod(shape), classes, bias=bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return nn.Sequential(Rearrange("batch ... -> batch (...)"), layer)
 
 
