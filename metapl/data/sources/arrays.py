@@ -107,7 +107,7 @@ def _require_whole(found: saved.Arrays, where: str) -> None:
             raise InputError(f"{where}: no array {name}: call it {' or '.join(saved.NAMES[name])}")
     if ("x_test" in found) != ("y_test" in found):
         raise InputError(f"{where}: x_test and y_test must be there both or neither: add the other one")
-    for name in found.keys() - {"classes"}:
+    for name in found.keys() - {"classes", "encoder"}:
         if not found[name].ndim or (name != "x_unlabelled" and not len(found[name])):
             raise InputError(f"{where}: {name} holds nothing: give an example at least")
     for x, y in (("x", "y"), ("x_test", "y_test")):
