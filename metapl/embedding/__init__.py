@@ -3,7 +3,7 @@
     encoder.py     what makes features
     images.py      images, and EfficientNet-Lite0, whose weights a package ships
     external.py    networks of timm and of your own packages
-    texts.py       MiniLM, sentence embeddings; minilm.py is its network, wordpiece.py its words
+    texts.py       MiniLM, sentence embeddings; bert.py is its network, wordpiece.py its words
     weights.py     weights of a file, read without running anything
     cache.py       what has been computed already
     run.py         all examples of a data set, batch by batch, into one file

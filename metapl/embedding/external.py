@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from metapl.data.form import Form
 from metapl.embedding import weights
 from metapl.embedding.encoder import Encoder, Given, from_module
 from metapl.embedding.images import levels, resized
+from metapl.files import checksum
 from metapl.models.external import KINDS, read
 from metapl.registry.errors import InputError
 
@@ -48,7 +48,7 @@ def external(text: str, given: Given) -> Encoder:
     elif not options.get("pretrained"):
         raise InputError(f"model {text!r} has no weights yet: give --weights FILE, or pretrained=true as its option")
     prepare, settings = _pictures(kind, network, form, given.size) if images else (inputs.prepare(form), ())
-    return from_module(text, network, given, prepare, settings, _source(network))
+    return from_module(text, network, given, prepare, settings, _code(kind, name))
 
 
 def _pictures(
@@ -69,7 +69,10 @@ def _pictures(
     return prepare, (side, mean, std)
 
 
-def _source(network: nn.Module) -> str:
-    """SHA-256 of the file with the network's code; empty where there is none."""
-    file = getattr(sys.modules.get(type(network).__module__), "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else ""
+def _code(kind: str, name: str) -> str:
+    """SHA-256 of the file with a network's constructor; of timm the version."""
+    found = sys.modules.get(name.partition(":")[0] if kind == "module" else kind)
+    file = getattr(found, "__file__", None)
+    if kind == "timm" or not file or not Path(file).is_file():
+        return str(getattr(found, "__version__", ""))
+    return checksum.of(Path(file))

@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from metapl.embedding import minilm as network
-from metapl.embedding import weights
+from metapl.embedding import bert, weights
 from metapl.embedding.encoder import Encoder, Given, digest
 from metapl.embedding.wordpiece import pieces, words
 from metapl.files.storage import parse_json
@@ -61,7 +60,7 @@ def minilm(given: Given, *, length: int = 256) -> Encoder:
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=given.device)
         real = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
         with torch.no_grad():
-            return network.embed(tensors, padded, real.to(given.device)).cpu()
+            return bert.embed(tensors, padded, real.to(given.device)).cpu()
 
     width = tensors["embeddings.word_embeddings.weight"].shape[1]
     found = digest(tensors, "minilm", length, sorted(numbers.items()))
@@ -91,7 +90,7 @@ def _content(place: Path, name: str) -> bytes:
 
 def _require(tensors: dict[str, Any], numbers: dict[str, int]) -> None:
     rows = len(tensors["embeddings.word_embeddings.weight"])
-    if not network.layers(tensors) or not all(0 <= number < rows for number in numbers.values()):
+    if not bert.layers(tensors) or not all(0 <= number < rows for number in numbers.values()):
         raise ValueError("words and weights do not go together")
     if missing := {"[CLS]", "[SEP]", "[UNK]"} - numbers.keys():
         raise ValueError(f"no {min(missing)}")

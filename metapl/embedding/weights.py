@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def read(path: Path) -> dict[str, Tensor]:
         storage.require_regular(path)
         if path.suffix == ".safetensors":
             return load_file(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of versions of pickle: what it cannot read it refuses
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"weights {path} cannot be read ({error.strerror or error}): name the file") from None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:

@@ -31,17 +31,19 @@ CHINESE = (
 
 def words(text: str) -> list[str]:
     """The words and marks of a text, in small letters without accents; control characters are dropped."""
-    # As the published tokeniser has it: small letters before marks are split off, and accents go in between.
-    small = unicodedata.normalize("NFD", "".join(map(_clean, text)).lower())
-    plain = (letter for letter in small if unicodedata.category(letter) != "Mn")
-    return "".join(f" {letter} " if _is_mark(letter) else letter for letter in plain).split()
+    # In the order of the published tokeniser: where a small letter has an accent of its own, it stays.
+    parts = unicodedata.normalize("NFD", "".join(map(_clean, text)))
+    small = "".join(letter for letter in parts if unicodedata.category(letter) != "Mn").lower()
+    return "".join(f" {letter} " if _is_mark(letter) else letter for letter in small).split()
 
 
 def _clean(letter: str) -> str:
-    if letter in "\t\n\r" or unicodedata.category(letter) == "Zs":
+    if letter in "\t\n\r":
         return " "
-    if letter in "\0\ufffd" or unicodedata.category(letter) in ("Cc", "Cf", "Cn", "Co"):
+    if letter == "\ufffd" or unicodedata.category(letter) in ("Cc", "Cf", "Co"):
         return ""
+    if letter.isspace():
+        return " "
     return f" {letter} " if any(low <= ord(letter) <= high for low, high in CHINESE) else letter
 
 
