@@ -15,6 +15,8 @@ from metapl.registry.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from metapl.data.sources import Dataset
+    from metapl.embedding import Encoder
     from metapl.embedding.run import Tell, Wanted
 
 HELP = """Write the features that a pretrained network makes of a data set, as one .npz file, which --data reads.
@@ -31,6 +33,9 @@ WeightsOption = typer.Option(
 )
 ViewsOption = typer.Option(
     help="Weak and strong views of each training example, so many of either; 0: none are stored.", min=0
+)
+FreshOption = typer.Option(
+    help="Examples like those of the data set, to be embedded in their place for `metapl predict`.", show_default=False
 )
 CacheOption = typer.Option(
     help="Folder of what was embedded. \\[default: ~/.cache/metapl/features]", show_default=False
@@ -49,6 +54,7 @@ def embed(  # noqa: PLR0913 - one flag a parameter
     text: Annotated[str, typer.Option(help="The column of a table that holds texts.", show_default=False)] = "",
     data_dir: Annotated[str, typer.Option(help="Folder with the files of a named data set.", show_default=False)] = "",
     unlabelled: Annotated[str, typer.Option(help="More unlabelled examples.", show_default=False)] = "",
+    fresh: Annotated[Path | None, FreshOption] = None,
     batch: Annotated[int, typer.Option(help="Examples at a time.", min=1)] = 16,
     cache: Annotated[Path | None, CacheOption] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
@@ -56,11 +62,13 @@ def embed(  # noqa: PLR0913 - one flag a parameter
     """See HELP."""
     if out.suffix != ".npz" or out.is_dir():
         raise InputError(f"--out {out} must be a file that ends in .npz: name one")
+    if fresh and not fresh.exists():
+        raise InputError(f"--fresh {fresh} does not exist: name a file or a folder")
     if text and (views or unlabelled):
         raise InputError("--text has no views and no --unlabelled: rows without a label are the unlabelled ones")
     import numpy as np  # noqa: PLC0415 - quick help
 
-    from metapl.embedding import Given  # noqa: PLC0415 - imports torch
+    from metapl.embedding import Given, build  # noqa: PLC0415 - imports torch
     from metapl.embedding import cache as known  # noqa: PLC0415 - imports torch
     from metapl.embedding.run import Wanted  # noqa: PLC0415 - imports torch
     from metapl.files import storage  # noqa: PLC0415 - with numpy
@@ -68,15 +76,17 @@ def embed(  # noqa: PLR0913 - one flag a parameter
 
     given = Given(None, weights, size, pick_device(device))
     wanted = Wanted(views, batch, cache or known.default(), f"{augment} {what}")
+    arrays: dict[str, Any]
     if text:
-        arrays = _texts(what, text, model, given, wanted)
+        arrays = _texts(what, text, fresh, build(model, given), wanted)
     else:
-        arrays = _examples(find_data(what, data_dir, augment, unlabelled), model, given, wanted)
+        data = _data(what, data_dir, augment, unlabelled)
+        arrays = _examples(data, fresh, build(model, given._replace(form=data.form)), wanted)
     storage.write(out, lambda temporary: np.savez(temporary, **arrays))
     _told(out, arrays)
 
 
-def find_data(what: str, data_dir: str, augment: str, unlabelled: str) -> Any:
+def _data(what: str, data_dir: str, augment: str, unlabelled: str) -> Dataset:
     """The data set, with the views that were asked for."""
     from metapl.data import inputs  # noqa: PLC0415 - imports torch
     from metapl.data.augment.presets import VIEWS  # noqa: PLC0415 - imports torch
@@ -89,24 +99,29 @@ def find_data(what: str, data_dir: str, augment: str, unlabelled: str) -> Any:
     return inputs.with_unlabelled(data, unlabelled) if unlabelled else data
 
 
-def _examples(data: Any, model: str, given: Any, wanted: Wanted) -> dict[str, np.ndarray]:
-    from metapl.embedding import build, run  # noqa: PLC0415 - imports torch
+def _examples(data: Dataset, fresh: Path | None, encoder: Encoder, wanted: Wanted) -> dict[str, np.ndarray]:
+    from metapl.data import inputs  # noqa: PLC0415 - imports torch
+    from metapl.embedding import run  # noqa: PLC0415 - imports torch
 
-    encoder = build(model, given._replace(form=data.form))
-    total = len(data.x) * (1 + 2 * wanted.views) + len(data.x_test)
-    with _bar(encoder.name, total) as tell:
+    if fresh:
+        found = inputs.read(data.form, [fresh]).x
+        with _bar(encoder.name, len(found)) as tell:
+            return run.fresh(encoder, found, wanted, tell)
+    with _bar(encoder.name, len(data.x) * (1 + 2 * wanted.views) + len(data.x_test)) as tell:
         return run.dataset(encoder, data, wanted, tell)
 
 
-def _texts(what: str, column: str, model: str, given: Any, wanted: Wanted) -> dict[str, np.ndarray]:
-    from metapl.data.sources import find  # noqa: PLC0415 - imports torch
-    from metapl.data.sources.texts import texts  # noqa: PLC0415 - imports torch
-    from metapl.embedding import build, run  # noqa: PLC0415 - imports torch
+def _texts(what: str, column: str, fresh: Path | None, encoder: Encoder, wanted: Wanted) -> dict[str, np.ndarray]:
+    from metapl.data.sources import find, texts  # noqa: PLC0415 - imports torch
+    from metapl.embedding import run  # noqa: PLC0415 - imports torch
     from metapl.registry import notation  # noqa: PLC0415 - quick help
 
+    if fresh:
+        found = texts.fresh(fresh, column)
+        with _bar(encoder.name, len(found)) as tell:
+            return run.fresh(encoder, found, wanted, tell)
     path, options = find.split(what)
-    data = notation.build(f"texts:{options}", {"texts": texts}, "data", path, column)
-    encoder = build(model, given)
+    data = notation.build(f"texts:{options}", {"texts": texts.texts}, "data", path, column)
     with _bar(encoder.name, len(data.x) + len(data.x_test)) as tell:
         return run.texts(encoder, data, wanted, tell)
 
@@ -138,6 +153,9 @@ def _bar(name: str, total: int) -> Iterator[Tell]:
 def _told(out: Path, arrays: dict[str, np.ndarray]) -> None:
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
 
+    if "y" not in arrays:
+        console.print(f"{out} has {len(arrays['x']):,} examples: metapl predict RUN {out}")
+        return
     x, y = arrays["x"], arrays["y"]
     test = f" and {len(arrays['x_test']):,} to test" if "x_test" in arrays else ""
     views = f", {len(arrays['x_weak'])} weak and as many strong views of each" if "x_weak" in arrays else ""

@@ -130,5 +130,14 @@ def texts(encoder: Encoder, data: Texts, wanted: Wanted, tell: Tell) -> dict[str
     return {**arrays, **_named(encoder, data.classes)}
 
 
+def fresh(encoder: Encoder, items: Items, wanted: Wanted, tell: Tell) -> dict[str, np.ndarray]:
+    """The arrays of examples to be predicted: x and encoder.
+
+    Raises:
+        InputError: as `vectors`.
+    """
+    return {"x": vectors(encoder, items, {"x": None}, wanted, tell)["x"], "encoder": _named(encoder, ())["encoder"]}
+
+
 def _named(encoder: Encoder, classes: Sequence[str]) -> dict[str, np.ndarray]:
     return {"classes": np.array(classes), "encoder": np.array(f"{encoder.name}, weights {encoder.digest[:12]}")}

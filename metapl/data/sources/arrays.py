@@ -67,7 +67,8 @@ def arrays(place: Path, *, test: float = 0.2, scale: str = "auto") -> Dataset:
         found = {**found, "x": embedded.stored(found, where)}
     pool, held_out = _parts(found, y, values, test, where)
     if saved.is_images(pool[0]):
-        return pools.of_images(*(pools.Part(saved.levels(x, where), y) for x, y in (pool, held_out)), names)
+        images, kept = (pools.Part(saved.levels(x, where), y) for x, y in (pool, held_out))
+        return pools.of_images(images, kept, names)
     if because:
         return embedded.dataset(pool, held_out, embedded.form(pool[0], names, scale, because, where), found)
     (x, y), (x_test, y_test) = pool, held_out

@@ -53,6 +53,15 @@ def texts(place: Path, column: str, *, label: str = "", test_file: str = "") -> 
     return Texts(x, y, [found[row] for row in known.tolist()], y_test[known], classes)
 
 
+def fresh(place: Path, column: str) -> Sequence[str]:
+    """The texts in a column of a CSV file, with labels beside it or without.
+
+    Raises:
+        InputError: a file that cannot be read, or without that column.
+    """
+    return _column(load(place), column)
+
+
 def _column(found: Table, name: str) -> Sequence[str]:
     if name not in found.columns:
         raise unknown(f"text column of {found.place}", name, found.columns)
