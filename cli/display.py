@@ -69,7 +69,8 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     )
     if experiment.data.form.kind == "features":
         console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
-    console.print(f"networks   {', '.join(_network(*one, experiment) for one in _networks(experiment))}")
+    if found := _networks(experiment):
+        console.print(f"networks   {', '.join(_network(*one, experiment) for one in found)}")
     if methods.find(config.method).paired:
         console.print(
             f"feedback   {config.grad} (claim: {experiment.estimator.claim}), {experiment.labels} labels, "
@@ -134,6 +135,8 @@ class Bars:
                 self._move(phase, step, steps)
             case loop.Reported():
                 self._report(index, event)
+            case phases.Chosen(phase, text) if len(self._experiments) == 1:
+                console.print(f"{phase:<14} {text}")
 
     def _move(self, phase: str, step: int, steps: int) -> None:
         """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""

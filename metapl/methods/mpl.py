@@ -47,6 +47,7 @@ from metapl.methods.base import (
     self_loss,
     views,
 )
+from metapl.methods.consistency.loss import Memory
 from metapl.methods.feedback_scale import Statistics
 from metapl.methods.finetune import finetuning
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
@@ -61,6 +62,8 @@ class State(NamedTuple):
     memory: PyTree
     """The estimator's."""
     step: Tensor
+    consistency: Memory = Memory()
+    """Of the rules of the teacher's consistency loss."""
 
 
 class TeacherPass(NamedTuple):
@@ -73,8 +76,6 @@ class TeacherPass(NamedTuple):
     pull: Callable[[dict[str, Tensor]], Params]
     """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
     instance: Instance
-    labelled: Tensor
-    """The classes of the labelled examples."""
 
 
 TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
@@ -116,7 +117,7 @@ def teacher_passes(
         exam = (x["labelled"], batch.y_labelled, exam_key)
         thetas = list(logits["strong"].chunk(recipe.unroll))
         instance = Instance(problem, thetas, state.student, batches, exam, label_key)
-        return TeacherPass(logits, buffers, pull, instance, batch.y_labelled)
+        return TeacherPass(logits, buffers, pull, instance)
 
     return teacher_pass
 
@@ -149,16 +150,18 @@ def meta_pseudo_labels(
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)
         student_state = new_train_state(student, student_key)
-        step = torch.zeros((), dtype=torch.int64, device=next(iter(student_state.params.values())).device)
+        like = next(iter(student_state.params.values()))
+        step = torch.zeros((), dtype=torch.int64, device=like.device)
         ema = Variables(student_state.params, student_state.buffers)
-        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step)
+        remembered = recipe.consistency.init(like)
+        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step, remembered)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state, batch, key)
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
-        _, parts, own = autodiff.value_and_grad(
-            lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
+        _, (remembered, parts), own = autodiff.value_and_grad(
+            lambda logits: self_loss(recipe, logits, batch, state.step, state.consistency), given.logits
         )
         size = tree.norm(cotangent)
         statistics = Statistics(
@@ -169,7 +172,7 @@ def meta_pseudo_labels(
         updated = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
         ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
-        return State(updated, feedback.state, ema, memory, state.step + 1), metrics
+        return State(updated, feedback.state, ema, memory, state.step + 1, remembered), metrics
 
     def networks(state: State) -> dict[str, Variables]:
         return {

@@ -69,8 +69,18 @@ class TrainConfig:
     uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
     uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
     uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
+    alignment: str = _option(
+        "none", "How its targets are kept from collapsing: none, uniform, marginal, adamatch or fair, NAME:key=value,…."
+    )
+    threshold: str = _option(
+        "fixed", "Which targets count: fixed, relative, flexible, adaptive, gaussian or none, NAME:key=value,…."
+    )
+    consistency_target: str = _option("sharpened", "What a target is: sharpened, soft or hard.")
+    prior: str = _option("uniform", "Probability of each class, for the alignment: uniform, labelled or a file.")
     uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
     smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)
+    class_weights: str = _option("none", "Weights of the classes in the supervised loss: none or effective:beta=….")
+    logit_adjustment: float = _option(0.0, "Factor of the log class shares in the supervised loss.", least=0)
     ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
     finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
@@ -152,6 +162,17 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def preset_values(name: str) -> dict[str, Any]:
+    """The fields that a preset sets.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    if name not in presets():
+        raise unknown("preset", name, presets())
+    return _load(PRESETS / f"{name}.toml")
+
+
 def resolve(
     given: Mapping[str, Any], file: Path | None = None, preset: str = "", trust_code: bool = False
 ) -> TrainConfig:
@@ -161,9 +182,7 @@ def resolve(
         InputError: an unknown preset, a file that cannot be read, an unknown key in it, a value of the wrong type
             or range, or code that the file names and that is not trusted, see `metapl.registry.trust`.
     """
-    if preset and preset not in presets():
-        raise unknown("preset", preset, presets())
-    known = _load(PRESETS / f"{preset}.toml") if preset else {}
+    known = preset_values(preset) if preset else {}
     read = _load(file) if file else {}
     trust.require({key: value for key, value in read.items() if key not in given}, str(file), trust_code)
     return TrainConfig(**{**known, **read, **given})

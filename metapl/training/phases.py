@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from metapl import methods
+from metapl.core import tree
 from metapl.core.types import Variables
 from metapl.data import loader
 from metapl.data.examples import Examples, subset
 from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
+from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
-from metapl.training import loop
+from metapl.training import loop, seen
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
 
@@ -34,6 +38,16 @@ class Result(NamedTuple):
     test: Rows
     confusion: dict[str, Tensor]
     """`[classes, classes]` by network, on the test set: row the class, column what was predicted."""
+    chosen: Mapping[str, str] = MappingProxyType({})
+    """The settings of the networks that were fitted at once, and how they were chosen."""
+
+
+class Chosen(NamedTuple):
+    """A phase was fitted at once."""
+
+    phase: str
+    text: str
+    """The settings, and how they were chosen, in one line."""
 
 
 class Finished(NamedTuple):
@@ -42,7 +56,7 @@ class Finished(NamedTuple):
     result: Result
 
 
-Event: TypeAlias = loop.Stepped | loop.Reported | Finished
+Event: TypeAlias = loop.Stepped | loop.Reported | Chosen | Finished
 """What a run yields."""
 
 
@@ -54,20 +68,39 @@ def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:
         strict: whether a loss that is no longer finite is an error, rather than a bad result.
 
     Yields:
-        The events of `loop.steps`, phase by phase, and `Finished` at the end.
+        The events of `loop.steps`, phase by phase, or `Chosen` where it is fitted at once; `Finished` at the end.
 
     Raises:
         InputError: a loss that is no longer finite, where `strict`.
     """
     networks: dict[str, Variables] = {}
+    fits: dict[str, Fitted] = {}
+    fit = fitting(experiment)
     for spec in methods.plan(experiment.config):
+        if spec.fit:
+            fits[spec.name] = fit(spec.fit)
+            networks.update(fits[spec.name].networks)
+            yield Chosen(spec.name, fits[spec.name].chosen)
+            continue
         phase = prepare_phase(experiment, spec, networks)
         for event in loop.steps(phase, loop.start(phase), experiment.config.report_every, strict):
             yield event
             if isinstance(event, loop.Reported):
                 last = event.networks
         networks.update(spec.keep(last))
-    yield Finished(judge(experiment, networks))
+    yield Finished(judge(experiment, networks, fits.values()))
+
+
+def fitting(experiment: Experiment) -> Callable[[Callable[[Seen], Fitted]], Fitted]:
+    """What fits the phases of a run that are fitted at once; their examples are read when the first one asks."""
+    looked = cache(lambda: seen.gather(experiment))
+
+    def fit(method: Callable[[Seen], Fitted]) -> Fitted:
+        found, left_out = method(looked()), looked().left_out
+        less = f"; {left_out:,} examples are left out" if left_out else ""
+        return Fitted(tree.to(dict(found.networks), experiment.device), found.chosen + less)
+
+    return fit
 
 
 def finish(events: Iterator[Event]) -> Result:
@@ -108,8 +141,10 @@ def sizes(config: TrainConfig, spec: PhaseSpec, method: Method) -> tuple[int, in
     return labelled, unlabelled
 
 
-def judge(experiment: Experiment, networks: dict[str, Variables]) -> Result:
-    """Evaluate trained networks."""
+def judge(experiment: Experiment, trained: Networks, fitted: Iterable[Fitted] = ()) -> Result:
+    """Evaluate networks: those that were fitted at once and those that were trained."""
+    several = [*fitted]
+    networks = {name: one for found in several for name, one in found.networks.items()} | dict(trained)
     logits = {name: predict(experiment, name, network, "test") for name, network in networks.items()}
     y = experiment.data.y_test
     return Result(
@@ -117,6 +152,7 @@ def judge(experiment: Experiment, networks: dict[str, Variables]) -> Result:
         evaluate(experiment, networks, "validation"),
         {name: metrics.evaluate(found, y) for name, found in logits.items()},
         {name: metrics.confusion(found, y).cpu() for name, found in logits.items()},
+        {name: found.chosen for found in several for name in found.networks},
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from metapl import methods
 from metapl.data.form import Form
 from metapl.data.formats.tables import layout
+from metapl.evaluation.metrics import ADDED
 from metapl.files.schema import (
     Check,
     among,
@@ -32,6 +33,9 @@ from metapl.registry.errors import InputError
 NETWORKS = tuple(methods.networks())
 """What the networks of a run are called, in the order of a table."""
 
+LONGEST = 1000
+"""The most letters of what is said of a network that was fitted."""
+
 NUMBERS = 2**28
 """The most numbers that one example may have, 1 GiB."""
 
@@ -46,7 +50,8 @@ def _share(value: Any, where: str) -> float:
 
 def _metrics(value: Any, where: str) -> dict[str, float]:
     shares = {"top1": _share, "ece": _share}
-    return {"top5": math.nan, **table({**shares, "nll": measured}, {"top5": _share})(value, where)}
+    later = dict.fromkeys(("top5", *ADDED), _share)
+    return {**dict.fromkeys(later, math.nan), **table({**shares, "nll": measured}, later)(value, where)}
 
 
 _by_network = by_name(among(NETWORKS), _metrics)
@@ -69,7 +74,7 @@ SUMMARY = table(
         "seconds": number,
         "peak_memory_bytes": whole(),
     },
-    {"weights": table({"sha256": text(64)})},
+    {"weights": table({"sha256": text(64)}), "chosen": by_name(among(NETWORKS), text(LONGEST))},
 )
 """The check of `summary.json`."""
 
