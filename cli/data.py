@@ -100,16 +100,17 @@ def _describe(data: Dataset) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from metapl.data.formats import features  # noqa: PLC0415 - imports torch
 
-    shape = "×".join(map(str, data.x.shape[1:]))
+    shape = "×".join(map(str, data.form.shape))
     kind = str(data.x.dtype).removeprefix("torch.")
     console.print(f"examples   {len(data.x):,} to train on, {len(data.x_test):,} to test, each {shape} {kind}")
+    if data.form.kind == "features":
+        console.print(f"vectors    {features.told(data.form, data.x.shape)}")
     unknown = int((data.y < 0).sum())
     console.print(f"labels     of {data.classes} classes" + (f"; {unknown:,} have none" if unknown else ""))
     if data.validation is not None:
-        console.print(
-            f"validation {len(data.validation):,} of those to train on are a validation set of the data's own"
-        )
+        console.print(f"validation {len(data.validation):,} of those to train on, which the data has for it")
     for note in data.notes:
         console.print(f"{note.about:<10} {note.text}")
     counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
@@ -201,6 +202,8 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
     from metapl.files import storage  # noqa: PLC0415 - with numpy
 
     data = find.load(what, data_dir)
+    if data.form.kind == "features":
+        raise InputError(f"{what} holds features, which are arrays already: give it to --data as it is")
     x, y = _array(data.x), data.y.numpy()
     given = np.zeros(0, np.int64) if data.validation is None else data.validation.numpy()
     arrays: dict[str, Any] = {

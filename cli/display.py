@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.segment import Segment
@@ -22,6 +23,8 @@ from metapl.cli.tables import printed
 from metapl.core import tree
 from metapl.core.types import Model
 from metapl.data import notes
+from metapl.data.augment import presets
+from metapl.data.formats import features
 from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
@@ -67,9 +70,12 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         f"{len(parts.unlabelled)} unlabelled ({shared}), {len(parts.validation)} validation, "
         f"{len(experiment.data.y_test)} test"
     )
-    for note in notes.brief(experiment.data.notes):
-        console.print(f"{note.about:<10} {note.text}")
-    console.print(f"networks   {', '.join(_network(*one, experiment) for one in _networks(experiment))}")
+    for line in described(experiment):
+        console.print(line)
+    if experiment.data.form.kind == "features":
+        console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
+    if found := _networks(experiment):
+        console.print(f"networks   {', '.join(_network(*one, experiment) for one in found)}")
     if methods.find(config.method).paired:
         console.print(
             f"feedback   {config.grad} (claim: {experiment.estimator.claim}), {experiment.labels} labels, "
@@ -78,6 +84,29 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
     console.print(f"device     {experiment.device}, {seeded}")
     console.print(f"run        {folder}")
+
+
+def described(experiment: Experiment) -> list[str]:
+    """What the data was taken for, a line each: notes of the source, labels that are left unused, and the views."""
+    config, data, parts = experiment.config, experiment.data, experiment.split
+    found = [*notes.brief(data.notes), *_unused(experiment)]
+    if config.augment == "auto":
+        found.append(notes.Note("views", presets.told(data.form)))
+    counts = torch.bincount(data.y[parts.labelled.to(data.y.device)], minlength=data.classes).tolist()
+    if max(counts) > 1:
+        found.append(notes.Note("balance", f"{min(counts):,} to {max(counts):,} labelled examples a class"))
+    return [f"{note.about:<10} {note.text}" for note in found]
+
+
+def _unused(experiment: Experiment) -> list[notes.Note]:
+    """Known labels that nobody learns from, and how more of them can be used."""
+    data, parts = experiment.data, experiment.split
+    known = int((data.y >= 0).sum()) - len(parts.validation)
+    unused = known - len(parts.labelled)
+    if experiment.config.labels or not unused:
+        return []
+    text = f"{unused:,} of {known:,} known labels are not used, as if they were unknown: --labels N uses N of them"
+    return [notes.Note("labels", text)]
 
 
 def _networks(experiment: Experiment) -> list[tuple[str, str, Model]]:
@@ -134,6 +163,8 @@ class Bars:
                 self._move(phase, step, steps)
             case loop.Reported():
                 self._report(index, event)
+            case phases.Chosen(phase, text) if len(self._experiments) == 1:
+                console.print(f"{phase:<14} {text}")
 
     def _move(self, phase: str, step: int, steps: int) -> None:
         """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""

@@ -11,7 +11,7 @@ from metapl.data import groups
 from metapl.data.augment.crops import normalise
 from metapl.data.examples import Inputs, subset
 from metapl.data.form import Form
-from metapl.data.formats import arrays, images, tables
+from metapl.data.formats import arrays, features, images, tables
 from metapl.data.sources import pools
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
@@ -21,13 +21,14 @@ def prepare(form: Form) -> Callable[[Tensor], Tensor]:
     """From the stored form of fresh examples to what a network sees; tables and arrays are read ready for it."""
     if form.kind == "images":
         return normalise(tuple(form.details["mean"]), tuple(form.details["std"]))
-    return lambda x: x
+    return features.prepare(form) if form.kind == "features" else lambda x: x
 
 
 READERS: dict[str, Callable[[Form, Sequence[Path]], Inputs]] = {
     "images": images.read,
     "table": tables.read,
     "arrays": arrays.read,
+    "features": features.read,
 }
 """By the kind of a form."""
 
@@ -51,10 +52,11 @@ def with_unlabelled(data: Dataset, text: str) -> Dataset:
         InputError: they cannot be read, or the data set holds no examples of the kind that files give.
     """
     more = read(data.form, [Path(text)]).x
-    if "scale" in data.form.details and isinstance(more, Tensor):
+    if (data.form.kind == "features" or "scale" in data.form.details) and isinstance(more, Tensor):
         more = more.to(data.x.dtype)
     if more.dtype != data.x.dtype or more.shape[1:] != data.x.shape[1:]:
-        raise InputError(f"--unlabelled {text}: the data is embedded and takes no more examples: give your own --data")
+        why = "has stored views" if data.form.kind == "features" else "is embedded"
+        raise InputError(f"--unlabelled {text}: the data {why} and takes no more examples: give your own --data")
     known = [data.x_test, *([subset(data.x, data.validation)] if data.validation is not None else [])]
     more, notes = pools.without_copies(more, known) if data.form.kind in ("images", "arrays") else (more, [])
     pool = pools.with_unknown(pools.Part(data.x, data.y), more)

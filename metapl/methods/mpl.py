@@ -43,10 +43,13 @@ from metapl.methods.base import (
     apply_gradient,
     average,
     forward,
+    mix,
     new_train_state,
     self_loss,
     views,
 )
+from metapl.methods.consistency.loss import Memory
+from metapl.methods.consistency.mixing import Mixed
 from metapl.methods.feedback_scale import Statistics
 from metapl.methods.finetune import finetuning
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
@@ -61,6 +64,8 @@ class State(NamedTuple):
     memory: PyTree
     """The estimator's."""
     step: Tensor
+    consistency: Memory = Memory()
+    """Of the rules of the teacher's consistency loss."""
 
 
 class TeacherPass(NamedTuple):
@@ -73,8 +78,8 @@ class TeacherPass(NamedTuple):
     pull: Callable[[dict[str, Tensor]], Params]
     """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
     instance: Instance
-    labelled: Tensor
-    """The classes of the labelled examples."""
+    mixed: Mixed | None = None
+    """What is in the strong view, if it was mixed."""
 
 
 TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
@@ -106,7 +111,7 @@ def teacher_passes(
 
     def teacher_pass(state: State, batch: Batch, key: Key) -> TeacherPass:
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
-        x = views(seen, augment, batch, view_key)
+        x, mixed = mix(recipe, views(seen, augment, batch, view_key), view_key)
         logits, buffers, pull = autodiff.vjp(
             lambda params: forward(teacher.model, params, state.teacher.buffers, inputs(x, batch), teacher_key),
             state.teacher.params,
@@ -116,7 +121,7 @@ def teacher_passes(
         exam = (x["labelled"], batch.y_labelled, exam_key)
         thetas = list(logits["strong"].chunk(recipe.unroll))
         instance = Instance(problem, thetas, state.student, batches, exam, label_key)
-        return TeacherPass(logits, buffers, pull, instance, batch.y_labelled)
+        return TeacherPass(logits, buffers, pull, instance, mixed)
 
     return teacher_pass
 
@@ -149,16 +154,18 @@ def meta_pseudo_labels(
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)
         student_state = new_train_state(student, student_key)
-        step = torch.zeros((), dtype=torch.int64, device=next(iter(student_state.params.values())).device)
+        like = next(iter(student_state.params.values()))
+        step = torch.zeros((), dtype=torch.int64, device=like.device)
         ema = Variables(student_state.params, student_state.buffers)
-        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step)
+        remembered = recipe.consistency.init(like)
+        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step, remembered)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state, batch, key)
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
-        _, parts, own = autodiff.value_and_grad(
-            lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
+        _, (remembered, parts), own = autodiff.value_and_grad(
+            lambda logits: self_loss(recipe, logits, batch, state.step, state.consistency, given.mixed), given.logits
         )
         size = tree.norm(cotangent)
         statistics = Statistics(
@@ -169,7 +176,7 @@ def meta_pseudo_labels(
         updated = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
         ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
-        return State(updated, feedback.state, ema, memory, state.step + 1), metrics
+        return State(updated, feedback.state, ema, memory, state.step + 1, remembered), metrics
 
     def networks(state: State) -> dict[str, Variables]:
         return {
@@ -220,6 +227,7 @@ METHOD = MethodSpec(
     title="Meta Pseudo Labels",
     summary="A student {model} {learnt} with a teacher {teacher}, {labels} pseudo labels, "
     "and feedback by {grad} (claim: {claim}).",
+    guided=True,
     source="Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
     phases=(
         PhaseSpec("mpl", build, {"teacher": TEACHER, **STUDENTS}, unrolled=True),

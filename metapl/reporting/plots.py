@@ -52,11 +52,15 @@ def _style(axes: Axes, title: str, y_label: str) -> None:
 def curves(log: Path, path: Path) -> None:
     """Losses of the last training phase, and accuracy on the validation part over the steps of every method.
 
+    Nothing is drawn where nothing was trained in steps.
+
     Args:
         log: a run's `metrics.jsonl`.
         path: the PNG to write.
     """
     lines = run_files.log(log)
+    if not lines:
+        return
     known, phases = methods.networks(), run_log.phases(lines)
     figure, ((left, right),) = _figure(1, 2, (11, 4))
     main = [line for line in lines if line["phase"] == phases[-1]]

@@ -48,7 +48,9 @@ class TrainConfig:
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
     method: str = _option("mpl", f"{', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
-    baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
+    baselines: bool = _option(
+        True, "Whether the classical panel is fitted, and `mpl` trains the three other methods first, for the table."
+    )
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
@@ -69,8 +71,23 @@ class TrainConfig:
     uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
     uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
     uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
+    guide: str = _option(
+        "none", "A classical method whose answers its targets are multiplied by, such as consensus; or none."
+    )
+    guide_weight: float = _option(1.0, "The exponent of these answers.", least=0)
+    alignment: str = _option(
+        "none", "How its targets are kept from collapsing: none, uniform, marginal, adamatch or fair, NAME:key=value,…."
+    )
+    threshold: str = _option(
+        "fixed", "Which targets count: fixed, relative, flexible, adaptive, gaussian or none, NAME:key=value,…."
+    )
+    consistency_target: str = _option("sharpened", "What a target is: sharpened, soft or hard.")
+    mixing: str = _option("none", "Strong views mixed with each other: none, mixup or cutmix, NAME:key=value,….")
+    prior: str = _option("uniform", "Probability of each class, for the alignment: uniform, labelled or a file.")
     uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
     smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)
+    class_weights: str = _option("none", "Weights of the classes in the supervised loss: none or effective:beta=….")
+    logit_adjustment: float = _option(0.0, "Factor of the log class shares in the supervised loss.", least=0)
     ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
     finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
@@ -136,6 +153,7 @@ VARYING = (
     "uda_weight",
     "uda_temperature",
     "uda_threshold",
+    "guide_weight",
     "smoothing",
     "ema",
 )
@@ -152,6 +170,17 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def preset_values(name: str) -> dict[str, Any]:
+    """The fields that a preset sets.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    if name not in presets():
+        raise unknown("preset", name, presets())
+    return _load(PRESETS / f"{name}.toml")
+
+
 def resolve(
     given: Mapping[str, Any], file: Path | None = None, preset: str = "", trust_code: bool = False
 ) -> TrainConfig:
@@ -161,9 +190,7 @@ def resolve(
         InputError: an unknown preset, a file that cannot be read, an unknown key in it, a value of the wrong type
             or range, or code that the file names and that is not trusted, see `metapl.registry.trust`.
     """
-    if preset and preset not in presets():
-        raise unknown("preset", preset, presets())
-    known = _load(PRESETS / f"{preset}.toml") if preset else {}
+    known = preset_values(preset) if preset else {}
     read = _load(file) if file else {}
     trust.require({key: value for key, value in read.items() if key not in given}, str(file), trust_code)
     return TrainConfig(**{**known, **read, **given})

@@ -21,11 +21,12 @@ from metapl.core.types import Key, Model, PyTree, Variables
 from metapl.data import loader
 from metapl.data.loader import Batch
 from metapl.methods.base import Method, Networks
+from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.experiment import Experiment
+from metapl.training.experiment import COUNTS, GUIDE, Experiment
 
 
 class Apart(NamedTuple):
@@ -120,10 +121,20 @@ def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
         experiments: of `members`.
 
     Yields:
-        `Stepped` for all members together; `Reported` and `Finished` for each of them.
+        `Stepped` for all members together; `Reported`, `Chosen` and `Finished` for each of them. What is fitted at once
+        is fitted for one member after another, since members may choose networks of different sizes.
     """
     networks: dict[str, Variables] = {}
+    experiments = [*experiments]
+    fits = [phases.fitting(one) for one in experiments]
+    fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
     for spec in methods.plan(experiments[0].config):
+        if spec.fit:
+            for index, fit in enumerate(fits):
+                found = fitted[index][spec.name] = fit(spec.fit)
+                experiments[index] = phases.guided(experiments[index], spec, found.networks)
+                yield index, phases.Chosen(spec.name, fitted[index][spec.name].chosen)
+            continue
         method = together(experiments, spec, networks)
         keys = torch.stack([one.keys.of(spec.name) for one in experiments])
         steps = getattr(experiments[0].config, spec.steps)
@@ -136,7 +147,7 @@ def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
                 yield from ((index, _of(event, index)) for index in range(len(experiments)))
         networks.update(spec.keep(last))
     for index, one in enumerate(experiments):
-        yield index, phases.Finished(phases.judge(one, member(networks, index)))
+        yield index, phases.Finished(phases.judge(one, member(networks, index), fitted[index].values()))
 
 
 def _count(x: Tensor) -> int:
@@ -146,7 +157,7 @@ def _count(x: Tensor) -> int:
 
 def together(experiments: Sequence[Experiment], spec: PhaseSpec, networks: Networks) -> Method:
     """A phase of all members as one method, whose state, batches and keys have the members along their first axis."""
-    varied = _varied([one.config for one in experiments], experiments[0].device)
+    varied = _varied(experiments)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
         return spec.build(experiments[0]._replace(varied=varied).given, networks)
@@ -169,14 +180,23 @@ def member(stack: PyTree, index: int) -> PyTree:
     return tree.map(lambda leaf: leaf[index], stack)
 
 
-def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, Tensor]:
-    """The numbers that are not the same in all, `[members]` each; the others stay numbers, as in a run of its own."""
-    columns = {name: [getattr(config, name) for config in configs] for name in VARYING}
-    return {
+def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
+    """What is not the same in all, the members along the first axis; the others stay numbers, as in a run of its own.
+
+    These are numbers of the configuration, the classes of the labelled examples, which are in the splits, and what the
+    guides say.
+    """
+    device = experiments[0].device
+    columns = {name: [getattr(one.config, name) for one in experiments] for name in VARYING}
+    found = {
         name: torch.tensor(values, dtype=torch.float64, device=device)
         for name, values in columns.items()
         if len(set(values)) > 1
     }
+    if GUIDE in experiments[0].varied:
+        found[GUIDE] = torch.stack([one.varied[GUIDE] for one in experiments])
+    counts = torch.stack([one.counts for one in experiments])
+    return found if bool((counts == counts[0]).all()) else {**found, COUNTS: counts}
 
 
 def batches(experiments: Sequence[Experiment], spec: PhaseSpec, method: Method) -> Callable[[int], Batch]:

@@ -134,7 +134,7 @@ def test_fresh_images_are_read_in_the_same_way(tmp_path, x):
     kept = torch.cat([data.x, data.x_test]).double()
     assert float(found.double().mean()) == pytest.approx(float(kept.mean()), rel=1e-9)
     more = inputs.with_unlabelled(data, str(tmp_path / "new.npy"))
-    assert len(more.x) == len(data.x) + 40
+    assert len(more.x) == len(data.x) + 32
     assert more.x.dtype == data.x.dtype
     np.save(tmp_path / "far.npy", x * 4.0 + 1.0)
     with pytest.raises(InputError, match=r"far.npy: values from .* white .*: scale them as those of the training"):

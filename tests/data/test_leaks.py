@@ -122,9 +122,7 @@ def test_too_many_bytes_are_not_compared(tmp_path, monkeypatch):
 def test_where_all_are_copies_something_is_still_held_out(tmp_path):
     for label in "ab":
         for number in range(5):
-            Image.new("L", (6, 7), 9).save(
-                (tmp_path / label).mkdir(exist_ok=True) or tmp_path / label / f"{number}.png"
-            )
+            save(tmp_path / label / f"{number}.png", np.full((6, 7), 9, np.uint8))
     data = load(tmp_path)
     assert data.y_test.tolist() == [0, 1]
     assert "copies of training examples" in said(data, CAREFUL)[0]

@@ -15,7 +15,7 @@ from metapl.data.formats import arrays as saved
 from metapl.data.formats import grey
 from metapl.data.formats.files import shown
 from metapl.data.notes import Note, some
-from metapl.data.sources import array_labels, array_parts, pools
+from metapl.data.sources import array_labels, array_parts, embedded, pools
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.copies import repeated, require_way
 from metapl.registry.errors import InputError
@@ -29,7 +29,13 @@ def is_arrays(place: Path) -> bool:
 
 
 def arrays(
-    place: Path, *, test: float = 0.2, marker: str = rule.AUTO, read_as: str = "auto", copies: str = "auto"
+    place: Path,
+    *,
+    test: float = 0.2,
+    scale: str = "auto",
+    marker: str = rule.AUTO,
+    read_as: str = "auto",
+    copies: str = "auto",
 ) -> Dataset:
     """An `.npz` file with `x` and `y`, or a folder with `x.npy` and `y.npy`; see `metapl.data.formats.arrays.NAMES`.
 
@@ -40,6 +46,8 @@ def arrays(
 
     - Images are arrays of 3 dimensions `[n, height, width]`, or of 4 with 1 or 3 channels, of any dtype; which of them,
       and what is white, is said by `metapl.data.formats.grey.scale_of`. They are uint8 where that loses nothing.
+    - Features of a network, see `metapl.data.formats.features.recognise`, are divided by their length. The weak and the
+      strong view of training are drawn from `x_weak` and `x_strong`, `[views, n, features]`, where these are there.
     - All else is numbers, kept as float32 and standardised by the training pool, see
       `metapl.data.formats.arrays.scale`.
 
@@ -50,23 +58,33 @@ def arrays(
     Args:
         place: the file or folder.
         test: share of every class that is held out, the same for every seed, unless there is `x_test`.
+        scale: of vectors: unit divides each by its length, standard brings each number to mean 0 and deviation 1, none
+            leaves them; auto is unit for features and standard for other numbers.
         marker: labels that mean no label, as `LABEL/LABEL`; auto for the rule of `metapl.data.marker.find`.
         read_as: what the examples are, images, numbers or auto.
         copies: of images, as of `metapl.data.sources.folder.folder`.
 
     Raises:
-        InputError: arrays that are not there, cannot be read or do not fit together, labels that are none.
+        InputError: arrays that are not there, cannot be read or do not fit together, labels that are none, a scale that
+            is unknown or for what are no vectors.
     """
     found, where = saved.load(place), shown(place)
     _require_whole(found, where)
     labels = array_labels.classes(found, where, marker)
-    scale = _scale(np.concatenate([found["x"], found.get("x_unlabelled", found["x"][:0])]), read_as, where)
     require_way(copies)
+    because = embedded.wanted(found, scale, where)
+    if because:
+        found = {**found, "x": embedded.stored(found, where)}
+    grey_scale = None if because else _grey_scale(found, read_as, where)
     # Rows of numbers may be equal without being copies.
-    parts = array_parts.divide(found, labels, test, copies if scale else "keep", where)
-    if scale:
-        data = _of_levels(parts.pool, parts.test, labels.names, scale, where)
-        said = _levels_note(parts.pool.x, scale)
+    parts = array_parts.divide(found, labels, test, copies if grey_scale else "keep", where)
+    said: list[Note] = []
+    if grey_scale:
+        data = _of_levels(parts.pool, parts.test, labels.names, grey_scale, where)
+        said = _levels_note(parts.pool.x, grey_scale)
+    elif because:
+        form = embedded.form(parts.pool.x, labels.names, scale, because, where)
+        data = embedded.dataset(parts.pool, parts.test, form, found)
     else:
         data = _of_numbers(parts.pool, parts.test, labels.names, where)
         said = repeated(*(x for x in (data.x, data.x_test) if isinstance(x, Tensor)))
@@ -74,7 +92,8 @@ def arrays(
     return data._replace(validation=parts.validation, groups=parts.groups, notes=tuple(notes))
 
 
-def _scale(x: np.ndarray, read_as: str, where: str) -> grey.Scale | None:
+def _grey_scale(found: saved.Arrays, read_as: str, where: str) -> grey.Scale | None:
+    x = np.concatenate([found["x"], found.get("x_unlabelled", found["x"][:0])])
     if read_as not in ("auto", "images", "numbers"):
         raise InputError(f"read_as={read_as} must be images, numbers or auto")
     scale = None if read_as == "numbers" else grey.scale_of(x)
@@ -116,7 +135,7 @@ def _require_whole(found: saved.Arrays, where: str) -> None:
     missing = next((name for name in ("x", "y") if name not in found), None)
     if missing:
         raise InputError(f"{where}: no array {missing}: call it {' or '.join(saved.NAMES[missing])}")
-    for name in found.keys() - {"classes"}:
+    for name in found.keys() - {"classes", "encoder"}:
         if not found[name].ndim or (name != "x_unlabelled" and not len(found[name])):
             raise InputError(f"{where}: {name} holds nothing: give an example at least")
     for x, y in (("x", "y"), ("x_test", "y_test"), ("x_validation", "y_validation")):
