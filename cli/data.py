@@ -92,15 +92,17 @@ def check(what: What, data_dir: DataDir = "") -> None:
             console.print(f"file       {path.name} is {'' if same else 'not '}as published ({known.digest})")
         if not files:
             console.print("files      not published ones, or not with known checksums: not checked")
-    _describe(find.load(what, data_dir))
+    _describe(what, find.load(what, data_dir))
 
 
-def _describe(data: Dataset) -> None:
+def _describe(what: str, data: Dataset) -> None:
     import torch  # noqa: PLC0415 - slow to import
     from rich.table import Table  # noqa: PLC0415
 
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from metapl.data.augment import presets  # noqa: PLC0415 - imports torch
     from metapl.data.formats import features  # noqa: PLC0415 - imports torch
+    from metapl.data.sources import EMBEDDED  # noqa: PLC0415 - imports torch
 
     shape = "×".join(map(str, data.form.shape))
     kind = str(data.x.dtype).removeprefix("torch.")
@@ -113,6 +115,8 @@ def _describe(data: Dataset) -> None:
         console.print(f"validation {len(data.validation):,} of those to train on, which the data has for it")
     for note in data.notes:
         console.print(f"{note.about:<10} {note.text}")
+    if what.partition(":")[0] not in EMBEDDED:
+        console.print(f"views      {presets.told(data.form)}")
     counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
     if data.classes > FEW:
         for part, found in zip(("training", "test"), counts, strict=True):

@@ -25,6 +25,7 @@ from metapl.core.types import Model
 from metapl.data import notes
 from metapl.data.augment import presets
 from metapl.data.formats import features
+from metapl.data.sources import EMBEDDED
 from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
@@ -90,10 +91,10 @@ def described(experiment: Experiment) -> list[str]:
     """What the data was taken for, a line each: notes of the source, labels that are left unused, and the views."""
     config, data, parts = experiment.config, experiment.data, experiment.split
     found = [*notes.brief(data.notes), *_unused(experiment)]
-    if config.augment == "auto":
+    if config.augment == "auto" and config.data.partition(":")[0] not in EMBEDDED:
         found.append(notes.Note("views", presets.told(data.form)))
     counts = torch.bincount(data.y[parts.labelled.to(data.y.device)], minlength=data.classes).tolist()
-    if max(counts) > 1:
+    if max(counts) > min(counts):
         found.append(notes.Note("balance", f"{min(counts):,} to {max(counts):,} labelled examples a class"))
     return [f"{note.about:<10} {note.text}" for note in found]
 
