@@ -42,15 +42,39 @@ def load(place: Path) -> Table:
         InputError: a file that cannot be read or is not text, no or doubtful names of columns, no rows, rows of another
             length, broken quotes.
     """
+    return table(place, *rows(place))
+
+
+def rows(place: Path, blanks: bool = False) -> tuple[list[tuple[int, list[str]]], str]:
+    """The rows of a file, each with its line, the first line among them, and what separates the cells.
+
+    Args:
+        place: the file.
+        blanks: whether cells are separated by blanks, where the first line has nothing else that separates them.
+
+    Raises:
+        InputError: a file that cannot be read or is not text, broken quotes.
+    """
     text = _text(place)
     delimiter = max(DELIMITERS, key=lambda one: _width(text, one))
+    if blanks and _width(text, delimiter) == 1:
+        lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
+        return [(number, cells) for number, cells in lines if cells], " "
     try:
-        rows = list(_rows(text, delimiter))
+        return list(_rows(text, delimiter)), delimiter
     except csv.Error as error:
         raise InputError(f"{place} is not a CSV file ({error}): look for a quote without its partner") from None
-    if len(rows) < 2:
+
+
+def table(place: Path, found: Sequence[tuple[int, list[str]]], delimiter: str) -> Table:
+    """The table of rows, of which the first names the columns.
+
+    Raises:
+        InputError: no or doubtful names of columns, no rows, rows of another length.
+    """
+    if len(found) < 2:
         raise InputError(f"{place} has no rows: write the names of the columns in the first line, then a row a line")
-    (first, header), *body = rows
+    (first, header), *body = found
     _check_header(header, f"{place}, line {first}")
     for line, cells in body:
         if len(cells) != len(header):

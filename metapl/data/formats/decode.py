@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from metapl.data.formats import limits
@@ -20,8 +20,11 @@ from metapl.data.formats.files import Readable, shown
 from metapl.files import storage
 from metapl.registry.errors import InputError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
-"""Of the names of image files."""
+_ALWAYS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+_SOMETIMES = {"avif": (".avif",), "jpg_2000": (".jp2", ".j2k")}
+
+ENDINGS = (*_ALWAYS, *(ending for name, some in _SOMETIMES.items() if features.check(name) for ending in some))
+"""Of the names of image files; AVIF and JPEG 2000 where Pillow was built with them."""
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's name for images of so many channels."""

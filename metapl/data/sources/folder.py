@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
 from metapl.data import marker as rule
-from metapl.data.formats import images
+from metapl.data.formats import files, images
 from metapl.data.formats.decode import ENDINGS
 from metapl.data.formats.files import holds, shown, subfolders
+from metapl.data.notes import Note, some
 from metapl.data.sources import parts, pools
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
@@ -68,7 +70,7 @@ def folder(  # noqa: PLR0913 - one option a parameter
     """
     found = _layout(place)
     inside = {one.name: images.find(one) for one in subfolders(found.train)}
-    counts = {name: len(files) for name, files in inside.items()}
+    counts = {name: len(held) for name, held in inside.items()}
     none = rule.find(counts, marker, f"the folders of {shown(found.train)}")
     classes = [name for name in inside if name not in none]
     _require_classes(classes, place)
@@ -78,7 +80,18 @@ def folder(  # noqa: PLR0913 - one option a parameter
     test_part, validation = (one and _labelled(one, classes, none) for one in (found.test, found.validation))
     wanted = pools.Wanted(size, channels, test, more, white, copies, group)
     data = pools.of_files(train, test_part, validation, classes, wanted)
-    return data._replace(notes=(*data.notes, *found.notes, *rule.notes(counts, none, "images")))
+    notes = [*found.notes, *rule.notes(counts, none, "images"), *_skipped(found)]
+    return data._replace(notes=(*data.notes, *notes))
+
+
+def _skipped(found: parts.Layout) -> list[Note]:
+    """Files in the folders of the classes that are no images by their names."""
+    places = [one for part in (found.train, found.test, found.validation) if part for one in subfolders(part)]
+    counts: Counter[str] = sum((files.others(place, (*ENDINGS, ".tar")) for place in places), Counter())
+    if not counts:
+        return []
+    listed = some([f"{count:,} {ending}" for ending, count in counts.most_common()], 6)
+    return [Note("left out", f"{counts.total():,} files that are no images by the endings of their names: {listed}")]
 
 
 def _class_folders(place: Path) -> list[Path]:
