@@ -15,8 +15,9 @@ from torch import Tensor
 from metapl.data import inputs
 from metapl.data.examples import Examples, Inputs, subset
 from metapl.data.form import Form
-from metapl.data.formats.cells import parse
-from metapl.data.formats.csv_file import DELIMITERS, Table, load
+from metapl.data.formats.cells import parse, reading
+from metapl.data.formats.csv_file import DELIMITERS, Table
+from metapl.data.formats.table_file import load
 from metapl.data.loader import in_order
 from metapl.evaluation import metrics
 from metapl.files.escape import cell
@@ -104,7 +105,8 @@ def _named(found: Inputs) -> _Given:
 
 
 def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
-    tables = [load(place) for place in places]
+    how = reading(form.details.get("reading", {}))
+    tables = [load(place, how.header, how.encoding) for place in places]
     header = list(tables[0].columns)
     for table in tables:
         if table.columns.keys() != set(header):
@@ -112,7 +114,8 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
     rows: list[Sequence[str]] = []
     for place, table in zip(places, tables, strict=True):
         order = [list(table.columns).index(name) for name in header]
-        rows += ([cells[column] for column in order] for cells in _as_written(place, table))
+        plain = how.header and not how.encoding
+        rows += ([cells[column] for column in order] for cells in _as_written(place, table, plain))
     blank = [""] * len(rows)
     labels = itertools.chain.from_iterable(table.columns.get(form.details["label"], ()) for table in tables)
     none = frozenset(form.details.get("marker", ()))
@@ -123,8 +126,10 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
     return _Given([_free("name", header), *header], named, known)
 
 
-def _as_written(place: Path, table: Table) -> list[list[str]]:
-    """The rows of a file as they are in it, where `load` tidies blanks and empties what means missing."""
+def _as_written(place: Path, table: Table, plain: bool) -> list[list[str]]:
+    """The rows of a plain CSV file as they are in it, where `load` tidies blanks and empties what means missing."""
+    if not plain or place.suffix.lower() not in (".csv", ".tsv"):
+        return [list(cells) for cells in zip(*table.columns.values(), strict=True)]
     for delimiter in DELIMITERS:
         with suppress(csv.Error), place.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -121,7 +121,9 @@ def _column(value: Any, where: str) -> dict[str, Any]:
     return found
 
 
-_reading = table({}, {"missing": listed(text()), "decimal": text(1), "percent": flag})
+_reading = table(
+    {}, {"missing": listed(text()), "decimal": text(1), "percent": flag, "header": flag, "encoding": text(40)}
+)
 
 TABLE = table({"columns": listed(_column, 1), "label": text()}, {"reading": _reading, "marker": listed(text())})
 """The check of the form of a table."""

@@ -30,6 +30,10 @@ class Reading(NamedTuple):
     """What stands before the decimals, a point or a comma."""
     percent: bool = False
     """Whether 12% is the number 12."""
+    header: bool = True
+    """Whether the first line of a CSV file names the columns."""
+    encoding: str = ""
+    """Of a CSV file; empty for UTF-8 or what the file begins with."""
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the usual; JSON can hold it."""
@@ -87,7 +91,7 @@ def tidy(table: Table, how: Reading, kept: Collection[str] = ()) -> Table:
         how: its cells are written.
         kept: columns that stay as they are.
     """
-    if how == Reading():
+    if how._replace(header=True, encoding="") == Reading():
         return table
     values = {value for value in map(parse, how.missing) if value is not None}
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from metapl.data.examples import Inputs
 from metapl.data.form import Form
-from metapl.data.formats import cells, limits
+from metapl.data.formats import cells, limits, table_file
 from metapl.data.formats.cells import number, parse
-from metapl.data.formats.csv_file import Table, load
+from metapl.data.formats.csv_file import Table
 from metapl.data.notes import MOST, some
 from metapl.registry.errors import InputError
 
@@ -210,15 +210,15 @@ def _categories(column: dict[str, Any], table: Table) -> np.ndarray:
 
 
 def read(form: Form, places: Sequence[Path]) -> Inputs:
-    """Fresh rows of CSV files in the form of a trained run, with the column of the labels or without.
+    """Fresh rows of tables in the form of a trained run, with the column of the labels or without.
 
     Their names are `row 1` and so on, `file:1` where there are several files.
 
     Raises:
-        InputError: as `metapl.data.formats.csv_file.load` and `encode`.
+        InputError: as `metapl.data.formats.table_file.load` and `encode`.
     """
     how = cells.reading(form.details.get("reading", {}))
-    found = [cells.tidy(load(place), how) for place in places]
+    found = [cells.tidy(table_file.load(place, how.header, how.encoding), how) for place in places]
     x = torch.cat([encode(form.details["columns"], table) for table in found])
     names = [
         f"row {row}" if len(found) == 1 else f"{table.place}:{row}"

@@ -1,4 +1,4 @@
-"""One's own table in a CSV file; rows without a label are the unlabelled ones."""
+"""One's own table in a file; rows without a label are the unlabelled ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from metapl.data import marker as rule
 from metapl.data.augment import presets
 from metapl.data.form import Form
 from metapl.data.formats import cells, column_notes
-from metapl.data.formats.csv_file import Table, load
+from metapl.data.formats.csv_file import Table
+from metapl.data.formats.table_file import ENDINGS, load
 from metapl.data.formats.tables import fit
 from metapl.data.sources import parts, table_labels, table_parts
 from metapl.data.sources.base import Dataset
@@ -21,8 +22,8 @@ from metapl.registry.errors import InputError, unknown
 
 
 def is_table(place: Path) -> bool:
-    """Whether a path is a file whose name ends in .csv or .tsv."""
-    return place.suffix.lower() in (".csv", ".tsv") and place.is_file()
+    """Whether a path is a file whose name ends in one of `metapl.data.formats.table_file.ENDINGS`."""
+    return place.name.lower().endswith(ENDINGS) and place.is_file()
 
 
 def table(  # noqa: PLR0913 - one option a parameter
@@ -40,8 +41,10 @@ def table(  # noqa: PLR0913 - one option a parameter
     percent: bool = False,
     category: str = "",
     group: str = "",
+    header: bool = True,
+    encoding: str = "",
 ) -> Dataset:
-    """A CSV file with a line of names and a row for each example, see `metapl.data.formats.csv_file.load`.
+    """A table with a row for each example, see `metapl.data.formats.table_file.load`.
 
     An empty label makes a row unlabelled, and so does one that `metapl.data.marker.find` finds. Classes are sorted, by
     value if all are numbers, of which 1 and 1.0 are the same. Features are those of
@@ -66,17 +69,19 @@ def table(  # noqa: PLR0913 - one option a parameter
         category: columns that are categories though they hold numbers, as `NAME/NAME`.
         group: a column whose rows of one value stay on one side of the test and of the validation that are held out,
             such as the patient; the network does not see it.
+        header: whether the first line of a CSV file names the columns; else they are `column1`, `column2`, ….
+        encoding: of a CSV file, such as cp1252; else UTF-8, or UTF-16 where it begins so.
 
     Raises:
         InputError: what `load`, `fit` and `encode` refuse, unknown columns, labels that are no classes, fewer than two
             classes, a test without labels.
     """
-    whole = load(place)
+    how = cells.Reading(tuple(filter(None, missing.split("/"))), _point(decimal), percent, header, encoding)
+    whole = load(place, header, encoding)
     by = table_parts.column(whole, split, _named(whole, "ignored", ignore))
     group = "".join(_named(whole, "group", group)[:1])
     ignored = [*_named(whole, "ignored", ignore), *filter(None, (by, group))]
     labels = table_labels.find(whole, label, ignored, marker)
-    how = cells.Reading(tuple(filter(None, missing.split("/"))), _point(decimal), percent)
     y = table_parts.hidden(whole, by, table_labels.indices(whole, labels))
     own = table_parts.Given(cells.tidy(whole, how, (labels.column, by)), y, table_parts.rows(whole, by, y))
     files: dict[parts.Name, str] = {"test": test_file, "validation": validation_file}
@@ -113,7 +118,7 @@ def _further(how: cells.Reading, labels: table_labels.Labels) -> dict[str, Any]:
 
 def _apart(place: Path, part: parts.Name, labels: table_labels.Labels, how: cells.Reading) -> table_parts.Given:
     """A table that is the test or the validation set."""
-    table = cells.tidy(load(place), how, (labels.column,))
+    table = cells.tidy(load(place, how.header, how.encoding), how, (labels.column,))
     y = table_labels.indices(table, labels)
     known = (y >= 0).nonzero()[:, 0]
     if not len(known):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from metapl.data import marker as rule
-from metapl.data.formats.csv_file import Table, load
+from metapl.data.formats.csv_file import Table
+from metapl.data.formats.table_file import load
 from metapl.data.sources import table_labels
 from metapl.registry.errors import InputError, unknown
 
