@@ -165,7 +165,10 @@ def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = Non
 
 
 def prepare(
-    config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
+    config: TrainConfig,
+    split_file: Path | None = None,
+    check: Callable[[Form], object] = lambda _: None,
+    data: Dataset | None = None,
 ) -> Experiment:
     """Check a configuration by building everything that it names.
 
@@ -173,12 +176,13 @@ def prepare(
         config: what to build.
         split_file: a `split.json` to read in place of the configuration's own way to a split.
         check: called with the form of the data before any network is built for it.
+        data: in place of what the configuration names.
 
     Raises:
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
-    data = _data(config)
+    data = data or _data(config)
     check(data.form)
     keys = _keys(config)
     parts = _split(config, data, keys.split, split_file)
