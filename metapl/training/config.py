@@ -49,7 +49,7 @@ class TrainConfig:
     method: str = _option("mpl", f"{', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
     baselines: bool = _option(
-        True, "Whether the classical panel is fitted, and `mpl` trains the three other methods first, for the table."
+        True, "Whether the classical panel, and for `mpl` three other methods, come first, for the table."
     )
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
