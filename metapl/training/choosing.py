@@ -5,8 +5,9 @@
     right answers on what the fold left out ─► the preferred candidate, unless another is clearly better
 
 The preferred candidate is the guided network with the alignment that fits the number of classes. Another one takes its
-place if it has more right answers by over one and a half standard errors of the paired difference. With one label a class nothing
-can be left out, and the preferred candidate is trained.
+place if it has more right answers by over one and a half standard errors of the paired difference. With one label a
+class nothing can be left out, and the preferred candidate is trained. The guide itself is no candidate: it is as good
+as the network that it guides, and keeps all examples in place of weights.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def choose(given: Sequence[Experiment], aligned: bool = False) -> list[Choice]:
     for alignment in alignments:
         tried = _tried(config, alignment, compared=alignment == config.alignment)
         answers = _answers([experiment.assemble(tried(one), one.data, one.split) for one in rounds])
-        for name in answers[0]:
+        for name in (name for name in answers[0] if name != config.guide):
             label = name if alignment == config.alignment else f"{name}, {alignment} alignment"
             candidates[label] = replace(config, method=name, alignment=alignment)
             for index, found in enumerate(hits):
