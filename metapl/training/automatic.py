@@ -11,7 +11,6 @@ The commands print what was decided, and the saved configuration has it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from metapl.data.form import Form
@@ -20,13 +19,9 @@ from metapl.training.config import TrainConfig
 AUTO = "auto"
 """The value that leaves a field open."""
 
-SMALL = 32 * 32
-"""Pixels of a grey image up to which Euclidean distances and a perceptron are good enough."""
-
-
 def plain(form: Form) -> bool:
     """Whether Euclidean distances between examples mean something: not between photographs."""
-    return form.kind != "images" or (form.shape[0] == 1 and math.prod(form.shape) <= SMALL)
+    return form.kind != "images" or form.small_and_grey
 
 
 def settle(config: TrainConfig, form: Form) -> TrainConfig:
