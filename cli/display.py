@@ -21,6 +21,7 @@ from metapl.cli.streams import OUTPUT
 from metapl.cli.tables import printed
 from metapl.core import tree
 from metapl.core.types import Model
+from metapl.data.formats import features
 from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
@@ -66,6 +67,8 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         f"{len(parts.unlabelled)} unlabelled ({shared}), {len(parts.validation)} validation, "
         f"{len(experiment.data.y_test)} test"
     )
+    if experiment.data.form.kind == "features":
+        console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
     if found := _networks(experiment):
         console.print(f"networks   {', '.join(_network(*one, experiment) for one in found)}")
     if methods.find(config.method).paired:

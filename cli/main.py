@@ -8,7 +8,21 @@ from typing import Any
 
 import typer
 
-from metapl.cli import ablate, compare, data, evaluate, export, flags, grads, predict, report, streams, train, tune
+from metapl.cli import (
+    ablate,
+    compare,
+    data,
+    embed,
+    evaluate,
+    export,
+    flags,
+    grads,
+    predict,
+    report,
+    streams,
+    train,
+    tune,
+)
 from metapl.cli.streams import OUTPUT
 from metapl.cli.tell import listen, tell
 from metapl.registry.errors import InputError
@@ -25,6 +39,7 @@ app.command("predict", help=predict.HELP)(predict.predict)
 app.command("report", help=report.HELP)(report.report)
 app.command("export", help=export.HELP)(export.export)
 app.add_typer(data.app, name="data", help=data.HELP)
+app.command("embed", help=embed.HELP)(embed.embed)
 app.command("grads", help=grads.HELP)(grads.grads)
 app.command("compare", help=compare.HELP)(compare.compare)
 app.command("ablate", help=ablate.HELP)(ablate.ablate)

@@ -20,6 +20,7 @@ from metapl.models.convnet import convnet
 from metapl.models.efficientnet import efficientnet
 from metapl.models.external import KINDS, external, read
 from metapl.models.fitted import neighbours, scaled_linear
+from metapl.models.heads import cosine, linear
 from metapl.models.mlp import mlp
 from metapl.models.resnet import resnet18, resnet50
 from metapl.models.vit import vit
@@ -29,6 +30,8 @@ from metapl.registry.errors import unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "linear": linear,
+    "cosine": cosine,
     "convnet": convnet,
     "wrn": wrn,
     "resnet18": resnet18,
@@ -51,7 +54,9 @@ __all__ = [
     "MOST",
     "build",
     "convnet",
+    "cosine",
     "efficientnet",
+    "linear",
     "mlp",
     "resnet18",
     "resnet50",

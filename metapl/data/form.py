@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["images", "table", "arrays"]
+Kind: TypeAlias = Literal["images", "table", "arrays", "features"]
 """What an example is."""
 
 
@@ -21,4 +21,5 @@ class Form(NamedTuple):
     """Names, in the order of the class indices."""
     details: dict[str, Any]
     """Of images: `mean` and `std` by channel, in units of white = 1. Of tables: `columns`, see
-    `metapl.data.formats.tables`. Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars."""
+    `metapl.data.formats.tables`. Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars. Of
+    features the same, and `unit`: whether each is divided by its length."""

@@ -58,6 +58,10 @@ class Recipe(NamedTuple):
     uda_threshold: float | Tensor = 0.6
     consistency: Consistency = Consistency()
     """The rules of the consistency loss; see `metapl.methods.consistency`."""
+    guide: Tensor | None = None
+    """What a classical method says of every example of the pool: log-probabilities `[examples, classes]`."""
+    guide_weight: float | Tensor = 1.0
+    """Its exponent in the consistency target, which is p(weak view) · guide ^ weight before it is aligned."""
     class_weights: Tensor | None = None
     """Factor of the supervised loss for each class, `[classes]`."""
     logit_shift: Tensor | None = None
@@ -145,13 +149,22 @@ def self_loss(
     supervised = supervised_loss(recipe, logits["labelled"], batch.y_labelled)
     if "weak" not in logits:
         return supervised, (memory, {"supervised": supervised.detach()})
-    predictions = Predictions(logits["labelled"], logits["weak"], batch.unlabelled)
+    predictions = Predictions(logits["labelled"], guided(recipe, logits["weak"], batch), batch.unlabelled)
     consistency, memory = consistency_loss(
         recipe.consistency, memory, predictions, logits["strong"], recipe.uda_temperature, recipe.uda_threshold, mixed
     )
     weight = recipe.uda_weight * torch.clamp((step + 1).double() / max(recipe.uda_ramp, 1), max=1.0)
     total = supervised + weight * consistency
     return total, (memory, {"supervised": supervised.detach(), "uda": consistency.detach()})
+
+
+def guided(recipe: Recipe, weak: Tensor, batch: Batch) -> Tensor:
+    """Logits `[batch, classes]` of the weak view times the guide of the recipe, if it has one: a product of experts."""
+    if recipe.guide is None:
+        return weak
+    if batch.unlabelled is None:
+        raise ValueError("a guide is looked up by example: the batch needs its positions in the pool")
+    return weak + (recipe.guide_weight * recipe.guide[batch.unlabelled]).to(weak.dtype)
 
 
 def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:

@@ -227,6 +227,7 @@ METHOD = MethodSpec(
     title="Meta Pseudo Labels",
     summary="A student {model} {learnt} with a teacher {teacher}, {labels} pseudo labels, "
     "and feedback by {grad} (claim: {claim}).",
+    guided=True,
     source="Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
     phases=(
         PhaseSpec("mpl", build, {"teacher": TEACHER, **STUDENTS}, unrolled=True),

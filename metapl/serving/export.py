@@ -39,6 +39,7 @@ INPUTS = {
     "images": "grey levels 0 … 255, white = 255, decoded and fitted as metapl.data.formats.decode describes",
     "table": "encoded features as metapl.data.formats.tables.encode makes them of the columns in `details`",
     "arrays": "numbers as they are in the files, channels first",
+    "features": "features as they are in the files",
 }
 """What a graph takes, by the kind of a form."""
 

@@ -25,6 +25,7 @@ TASKS = {
     "images": ("image-classification", "Image Classification"),
     "table": ("tabular-classification", "Tabular Classification"),
     "arrays": ("other", "Classification"),
+    "features": ("other", "Classification"),
 }
 """The Hub's identifier and name, by the kind of a form."""
 

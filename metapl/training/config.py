@@ -48,7 +48,9 @@ class TrainConfig:
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
     method: str = _option("mpl", f"{', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
-    baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
+    baselines: bool = _option(
+        True, "Whether the classical panel is fitted, and `mpl` trains the three other methods first, for the table."
+    )
     grad: str = _option("exact", "Estimator of the feedback.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
@@ -69,6 +71,10 @@ class TrainConfig:
     uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
     uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
     uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
+    guide: str = _option(
+        "none", "A classical method whose answers its targets are multiplied by, such as consensus; or none."
+    )
+    guide_weight: float = _option(1.0, "The exponent of these answers.", least=0)
     alignment: str = _option(
         "none", "How its targets are kept from collapsing: none, uniform, marginal, adamatch or fair, NAME:key=value,…."
     )
@@ -147,6 +153,7 @@ VARYING = (
     "uda_weight",
     "uda_temperature",
     "uda_threshold",
+    "guide_weight",
     "smoothing",
     "ema",
 )

@@ -52,6 +52,9 @@ class Keys(NamedTuple):
         return rng.fold_in(self.root, 2**32 + zlib.crc32(phase.encode()))
 
 
+GUIDE = "answers of the guide"
+"""Their name among what varies: log-probabilities `[examples, classes]`, known once the guide is fitted."""
+
 COUNTS = "labelled examples of each class"
 """Their name among what varies in a population; no field of the configuration is called so."""
 
@@ -87,7 +90,7 @@ class Experiment(NamedTuple):
     def recipe(self) -> Recipe:
         """The part of the configuration that the losses need."""
         labelled = len(self.split.labelled) / len(self.data.form.classes)
-        known = rules.numbers(self.number)._replace(labelled=labelled)
+        known = rules.numbers(self.number)._replace(labelled=labelled, guide=self.varied.get(GUIDE))
         counts = self.varied.get(COUNTS, self.counts)
         return self.rules.fill(known, counts, len(self.data.x), len(self.split.unlabelled))
 

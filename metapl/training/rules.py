@@ -96,6 +96,7 @@ NUMBERS = (
     "uda_weight",
     "uda_temperature",
     "uda_threshold",
+    "guide_weight",
     "uda_ramp",
     "smoothing",
     "ema",

@@ -121,7 +121,7 @@ TABLE = table({"columns": listed(_column, 1), "label": text()})
 """The check of the form of a table."""
 
 FORM = {
-    "kind": among(("images", "table", "arrays")),
+    "kind": among(("images", "table", "arrays", "features")),
     "shape": listed(whole(1, NUMBERS), 1, 8),
     "classes": listed(text(), 1),
     "details": any_of,
@@ -157,7 +157,17 @@ def _table(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    found = table({"mean": any_of, "std": any_of})(value, where)
+    return _scaled(table({"mean": any_of, "std": any_of})(value, where), where, shape)
+
+
+def _features(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    if len(shape) != 1:
+        raise InputError(f"{where}: features are vectors, and the shape is {list(shape)}")
+    fields = table({"mean": any_of, "std": any_of, "unit": flag, "because": text()})
+    return _scaled(fields(value, where), where, shape)
+
+
+def _scaled(found: dict[str, Any], where: str, shape: tuple[int, ...]) -> dict[str, Any]:
     for name, each in (("mean", number), ("std", positive)):
         check: Check = each
         if type(found[name]) is list:
@@ -167,7 +177,7 @@ def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
-_DETAILS = {"images": _images, "table": _table, "arrays": _arrays}
+_DETAILS = {"images": _images, "table": _table, "arrays": _arrays, "features": _features}
 
 
 def data(path: Path) -> Form:

@@ -70,3 +70,22 @@ def noise(std: float, features: Sequence[bool]) -> View:
         return x + scale.to(x) * rng.normal(key, x.shape, x.dtype, x.device)
 
     return view
+
+
+def relative_noise(std: float) -> View:
+    """Gaussian noise on vectors, in units of each one's root mean square: x + std · √(mean x²) · ε.
+
+    So it is the same whatever the scale of the vectors, and moves all directions alike. In float32 at least.
+
+    Raises:
+        ValueError: a negative standard deviation.
+    """
+    if std < 0:
+        raise ValueError(f"relative_noise({std}) must not be negative")
+
+    def view(x: Tensor, key: Key) -> Tensor:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        size = x.square().mean(-1, keepdim=True).sqrt()
+        return x + std * size * rng.normal(key, x.shape, x.dtype, x.device)
+
+    return view
