@@ -67,7 +67,7 @@ class TrainConfig:
     schedule: str = _option("cosine", "How the learning rates change: cosine, down to zero, or constant.")
     warmup: int = _option(0, "Steps over which the learning rates grow linearly.", least=0)
     student_wait: int = _option(0, "Steps before the student starts to move.", least=0)
-    clip: float = _option(5.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
+    clip: float = _option(1.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
     uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
     uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
     uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
