@@ -28,6 +28,7 @@ from metapl.data.augment.presets import VIEWS
 from metapl.data.sources import SOURCES
 from metapl.estimators import ESTIMATORS
 from metapl.methods.consistency.alignment import ALIGNMENTS
+from metapl.methods.consistency.mixing import MIXINGS
 from metapl.methods.consistency.target import CONSISTENCY_TARGETS
 from metapl.methods.consistency.threshold import THRESHOLDS
 from metapl.methods.feedback_scale import SIZES
@@ -210,6 +211,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "alignments": registry(ALIGNMENTS),
     "thresholds": registry(THRESHOLDS),
     "targets": registry(CONSISTENCY_TARGETS),
+    "mixings": registry(MIXINGS),
     "class weights": registry(CLASS_WEIGHTS),
     "consistency presets": consistency_presets,
     "presets": preset_table,

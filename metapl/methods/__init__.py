@@ -38,6 +38,7 @@ METHODS: dict[str, str] = {
     "logistic": "metapl.methods.classical.logistic:METHOD",
     "self-training": "metapl.methods.classical.self_training:METHOD",
     "spreading": "metapl.methods.classical.spreading:METHOD",
+    "consensus": "metapl.methods.classical.consensus:METHOD",
 }
 """The place of each method's record, `module:attribute`. It is imported when somebody asks for it."""
 
@@ -68,9 +69,27 @@ def plan(config: Any) -> list[PhaseSpec]:
     own = find(config.method)
     panel = () if config.method in PANEL else PANEL
     compared = [find(name) for name in (*panel, *own.baselines)] if config.baselines else []
+    if guide := guide_of(config):
+        compared.append(find(guide))
     usable = [method for method in compared if not method.lacks(config)]
     found = {phase.name: phase for method in (*usable, own) for phase in method.phases}
     return [phase for phase in found.values() if getattr(config, phase.steps)]
+
+
+def guides() -> list[str]:
+    """The methods that can guide a consistency loss: those that are fitted at once."""
+    return [name for name in METHODS if all(phase.fit for phase in find(name).phases)]
+
+
+def guide_of(config: Any) -> str:
+    """The method that guides the consistency loss of a configuration; empty without one.
+
+    Raises:
+        InputError: an unknown name, or that of a method which cannot guide.
+    """
+    if config.guide not in ("none", *guides()):
+        raise unknown("guide", config.guide, ["none", *guides()])
+    return config.guide if config.guide != "none" and find(config.method).guided and config.uda_weight else ""
 
 
 def phases() -> dict[str, PhaseSpec]:

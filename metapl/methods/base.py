@@ -18,6 +18,7 @@ from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
 from metapl.methods import feedback_scale
 from metapl.methods.consistency.loss import Consistency, Memory, consistency_loss
+from metapl.methods.consistency.mixing import Mixed
 from metapl.methods.consistency.predictions import Predictions
 from metapl.methods.feedback_scale import Size
 from metapl.registry.errors import InputError
@@ -57,6 +58,10 @@ class Recipe(NamedTuple):
     uda_threshold: float | Tensor = 0.6
     consistency: Consistency = Consistency()
     """The rules of the consistency loss; see `metapl.methods.consistency`."""
+    guide: Tensor | None = None
+    """What a classical method says of every example of the pool: log-probabilities `[examples, classes]`."""
+    guide_weight: float | Tensor = 1.0
+    """Its exponent in the consistency target, which is p(weak view) · guide ^ weight before it is aligned."""
     class_weights: Tensor | None = None
     """Factor of the supervised loss for each class, `[classes]`."""
     logit_shift: Tensor | None = None
@@ -121,7 +126,12 @@ def supervised_loss(recipe: Recipe, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def self_loss(
-    recipe: Recipe, logits: dict[str, Tensor], batch: Batch, step: Tensor, memory: Memory
+    recipe: Recipe,
+    logits: dict[str, Tensor],
+    batch: Batch,
+    step: Tensor,
+    memory: Memory,
+    mixed: Mixed | None = None,
 ) -> tuple[Tensor, tuple[Memory, dict[str, Tensor]]]:
     """What a network learns without feedback: supervised loss, and consistency where a weak view is among the logits.
 
@@ -131,6 +141,7 @@ def self_loss(
         batch: the classes of the labelled examples, and where the unlabelled ones stand in the training pool.
         step: the steps taken so far, for the ramp of the consistency loss.
         memory: of the rules of the consistency loss.
+        mixed: what is in the strong view, if it was mixed.
 
     Returns:
         A scalar, and beside it the next memory and scalars worth logging.
@@ -138,13 +149,22 @@ def self_loss(
     supervised = supervised_loss(recipe, logits["labelled"], batch.y_labelled)
     if "weak" not in logits:
         return supervised, (memory, {"supervised": supervised.detach()})
-    predictions = Predictions(logits["labelled"], logits["weak"], batch.unlabelled)
+    predictions = Predictions(logits["labelled"], guided(recipe, logits["weak"], batch), batch.unlabelled)
     consistency, memory = consistency_loss(
-        recipe.consistency, memory, predictions, logits["strong"], recipe.uda_temperature, recipe.uda_threshold
+        recipe.consistency, memory, predictions, logits["strong"], recipe.uda_temperature, recipe.uda_threshold, mixed
     )
     weight = recipe.uda_weight * torch.clamp((step + 1).double() / max(recipe.uda_ramp, 1), max=1.0)
     total = supervised + weight * consistency
     return total, (memory, {"supervised": supervised.detach(), "uda": consistency.detach()})
+
+
+def guided(recipe: Recipe, weak: Tensor, batch: Batch) -> Tensor:
+    """Logits `[batch, classes]` of the weak view times the guide of the recipe, if it has one: a product of experts."""
+    if recipe.guide is None:
+        return weak
+    if batch.unlabelled is None:
+        raise ValueError("a guide is looked up by example: the batch needs its positions in the pool")
+    return weak + (recipe.guide_weight * recipe.guide[batch.unlabelled]).to(weak.dtype)
 
 
 def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:
@@ -158,6 +178,21 @@ def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dic
         "strong": lambda: augment.strong(unlabelled, strong_key),
     }
     return {name: augment.prepare(makers[name]()) for name in names}
+
+
+def mix(recipe: Recipe, x: dict[str, Tensor], key: Key) -> tuple[dict[str, Tensor], Mixed | None]:
+    """The views with the strong one mixed by the recipe's rule, and what was mixed; as they are without a weak view.
+
+    The key is that of the views, and changes none of their draws.
+    """
+    if "weak" not in x:
+        return x, None
+    strong, mixed = recipe.consistency.mixing(x["strong"], rng.fold_in(key, MIXING))
+    return {**x, "strong": strong}, mixed
+
+
+MIXING = 1000
+"""What the key of the views is folded with for the mixing; `views` takes the first few."""
 
 
 def forward(

@@ -43,11 +43,13 @@ from metapl.methods.base import (
     apply_gradient,
     average,
     forward,
+    mix,
     new_train_state,
     self_loss,
     views,
 )
 from metapl.methods.consistency.loss import Memory
+from metapl.methods.consistency.mixing import Mixed
 from metapl.methods.feedback_scale import Statistics
 from metapl.methods.finetune import finetuning
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
@@ -76,6 +78,8 @@ class TeacherPass(NamedTuple):
     pull: Callable[[dict[str, Tensor]], Params]
     """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
     instance: Instance
+    mixed: Mixed | None = None
+    """What is in the strong view, if it was mixed."""
 
 
 TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
@@ -107,7 +111,7 @@ def teacher_passes(
 
     def teacher_pass(state: State, batch: Batch, key: Key) -> TeacherPass:
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
-        x = views(seen, augment, batch, view_key)
+        x, mixed = mix(recipe, views(seen, augment, batch, view_key), view_key)
         logits, buffers, pull = autodiff.vjp(
             lambda params: forward(teacher.model, params, state.teacher.buffers, inputs(x, batch), teacher_key),
             state.teacher.params,
@@ -117,7 +121,7 @@ def teacher_passes(
         exam = (x["labelled"], batch.y_labelled, exam_key)
         thetas = list(logits["strong"].chunk(recipe.unroll))
         instance = Instance(problem, thetas, state.student, batches, exam, label_key)
-        return TeacherPass(logits, buffers, pull, instance)
+        return TeacherPass(logits, buffers, pull, instance, mixed)
 
     return teacher_pass
 
@@ -161,7 +165,7 @@ def meta_pseudo_labels(
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
         _, (remembered, parts), own = autodiff.value_and_grad(
-            lambda logits: self_loss(recipe, logits, batch, state.step, state.consistency), given.logits
+            lambda logits: self_loss(recipe, logits, batch, state.step, state.consistency, given.mixed), given.logits
         )
         size = tree.norm(cotangent)
         statistics = Statistics(
@@ -223,6 +227,7 @@ METHOD = MethodSpec(
     title="Meta Pseudo Labels",
     summary="A student {model} {learnt} with a teacher {teacher}, {labels} pseudo labels, "
     "and feedback by {grad} (claim: {claim}).",
+    guided=True,
     source="Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
     phases=(
         PhaseSpec("mpl", build, {"teacher": TEACHER, **STUDENTS}, unrolled=True),

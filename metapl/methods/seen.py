@@ -25,6 +25,8 @@ class Seen(NamedTuple):
     """Labelled and unlabelled examples for which there was no room."""
     form: Form
     key: Key
+    prior: Tensor | None = None
+    """The share of each class, `[classes]`; None if nothing is known of it."""
 
     @property
     def classes(self) -> int:

@@ -156,6 +156,8 @@ class MethodSpec(NamedTuple):
     """Fields of the configuration that must not be 0."""
     otherwise: str = ""
     """The method that it is where one of them is 0."""
+    guided: bool = False
+    """Whether it has a consistency loss, which a classical method may guide."""
     alone: str = ""
     """Why runs cannot be vectorised over seeds; empty if they can."""
 

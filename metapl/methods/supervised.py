@@ -8,7 +8,7 @@ from metapl.core import rng
 from metapl.core.types import Key, Params, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods.base import Method, Networks, Recipe, Trainable, forward, self_loss, views
+from metapl.methods.base import Method, Networks, Recipe, Trainable, forward, mix, self_loss, views
 from metapl.methods.single import Evaluated, SingleState, single
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
 
@@ -31,9 +31,9 @@ def supervised(trainable: Trainable, augment: Augment, recipe: Recipe, start: Va
 
     def loss(params: Params, state: SingleState, batch: Batch, key: Key) -> tuple[Tensor, Evaluated]:
         view_key, model_key = rng.split(key, 2)
-        x = views(seen, augment, batch, view_key)
+        x, mixed = mix(recipe, views(seen, augment, batch, view_key), view_key)
         logits, buffers = forward(trainable.model, params, state.train_state.buffers, x, model_key)
-        total, (memory, parts) = self_loss(recipe, logits, batch, state.step, state.memory)
+        total, (memory, parts) = self_loss(recipe, logits, batch, state.step, state.memory, mixed)
         return total, Evaluated(buffers, memory, parts)
 
     sees = ("x_labelled", "x_unlabelled") if recipe.consistent else ("x_labelled",)

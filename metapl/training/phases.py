@@ -21,7 +21,7 @@ from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
 from metapl.training import loop, seen
 from metapl.training.config import TrainConfig
-from metapl.training.experiment import Experiment
+from metapl.training.experiment import GUIDE, Experiment
 
 Rows = dict[str, dict[str, float]]
 """Metrics by network."""
@@ -80,6 +80,7 @@ def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:
         if spec.fit:
             fits[spec.name] = fit(spec.fit)
             networks.update(fits[spec.name].networks)
+            experiment = guided(experiment, spec, networks)
             yield Chosen(spec.name, fits[spec.name].chosen)
             continue
         phase = prepare_phase(experiment, spec, networks)
@@ -89,6 +90,17 @@ def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:
                 last = event.networks
         networks.update(spec.keep(last))
     yield Finished(judge(experiment, networks, fits.values()))
+
+
+def guided(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> Experiment:
+    """The experiment with the answers of its guide, once the phase that fits the guide is over.
+
+    Cost: one pass over the training pool.
+    """
+    if spec.name != methods.guide_of(experiment.config):
+        return experiment
+    said = torch.log_softmax(predict(experiment, spec.name, networks[spec.name], "pool"), dim=-1)
+    return experiment._replace(varied={**experiment.varied, GUIDE: said})
 
 
 def fitting(experiment: Experiment) -> Callable[[Callable[[Seen], Fitted]], Fitted]:
@@ -167,9 +179,10 @@ def batches(
 
 
 def predict(experiment: Experiment, name: str, network: Variables, part: str) -> Tensor:
-    """Logits `[examples, classes]` of a network on the "validation" part or the "test" set."""
+    """Logits `[examples, classes]` of a network on the "validation" part, the "test" set or the training "pool"."""
     data = experiment.data
-    x = data.x_test if part == "test" else subset(data.x, experiment.split.validation)
+    parts = {"test": data.x_test, "pool": data.x}
+    x = parts[part] if part in parts else subset(data.x, experiment.split.validation)
     return metrics.predict(experiment.models.of(name), *network, _ready(experiment, x, network))
 
 

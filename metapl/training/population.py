@@ -26,7 +26,7 @@ from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.experiment import COUNTS, Experiment
+from metapl.training.experiment import COUNTS, GUIDE, Experiment
 
 
 class Apart(NamedTuple):
@@ -125,12 +125,14 @@ def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
         is fitted for one member after another, since members may choose networks of different sizes.
     """
     networks: dict[str, Variables] = {}
+    experiments = [*experiments]
     fits = [phases.fitting(one) for one in experiments]
     fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
     for spec in methods.plan(experiments[0].config):
         if spec.fit:
             for index, fit in enumerate(fits):
-                fitted[index][spec.name] = fit(spec.fit)
+                found = fitted[index][spec.name] = fit(spec.fit)
+                experiments[index] = phases.guided(experiments[index], spec, found.networks)
                 yield index, phases.Chosen(spec.name, fitted[index][spec.name].chosen)
             continue
         method = together(experiments, spec, networks)
@@ -181,7 +183,8 @@ def member(stack: PyTree, index: int) -> PyTree:
 def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
     """What is not the same in all, the members along the first axis; the others stay numbers, as in a run of its own.
 
-    These are numbers of the configuration, and the classes of the labelled examples, which are in the splits.
+    These are numbers of the configuration, the classes of the labelled examples, which are in the splits, and what the
+    guides say.
     """
     device = experiments[0].device
     columns = {name: [getattr(one.config, name) for one in experiments] for name in VARYING}
@@ -190,6 +193,8 @@ def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
         for name, values in columns.items()
         if len(set(values)) > 1
     }
+    if GUIDE in experiments[0].varied:
+        found[GUIDE] = torch.stack([one.varied[GUIDE] for one in experiments])
     counts = torch.stack([one.counts for one in experiments])
     return found if bool((counts == counts[0]).all()) else {**found, COUNTS: counts}
 

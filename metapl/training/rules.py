@@ -14,6 +14,7 @@ from metapl.methods import imbalance
 from metapl.methods.base import Recipe
 from metapl.methods.consistency.alignment import ALIGNMENTS, Alignment
 from metapl.methods.consistency.loss import Consistency
+from metapl.methods.consistency.mixing import MIXINGS, Mixing
 from metapl.methods.consistency.predictions import Pool
 from metapl.methods.consistency.target import CONSISTENCY_TARGETS, Target
 from metapl.methods.consistency.threshold import THRESHOLDS, Threshold
@@ -29,6 +30,7 @@ class Rules(NamedTuple):
     alignment: Callable[[Pool], Alignment]
     threshold: Callable[[Pool], Threshold]
     target: Target
+    mixing: Mixing
     prior: Callable[[Tensor], Tensor]
     """The probability of each class, from the counts of labelled examples."""
     class_weights: Callable[[Tensor], Tensor | None]
@@ -46,7 +48,7 @@ class Rules(NamedTuple):
         """
         pool = Pool(self.prior(counts), examples, unlabelled)
         return recipe._replace(
-            consistency=Consistency(self.alignment(pool), self.threshold(pool), self.target),
+            consistency=Consistency(self.alignment(pool), self.threshold(pool), self.target, self.mixing),
             class_weights=self.class_weights(counts),
             logit_shift=imbalance.adjustment(counts, self.logit_adjustment),
             feedback_size=self.feedback_size,
@@ -63,6 +65,7 @@ def read(config: TrainConfig, classes: Sequence[str], device: torch.device) -> R
         notation.bind(config.alignment, ALIGNMENTS, "alignment"),
         notation.bind(config.threshold, THRESHOLDS, "threshold"),
         notation.build(config.consistency_target, CONSISTENCY_TARGETS, "consistency target"),
+        notation.build(config.mixing, MIXINGS, "mixing"),
         _prior(config.prior, classes, device),
         notation.bind(config.class_weights, CLASS_WEIGHTS, "class weights"),
         config.logit_adjustment,
@@ -93,6 +96,7 @@ NUMBERS = (
     "uda_weight",
     "uda_temperature",
     "uda_threshold",
+    "guide_weight",
     "uda_ramp",
     "smoothing",
     "ema",

@@ -42,7 +42,8 @@ def gather(experiment: Experiment) -> Seen:
     ready = torch.cat([part.flatten(1) for part in in_order(x, torch.device("cpu"), data.augment.prepare)])
     y = data.y[known.to(data.y.device)].cpu()
     left_out = len(others) - len(unlabelled) + len(split.labelled) - len(labelled)
-    return Seen(ready.float(), y, len(labelled), left_out, data.form, key)
+    prior = experiment.rules.prior(experiment.counts).cpu() if experiment.config.alignment != "none" else None
+    return Seen(ready.float(), y, len(labelled), left_out, data.form, key, prior)
 
 
 def _some(index: Tensor, count: int, key: Key) -> Tensor:

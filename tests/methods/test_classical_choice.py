@@ -61,14 +61,15 @@ def test_no_more_examples_take_part_than_are_needed(monkeypatch):
     ("hits", "winner"),
     [
         (["111110000", "111110000"], 0),  # of equal ones the first
-        (["111110000", "111111000"], 0),  # 1 more, and a standard error of 1
-        (["111110000", "111111100"], 1),  # 2 more, √2
+        (["1111100000", "1111111100"], 0),  # 3 more, and a standard error of √3
+        (["1111100000", "1111111111"], 1),  # 5 more, √5
+        (["1111111000", "0111111111"], 0),  # 3 more, 1 fewer, and a standard error of √4
         (["111110000", "000001111"], 0),
-        (["110000000", "111110000", "111111000"], 2),
-        (["000000000", "111100000", "111100000"], 1),
+        (["110000000", "111111100", "111111110"], 2),
+        (["000000000", "111110000", "111110000"], 1),
     ],
 )
-def test_another_setting_must_be_better_by_a_standard_error(hits, winner):
+def test_another_setting_must_be_better_by_two_standard_errors(hits, winner):
     assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits]) == winner
 
 

@@ -22,6 +22,8 @@ RULES = [
     {"alignment": "fair:weight=0.5,decay=0.5", "threshold": "adaptive:decay=0.5", "consistency_target": "hard"},
     {"alignment": "marginal:decay=0.5,targets=false", "threshold": "gaussian:decay=0.5"},
     {"alignment": "uniform", "prior": "labelled", "class_weights": "effective:beta=0.9", "logit_adjustment": 0.5},
+    {"alignment": "marginal:decay=0.5", "mixing": "mixup"},
+    {"mixing": "cutmix", "threshold": "gaussian"},
 ]
 
 
@@ -45,6 +47,7 @@ def test_the_prior(tmp_path):
         ({"alignment": "marginal:decay=1"}, r"alignment 'marginal:decay=1': decay=1\.0 must be"),
         ({"threshold": "gaussian:sigmas=0"}, r"threshold 'gaussian:sigmas=0': sigmas=0\.0 must be positive"),
         ({"threshold": "fixed:tau=1"}, r"threshold 'fixed' takes no options"),
+        ({"mixing": "mixup:alpha=-1"}, r"mixing 'mixup:alpha=-1': alpha=-1\.0 must be positive"),
         ({"consistency_target": "argmax"}, r"unknown consistency target 'argmax'"),
         ({"class_weights": "effective:beta=1"}, r"class weights 'effective:beta=1': beta=1\.0 must be"),
         ({"prior": "nowhere.json"}, r"prior = nowhere\.json cannot be read"),
@@ -96,7 +99,7 @@ def test_a_population_is_its_members(method, rules):
 
 @pytest.mark.parametrize("name", [name for name in presets() if resolve({}, None, name).method == "uda"])
 def test_every_preset_of_rules_is_trained(name):
-    config = resolve({**SMALL, "steps": 3, "report_every": 3}, None, name)
+    config = resolve({**SMALL, "steps": 3, "report_every": 3, "baselines": False}, None, name)
     result = phases.finish(phases.run(experiment.prepare(config)))
     assert list(result.test) == ["uda"]
 

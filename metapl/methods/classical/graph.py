@@ -65,14 +65,15 @@ def spread_on(graph: sparse.csr_matrix, y: Tensor, classes: int, alpha: float, m
     start = np.zeros((len(y), classes), np.float32)
     known = np.flatnonzero(y.numpy() >= 0)
     start[known, y.numpy()[known]] = 1 - alpha
-    found = start
+    found: np.ndarray = start
     for _ in range(STEPS):
         found = alpha * (graph @ found) + start
     if mass:
         total = found.sum(0)
         found = found / np.where(total > 0, total, 1)
-    total = found.sum(1, keepdims=True)
-    return torch.from_numpy(np.where(total > 0, found / np.where(total > 0, total, 1), 1 / classes).astype(np.float32))
+    sums = found.sum(1, keepdims=True)
+    shares = np.where(sums > 0, found / np.where(sums > 0, sums, 1), 1 / classes)
+    return torch.from_numpy(shares.astype(np.float32))
 
 
 def spread(x: Tensor, y: Tensor, *, classes: int, nearest: int = 10, alpha: float = 0.9, mass: bool = True) -> Tensor:

@@ -108,7 +108,15 @@ def _on_spread(z: Tensor, said: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return linear.fit(z, y, C, classes, importance)
 
 
-def _votes(scaled: Scaled, z: Tensor, said: Tensor, nearest: int) -> Variables:
+def votes(scaled: Scaled, z: Tensor, said: Tensor, nearest: int) -> Variables:
+    """A network of the votes of stored examples; see `metapl.models.fitted.Neighbours`.
+
+    Args:
+        scaled: the scaling.
+        z: scaled inputs of the stored examples, `[examples, components]`.
+        said: their distributions, `[examples, classes]`.
+        nearest: how many of them vote.
+    """
     features, components = scaled.projection.shape
     made = Neighbours(features, said.shape[1], len(z), nearest, components)
     made.scaled, made.examples, made.votes = scaled, z, torch.nn.Parameter(said)
@@ -127,7 +135,7 @@ def fit(seen: Seen) -> Fitted:
     if regression:
         network = linear.network(scaled, *_on_spread(z, said, seen.classes))
     else:
-        network = _votes(scaled, z, said, nearest)
+        network = votes(scaled, z, said, nearest)
     then = f"logistic regression, C = {C:g}" if regression else f"votes of {nearest} neighbours"
     return Fitted({"spreading": network}, f"{name}, {nearest} neighbours, alpha {alpha:g}, then {then}; {trial.name}")
 

@@ -1,4 +1,4 @@
-"""The consistency loss, put together from an alignment, a threshold and a kind of target."""
+"""The consistency loss, put together from an alignment, a threshold, a kind of target and a mixing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from metapl.core import losses
 from metapl.core.types import PyTree
-from metapl.methods.consistency import alignment, target, threshold
+from metapl.methods.consistency import alignment, mixing, target, threshold
 from metapl.methods.consistency.alignment import Alignment
+from metapl.methods.consistency.mixing import Mixed, Mixing
 from metapl.methods.consistency.predictions import Pool, Predictions
 from metapl.methods.consistency.target import Target
 from metapl.methods.consistency.threshold import Threshold
@@ -32,6 +33,7 @@ class Consistency(NamedTuple):
     alignment: Alignment = alignment.none(_ANY)
     threshold: Threshold = threshold.fixed(_ANY)
     target: Target = target.sharpened()
+    mixing: Mixing = mixing.none()
 
     def init(self, like: Tensor) -> Memory:
         """What the rules remember before the first step, on the device and in the dtype of a tensor."""
@@ -45,6 +47,7 @@ def consistency_loss(
     strong: Tensor,
     temperature: float | Tensor,
     tau: float | Tensor,
+    mixed: Mixed | None = None,
 ) -> tuple[Tensor, Memory]:
     """mean of weight · cross_entropy(strong, target) over the whole batch, and what the rules remember next.
 
@@ -57,6 +60,7 @@ def consistency_loss(
         strong: logits `[batch, classes]` of the strong view.
         temperature: divides the aligned logits, for a sharpened target.
         tau: the confidence that some thresholds ask for.
+        mixed: what is in the strong view, if it was mixed; weighted targets are then mixed in the same shares.
 
     Returns:
         A scalar, differentiable in `strong` alone, and the next memory.
@@ -66,7 +70,10 @@ def consistency_loss(
     aligned = rules.target(constant.weak + shift, temperature)
     weights, thresholds = rules.threshold.weigh(memory.threshold, aligned.p, tau, constant)
     aim = aligned if rules.alignment.targets else rules.target(constant.weak, temperature)
-    total = (losses.cross_entropy(strong, aim.target) * weights).mean()
+    if mixed is None:
+        total = (losses.cross_entropy(strong, aim.target) * weights).mean()
+    else:  # a cross entropy is linear in its targets
+        total = losses.cross_entropy(strong, mixed.of(aim.target * weights[:, None])).mean()
     if rules.alignment.penalty is not None:
         total = total + rules.alignment.penalty(remembered, strong, weights)
     return total, Memory(remembered, thresholds)

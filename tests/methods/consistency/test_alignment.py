@@ -7,6 +7,7 @@ from predictions import BATCH, CLASSES, LIKE, POOL, PRIOR, given, logits, one_ho
 
 from metapl.methods.consistency.alignment import ALIGNMENTS, adamatch, fair, marginal, none, uniform
 from metapl.methods.consistency.predictions import Pool, Predictions
+from metapl.registry.notation import options
 
 EVEN = np.full(CLASSES, 1.0 / CLASSES)
 
@@ -190,3 +191,17 @@ def test_it_is_vectorised_and_keeps_the_dtype(name):
 def test_what_is_out_of_range(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("build", [uniform, marginal, adamatch])
+def test_the_targets_may_be_left_as_they_are(build):
+    assert [build(POOL).targets, build(POOL, targets=False).targets] == [True, False]
+    assert none(POOL).targets
+    assert fair(POOL).targets
+
+
+def test_what_is_not_given_is_as_published():
+    """128 batches of ReMixMatch are a decay of 1 − 1/128; FreeMatch has a weight of 0.05 and a decay of 0.999."""
+    assert options(marginal) == {"decay": pytest.approx(1 - 1 / 128, abs=2e-4), "targets": True}
+    assert options(fair) == {"weight": 0.05, "decay": 0.999}
+    assert fair(POOL, weight=0.0).penalty(fair(POOL).init(LIKE), torch.from_numpy(logits(0)), torch.ones(BATCH)) == 0

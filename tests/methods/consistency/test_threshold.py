@@ -7,6 +7,7 @@ from predictions import BATCH, CLASSES, EXAMPLES, LIKE, POOL, UNLABELLED, given,
 
 from metapl.methods.consistency.predictions import Pool
 from metapl.methods.consistency.threshold import THRESHOLDS, adaptive, fixed, flexible, gaussian, none, relative
+from metapl.registry.notation import options
 
 TAU = 0.7
 DECAY = 0.75
@@ -179,3 +180,36 @@ def test_what_is_out_of_range(build, message):
 
 def test_nothing_is_remembered_of_more_than_is_there():
     assert flexible(Pool(torch.ones(3) / 3, 12, 10)).init(LIKE).tolist() == [-1] * 12
+
+
+def test_what_is_not_given_is_as_published():
+    assert options(flexible) == {"warmup": True}
+    assert options(adaptive) == {"decay": 0.999}
+    assert options(gaussian) == {"decay": 0.999, "sigmas": 2.0}
+
+
+def test_a_threshold_is_met_by_equality():
+    """Of three quarters in two classes, which a float holds exactly."""
+    p = torch.tensor([[0.75, 0.25, 0.0, 0.0]] * 2, dtype=torch.float64)
+    seen = given(0)[0]._replace(labelled=p.log(), weak=p.log(), positions=torch.tensor([0, 1]))
+    assert fixed(POOL).weigh((), p, 0.75, seen)[0].all()
+    assert relative(POOL).weigh((), p, 1.0, seen)[0].all()
+    assert not relative(POOL).weigh((), p, 1.0 + 1e-9, seen)[0].any()
+    assert flexible(POOL).weigh(flexible(POOL).init(LIKE), p, 0.75, seen)[1][:2].tolist() == [0, 0]
+    rule = adaptive(POOL, decay=0.0)
+    assert rule.weigh(rule.init(LIKE), p, 0.0, seen)[0].all()
+
+
+def test_one_example_has_no_variance():
+    rule = gaussian(POOL, decay=0.5)
+    memory = weigh(rule, rule.init(LIKE), given(0)[0]._replace(weak=torch.from_numpy(logits(0, 1))))[1]
+    assert float(memory.variance) == 0.5  # half of the 1 that it begins with
+
+
+def test_an_example_that_was_sure_once_keeps_its_class():
+    rule = flexible(POOL)
+    seen = given(0)[0]._replace(positions=torch.tensor([3, 4]))
+    sure = torch.tensor([[0.9, 0.1, 0.0, 0.0], [0.0, 0.0, 0.1, 0.9]], dtype=torch.float64)
+    said = rule.weigh(rule.init(LIKE), sure, TAU, seen)[1]
+    unsure = torch.tensor([[0.4, 0.6, 0.0, 0.0], [0.0, 0.8, 0.2, 0.0]], dtype=torch.float64)
+    assert rule.weigh(said, unsure, TAU, seen)[1][3:5].tolist() == [0, 1]
