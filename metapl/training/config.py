@@ -53,6 +53,7 @@ class TrainConfig:
     )
     grad: str = _option("auto", "Estimator of the feedback, which makes the method mpl; auto: exact with mpl.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
+    exam: str = _option("weak", "What the student is tested on: weak, strong or apart, of the labelled examples.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
     feedback_size: str = _option("cosine:power=0.5", "Rule for its length, NAME:key=value,…; times the weight.")
     unroll: int = _option(1, "Steps of the student, on a batch each, for one of the teacher.", least=1)
