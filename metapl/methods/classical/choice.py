@@ -57,8 +57,8 @@ def _some(index: Tensor, key: Key) -> Tensor:
     return index[rng.permutation(key, len(index))[:MOST].sort().values] if len(index) > MOST else index
 
 
-def folds(index: Tensor, y: Tensor, key: Key) -> Iterator[Round]:
-    """Folds of one size with the same classes in each, as far as that is possible.
+def folds(index: Tensor, y: Tensor, key: Key, most: int = FOLDS) -> Iterator[Round]:
+    """At most so many folds, of one size and with the same classes in each as far as that is possible.
 
     Classes with one example are never asked for.
     """
@@ -66,7 +66,7 @@ def folds(index: Tensor, y: Tensor, key: Key) -> Iterator[Round]:
     order = order[torch.argsort(y[order], stable=True)]
     counts = y.bincount()
     free = order[counts[y[order]] > 1]
-    several = min(FOLDS, int(counts.max()))
+    several = min(most, int(counts.max()))
     each = len(free) // several
     for fold in range(several if each else 0):
         asked = free[fold::several][:each]
