@@ -47,7 +47,7 @@ def trial(seen: Seen) -> Trial:
     if seen.validation:
         asked = _some(torch.arange(seen.labelled, len(seen.y)), seen.key)
         return Trial([Round(labelled, asked)], f"chosen on {len(asked)} validation examples")
-    found = list(_folds(labelled, seen.y[labelled], seen.key))
+    found = list(folds(labelled, seen.y[labelled], seen.key))
     if not found:
         return Trial([], "not chosen, since one label a class cannot be cross-validated")
     return Trial(found, f"chosen by {len(found)} folds of {len(labelled)} labelled examples")
@@ -57,15 +57,19 @@ def _some(index: Tensor, key: Key) -> Tensor:
     return index[rng.permutation(key, len(index))[:MOST].sort().values] if len(index) > MOST else index
 
 
-def _folds(index: Tensor, y: Tensor, key: Key) -> Iterator[Round]:
-    """Folds with the same classes in each, as far as that is possible; the classes with one example are never asked."""
+def folds(index: Tensor, y: Tensor, key: Key) -> Iterator[Round]:
+    """Folds of one size with the same classes in each, as far as that is possible.
+
+    Classes with one example are never asked for.
+    """
     order = rng.permutation(key, len(y))
     order = order[torch.argsort(y[order], stable=True)]
     counts = y.bincount()
     free = order[counts[y[order]] > 1]
-    folds = min(FOLDS, int(counts.max()))
-    for fold in range(folds if len(free) else 0):
-        asked = free[fold::folds]
+    several = min(FOLDS, int(counts.max()))
+    each = len(free) // several
+    for fold in range(several if each else 0):
+        asked = free[fold::several][:each]
         shown = torch.ones(len(y), dtype=torch.bool)
         shown[asked] = False
         yield Round(index[shown], index[asked])
