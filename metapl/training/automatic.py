@@ -19,6 +19,7 @@ from metapl.training.config import TrainConfig
 AUTO = "auto"
 """The value that leaves a field open."""
 
+
 def plain(form: Form) -> bool:
     """Whether Euclidean distances between examples mean something: not between photographs."""
     return form.kind != "images" or form.small_and_grey
