@@ -13,6 +13,7 @@ import torch
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.segment import Segment
+from rich.status import Status
 from rich.table import Column
 from rich.text import Text
 from torch import Tensor
@@ -31,6 +32,7 @@ from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
 from metapl.training import architectures, loggers, loop, phases
+from metapl.training.choosing import Choice
 from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
 
@@ -75,6 +77,8 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         console.print(line)
     if experiment.data.form.kind == "features":
         console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
+    if methods.guide_of(config):
+        console.print(f"targets    guided by {config.guide}, {config.alignment} alignment")
     if found := _networks(experiment):
         console.print(f"networks   {', '.join(_network(*one, experiment) for one in found)}")
     if methods.find(config.method).paired:
@@ -108,6 +112,20 @@ def _unused(experiment: Experiment) -> list[notes.Note]:
         return []
     text = f"{unused:,} of {known:,} known labels are not used, as if they were unknown: --labels N uses N of them"
     return [notes.Note("labels", text)]
+
+
+def waiting(text: str) -> Status:
+    """A line that is shown while something is done; a context manager."""
+    return console.status(text)
+
+
+def choice(found: Choice) -> None:
+    """Print which method was chosen, on what, and how the others did."""
+    console.print(f"method     {found.name}: {found.how}")
+    if found.scores:
+        console.print(f"           right: {', '.join(f'{one.name} {one.right}/{one.asked}' for one in found.scores)}")
+    if found.hurts:
+        console.print("           learning from the unlabelled examples was worse than from the labels alone")
 
 
 def _networks(experiment: Experiment) -> list[tuple[str, str, Model]]:

@@ -14,6 +14,7 @@ from metapl import methods
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry.errors import InputError
+from metapl.training.automatic import AUTO
 from metapl.training.config import TrainConfig, resolve
 
 if TYPE_CHECKING:
@@ -55,11 +56,25 @@ def train(
         raise InputError("several processes need one folder: give --out")
     experiment = prepare(resolved)
     loggers.require(resolved)
-    folder = out or _free_name(resolved)
+    if resolved.method == resolved.grad == AUTO:
+        experiment = _chosen(experiment, resolved.alignment != AUTO)
+    folder = out or _free_name(experiment.config)
     if seeds == 1:
         _one(experiment, folder, started)
     elif mine := execution.mine(range(seeds)):  # of more processes than seeds, some have none
         _several(experiment, mine, folder, started)
+
+
+def _chosen(experiment: Experiment, aligned: bool) -> Experiment:
+    """The experiment with the method that is the best of some by the labels that there are; says so."""
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.training import choosing  # noqa: PLC0415 - imports torch
+    from metapl.training.experiment import assemble  # noqa: PLC0415 - imports torch
+
+    with display.waiting("comparing methods on the labels"):
+        choice = choosing.choose([experiment], aligned)[0]
+    display.choice(choice)
+    return assemble(choice.config, experiment.data, experiment.split)
 
 
 def _one(experiment: Experiment, folder: Path, started: float) -> None:

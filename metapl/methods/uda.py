@@ -35,6 +35,7 @@ METHOD = MethodSpec(
             },
         ),
     ),
+    baselines=("supervised",),
     needs=("uda_weight",),
     otherwise="supervised",
 )

@@ -44,15 +44,16 @@ class TrainConfig:
     balanced: bool = _option(True, "Equally many labels of each class, or in the proportions of the data.")
     split: str = _option("", "The split.json of another run, to use the same split.")
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
-    model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
+    model: str = _option("auto", "The student's network, and the teacher's unless it has its own.")
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
-    method: str = _option("mpl", f"{', '.join(METHODS)}.")
+    method: str = _option("auto", f"auto, which compares some on the labels, or {', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
     baselines: bool = _option(
-        True, "Whether the classical panel is fitted, and `mpl` trains the three other methods first, for the table."
+        True, "Whether the classical panel, and for `mpl` three other methods, come first, for the table."
     )
-    grad: str = _option("exact", "Estimator of the feedback.")
+    grad: str = _option("auto", "Estimator of the feedback, which makes the method mpl; auto: exact with mpl.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
+    exam: str = _option("weak", "What the student is tested on: weak, strong or apart, of the labelled examples.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
     feedback_size: str = _option("cosine:power=0.5", "Rule for its length, NAME:key=value,…; times the weight.")
     unroll: int = _option(1, "Steps of the student, on a batch each, for one of the teacher.", least=1)
@@ -67,16 +68,16 @@ class TrainConfig:
     schedule: str = _option("cosine", "How the learning rates change: cosine, down to zero, or constant.")
     warmup: int = _option(0, "Steps over which the learning rates grow linearly.", least=0)
     student_wait: int = _option(0, "Steps before the student starts to move.", least=0)
-    clip: float = _option(5.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
+    clip: float = _option(1.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
     uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
     uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
     uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
     guide: str = _option(
-        "none", "A classical method whose answers its targets are multiplied by, such as consensus; or none."
+        "auto", "A classical method whose answers its targets are multiplied by, such as consensus; or none."
     )
     guide_weight: float = _option(1.0, "The exponent of these answers.", least=0)
     alignment: str = _option(
-        "none", "How its targets are kept from collapsing: none, uniform, marginal, adamatch or fair, NAME:key=value,…."
+        "auto", "How its targets are kept from collapsing: none, uniform, marginal, adamatch or fair, NAME:key=value,…."
     )
     threshold: str = _option(
         "fixed", "Which targets count: fixed, relative, flexible, adaptive, gaussian or none, NAME:key=value,…."
@@ -102,7 +103,7 @@ class TrainConfig:
         """Check the limits of every field, and the fields that depend on each other."""
         for one in fields(self):
             _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
-        if self.method not in METHODS:
+        if self.method not in ("auto", *METHODS):
             raise unknown("method", self.method, METHODS)
         if self.warmup + self.student_wait >= self.steps:
             raise InputError(

@@ -30,6 +30,7 @@ from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
 from metapl.training import rules
 from metapl.training.architectures import architectures
+from metapl.training.automatic import settle
 from metapl.training.config import TrainConfig
 from metapl.training.optimizers import Rule, rule
 from metapl.training.rules import Rules
@@ -184,10 +185,19 @@ def prepare(
     device = pick_device(config.device)
     data = data or _data(config)
     check(data.form)
-    keys = _keys(config)
-    parts = _split(config, data, keys.split, split_file)
+    parts = _split(config, data, _keys(config).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
+    return assemble(config, data, parts)
+
+
+def assemble(config: TrainConfig, data: Dataset, parts: Split) -> Experiment:
+    """Everything that a configuration names, for data that is there and split already.
+
+    Raises:
+        InputError: anything in it that is wrong.
+    """
+    config = settle(config, data.form)
     models = architectures(config, data.form)
     method = methods.find(config.method)
     if missing := method.lacks(config):
@@ -217,8 +227,8 @@ def prepare(
         optimizer,
         finetune_optimizer,
         optim.SCHEDULES[config.schedule],
-        rules.read(config, data.form.classes, device),
-        keys,
+        rules.read(config, data.form.classes, data.y.device),
+        _keys(config),
     )
 
 
@@ -232,7 +242,7 @@ def member(like: Experiment, config: TrainConfig) -> Experiment:
 
     The data, on its device, and the networks are those of `like`.
     """
-    keys = _keys(config)
+    config, keys = settle(config, like.data.form), _keys(config)
     return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
 
 

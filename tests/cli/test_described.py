@@ -40,7 +40,7 @@ def test_views_and_how_to_have_others(photos, tmp_path):
     assert "views      large, mirrored: --augment large:flip=false if left is not right" in lines(
         data=f"{photos}:size=128"
     )
-    assert "views      small, not mirrored" in lines(data=f"{photos}:channels=1")
+    assert "views      crop, not mirrored" in lines(data=f"{photos}:channels=1")
     assert not [line for line in lines(data=photos, augment="plain") if line.startswith("views")]
     assert not [line for line in lines(data="digits") if line.startswith("views")]
 

@@ -33,10 +33,20 @@ def test_folds_share_out_the_labelled_examples():
 
 
 def test_a_class_with_one_label_is_always_shown():
-    rounds, name = choice.trial(of_classes(3, 1, 2))
-    assert name == "chosen by 3 folds of 6 labelled examples"
+    rounds, name = choice.trial(of_classes(3, 1, 3))
+    assert name == "chosen by 3 folds of 7 labelled examples"
     assert all(3 in one.shown for one in rounds)
-    assert sorted(torch.cat([one.asked for one in rounds]).tolist()) == [0, 1, 2, 4, 5]
+    assert sorted(torch.cat([one.asked for one in rounds]).tolist()) == [0, 1, 2, 4, 5, 6]
+
+
+def test_folds_are_of_one_size_and_what_is_left_over_is_shown():
+    rounds, _ = choice.trial(of_classes(3, 1, 2))
+    assert [len(one.asked) for one in rounds] == [1, 1, 1]
+    asked = torch.cat([one.asked for one in rounds])
+    assert len(asked.unique()) == 3
+    assert 3 not in asked
+    for one in rounds:
+        assert torch.equal(torch.cat(one).sort().values, torch.arange(6))
 
 
 def test_one_label_a_class_leaves_nothing_to_ask():
@@ -54,21 +64,23 @@ def test_no_more_examples_take_part_than_are_needed(monkeypatch):
     monkeypatch.setattr(choice, "MOST", 8)
     rounds, name = choice.trial(of_classes(20, 20))
     assert name.endswith("of 8 labelled examples")
-    assert sum(len(one.asked) for one in rounds) == 8
+    assert [len(torch.cat(one)) for one in rounds] == [8] * 5
+    assert len(torch.cat([torch.cat(one) for one in rounds]).unique()) == 8
 
 
 @pytest.mark.parametrize(
     ("hits", "winner"),
     [
         (["111110000", "111110000"], 0),  # of equal ones the first
-        (["111110000", "111111000"], 0),  # 1 more, and a standard error of 1
-        (["111110000", "111111100"], 1),  # 2 more, √2
+        (["1111100000", "1111111100"], 0),  # 3 more, and a standard error of √3
+        (["1111100000", "1111111111"], 1),  # 5 more, √5
+        (["1111111000", "0111111111"], 0),  # 3 more, 1 fewer, and a standard error of √4
         (["111110000", "000001111"], 0),
-        (["110000000", "111110000", "111111000"], 2),
-        (["000000000", "111100000", "111100000"], 1),
+        (["110000000", "111111100", "111111110"], 2),
+        (["000000000", "111110000", "111110000"], 1),
     ],
 )
-def test_another_setting_must_be_better_by_a_standard_error(hits, winner):
+def test_another_setting_must_be_better_by_two_standard_errors(hits, winner):
     assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits]) == winner
 
 

@@ -5,7 +5,6 @@
     spreading.py        label spreading, and a classifier of new examples on top
     choice.py           how each chooses its settings
     scaling.py          how inputs are scaled; linear.py: logistic regression as a network
-    graph.py            label spreading itself, for every example of a pool
     model.py            what their networks are to the rest: a pure function
 
 Each is a method of its own, and stands in the table of every other one. What it leaves is a network like any other.

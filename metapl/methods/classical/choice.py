@@ -1,7 +1,6 @@
 """How a classical method chooses its settings: on the validation part, else by cross-validation, else not at all.
 
-A setting takes the place of the preferred one only if it is better by more than one standard error of the paired
-difference. Few labels say little, and the best of many settings on them is mostly luck.
+The setting with the most right answers is taken, the preferred one of several, as a grid search has it.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def trial(seen: Seen) -> Trial:
     if seen.validation:
         asked = _some(torch.arange(seen.labelled, len(seen.y)), seen.key)
         return Trial([Round(labelled, asked)], f"chosen on {len(asked)} validation examples")
-    found = list(_folds(labelled, seen.y[labelled], seen.key))
+    found = list(folds(labelled, seen.y[labelled], seen.key))
     if not found:
         return Trial([], "not chosen, since one label a class cannot be cross-validated")
     return Trial(found, f"chosen by {len(found)} folds of {len(labelled)} labelled examples")
@@ -57,15 +56,19 @@ def _some(index: Tensor, key: Key) -> Tensor:
     return index[rng.permutation(key, len(index))[:MOST].sort().values] if len(index) > MOST else index
 
 
-def _folds(index: Tensor, y: Tensor, key: Key) -> Iterator[Round]:
-    """Folds with the same classes in each, as far as that is possible; the classes with one example are never asked."""
+def folds(index: Tensor, y: Tensor, key: Key, most: int = FOLDS) -> Iterator[Round]:
+    """At most so many folds, of one size and with the same classes in each as far as that is possible.
+
+    Classes with one example are never asked for.
+    """
     order = rng.permutation(key, len(y))
     order = order[torch.argsort(y[order], stable=True)]
     counts = y.bincount()
     free = order[counts[y[order]] > 1]
-    folds = min(FOLDS, int(counts.max()))
-    for fold in range(folds if len(free) else 0):
-        asked = free[fold::folds]
+    several = min(most, int(counts.max()))
+    each = len(free) // several
+    for fold in range(several if each else 0):
+        asked = free[fold::several][:each]
         shown = torch.ones(len(y), dtype=torch.bool)
         shown[asked] = False
         yield Round(index[shown], index[asked])
@@ -76,7 +79,7 @@ def hits(trial: Trial, y: Tensor, answer: Callable[[Round], Tensor]) -> Tensor:
     return torch.cat([answer(one) == y[one.asked] for one in trial.rounds])
 
 
-def best(hits: Sequence[Tensor], errors: float = 1.0) -> int:
+def best(hits: Sequence[Tensor], errors: float = 0.0) -> int:
     """The setting to take, by the hits `[asked]` of each, bool; the first is the preferred one.
 
     The one with the most hits, the first of several, if it has over `errors` standard errors √(b + c) above the first,

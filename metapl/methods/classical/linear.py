@@ -58,10 +58,8 @@ def fit(z: Tensor, y: Tensor, c: float, classes: int, importance: Tensor | None 
 
 
 def quiet() -> warnings.catch_warnings[None]:
-    """Without the warning that L-BFGS has taken all of its steps: the weights are as good as they are."""
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - a second to import
-
-    return warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
+    """Without scikit-learn's warnings that L-BFGS has taken all of its steps, or that there are few labels a class."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)
 
 
 def network(scaled: Scaled, weight: Tensor, bias: Tensor) -> Variables:

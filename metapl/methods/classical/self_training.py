@@ -8,6 +8,9 @@ from metapl.methods.classical import linear, logistic, scaling
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import MethodSpec, NetworkSpec, PhaseSpec
 
+C = 100.0
+"""Of the regression. The C that is best for the labelled examples is seldom sure enough of the others to learn them."""
+
 THRESHOLD = 0.75
 """The least probability of an answer that is learnt, scikit-learn's default."""
 
@@ -16,7 +19,7 @@ ROUNDS = 10
 
 
 def fit(seen: Seen) -> Fitted:
-    """The classifier of a run, over the regression that `logistic.choose` finds on the labelled examples."""
+    """The classifier of a run, with the scaling that `logistic.choose` finds on the labelled examples."""
     from sklearn.semi_supervised import SelfTrainingClassifier  # noqa: PLC0415 - a second to import
 
     chosen = logistic.choose(seen)
@@ -24,10 +27,10 @@ def fit(seen: Seen) -> Fitted:
     y = torch.full((len(z),), -1)
     y[: seen.labelled] = seen.y[: seen.labelled]
     with linear.quiet():
-        found = SelfTrainingClassifier(linear.regression(chosen.c), threshold=THRESHOLD, max_iter=ROUNDS)
+        found = SelfTrainingClassifier(linear.regression(C), threshold=THRESHOLD, max_iter=ROUNDS)
         found.fit(z.numpy(), y.numpy())
     network = linear.network(scaled, *linear.weights(found.estimator_, seen.classes))
-    settings = f"{chosen.scaling}, C = {chosen.c:g}, threshold {THRESHOLD:g}"
+    settings = f"{chosen.scaling}, C = {C:g}, threshold {THRESHOLD:g}"
     return Fitted({"self-training": network}, f"{settings}; {chosen.how}")
 
 

@@ -193,8 +193,9 @@ def test_a_threshold_is_met_by_equality():
     p = torch.tensor([[0.75, 0.25, 0.0, 0.0]] * 2, dtype=torch.float64)
     seen = given(0)[0]._replace(labelled=p.log(), weak=p.log(), positions=torch.tensor([0, 1]))
     assert fixed(POOL).weigh((), p, 0.75, seen)[0].all()
-    assert relative(POOL).weigh((), p, 1.0, seen)[0].all()
-    assert not relative(POOL).weigh((), p, 1.0 + 1e-9, seen)[0].any()
+    like_labelled = torch.softmax(seen.labelled, -1)  # of equal rows, so that the mean is exact
+    assert relative(POOL).weigh((), like_labelled, 1.0, seen)[0].all()
+    assert not relative(POOL).weigh((), like_labelled, 1.0 + 1e-9, seen)[0].any()
     assert flexible(POOL).weigh(flexible(POOL).init(LIKE), p, 0.75, seen)[1][:2].tolist() == [0, 0]
     rule = adaptive(POOL, decay=0.0)
     assert rule.weigh(rule.init(LIKE), p, 0.0, seen)[0].all()
