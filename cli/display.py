@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.segment import Segment
@@ -19,14 +18,12 @@ from rich.text import Text
 from torch import Tensor
 
 from metapl import methods
+from metapl.cli.described import described
 from metapl.cli.streams import OUTPUT
 from metapl.cli.tables import printed
 from metapl.core import tree
 from metapl.core.types import Model
-from metapl.data import notes
-from metapl.data.augment import presets
 from metapl.data.formats import features
-from metapl.data.sources import EMBEDDED
 from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
@@ -89,29 +86,6 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
     console.print(f"device     {experiment.device}, {seeded}")
     console.print(f"run        {folder}")
-
-
-def described(experiment: Experiment) -> list[str]:
-    """What the data was taken for, a line each: notes of the source, labels that are left unused, and the views."""
-    config, data, parts = experiment.config, experiment.data, experiment.split
-    found = [*notes.brief(data.notes), *_unused(experiment)]
-    if config.augment == "auto" and config.data.partition(":")[0] not in EMBEDDED:
-        found.append(notes.Note("views", presets.told(data.form)))
-    counts = torch.bincount(data.y[parts.labelled.to(data.y.device)], minlength=data.classes).tolist()
-    if max(counts) > min(counts):
-        found.append(notes.Note("balance", f"{min(counts):,} to {max(counts):,} labelled examples a class"))
-    return [f"{note.about:<10} {note.text}" for note in found]
-
-
-def _unused(experiment: Experiment) -> list[notes.Note]:
-    """Known labels that nobody learns from, and how more of them can be used."""
-    data, parts = experiment.data, experiment.split
-    known = int((data.y >= 0).sum()) - len(parts.validation)
-    unused = known - len(parts.labelled)
-    if experiment.config.labels or not unused:
-        return []
-    text = f"{unused:,} of {known:,} known labels are not used, as if they were unknown: --labels N uses N of them"
-    return [notes.Note("labels", text)]
 
 
 def waiting(text: str) -> Status:

@@ -61,7 +61,7 @@ def as_classes(labels: Iterable[str], classes: Sequence[str]) -> list[str]:
 
 def _of_folders(form: Form, places: Sequence[Path], names: Sequence[str]) -> dict[str, str]:
     roots = [place for place in places if place.is_dir()]
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         root = next((place for place in roots if Path(name).is_relative_to(place)), None)
         if root is not None:

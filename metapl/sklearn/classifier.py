@@ -33,7 +33,7 @@ OWN = ("method", "model", "steps", "seed", "device", "data", "labels", "validati
 """Fields of the configuration that `options` must not have: they are arguments, or follow from the data."""
 
 
-class MetaplClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class MetaplClassifier(ClassifierMixin, BaseEstimator):
     """Meta Pseudo Labels, or another method of `metapl train`, as an estimator of scikit-learn.
 
     Numbers are brought to mean 0 and standard deviation 1 over all examples given to `fit`, with labels or without;
@@ -124,9 +124,10 @@ class MetaplClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         x = arrays.standardised(found, details["mean"], details["std"])
         # Built again, since the functions of a network cannot be pickled.
         model = architectures(self._config, self._form).of(self.network_)
-        ready, device = inputs.prepare(self._form), next(iter(self._variables.params.values())).device
+        params, buffers = self._variables
+        ready, device = inputs.prepare(self._form), next(iter(params.values())).device
         for part in x.split(BATCH):
-            yield metrics.predict(model, *self._variables, [ready(part.to(device))]).double().cpu()
+            yield metrics.predict(model, params, buffers, [ready(part.to(device))]).double().cpu()
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803 - scikit-learn's name
         """The probability of each class, `[examples, classes]`, float64."""

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from pictures import random_levels, save
 
-from metapl.cli import display
+from metapl.cli.described import described
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 
 
 def lines(**options):
-    return display.described(prepare(TrainConfig(device="cpu", model="mlp", **options)))
+    return described(prepare(TrainConfig(device="cpu", model="mlp", **options)))
 
 
 @pytest.fixture

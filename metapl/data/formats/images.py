@@ -6,8 +6,9 @@ What they become is in `metapl.data.formats.decode`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -36,6 +37,9 @@ SMALL = 96
 
 MEASURED = 50_000
 """The most images that `moments` looks at."""
+
+LISTED = 10
+"""Damaged files that an error names."""
 
 _CHUNK = 256
 
@@ -81,7 +85,39 @@ def load(files: Sequence[Readable], shape: Sequence[int], white: int = WHITE) ->
         InputError: a file that is no image. Of `Files`, when it is asked for.
     """
     x = Files(files, shape, white)
-    return x[torch.arange(len(x))] if math.prod(x.shape) <= IN_MEMORY else x
+    if math.prod(x.shape) > IN_MEMORY:
+        return x
+    with _naming_all(files):
+        return x[torch.arange(len(x))]
+
+
+@contextmanager
+def _naming_all(files: Sequence[Readable]) -> Iterator[None]:
+    """Where a file is no image, an error that names the others that are none too."""
+    try:
+        yield
+    except InputError:
+        bad = damaged(files)
+        if len(bad) < 2:
+            raise
+        listed = ", ".join(shown(file) for file in bad[:LISTED]) + ", …" * (len(bad) > LISTED)
+        raise InputError(
+            f"{len(bad):,} files are no images that can be read: {listed}: remove them, or give skip_bad=true"
+        ) from None
+
+
+def damaged(files: Sequence[Readable]) -> list[Readable]:
+    """The files that are no images that can be read. Cost: all of them are decoded."""
+
+    def is_bad(file: Readable) -> bool:
+        try:
+            brightest(file)
+        except InputError:
+            return True
+        return False
+
+    with ThreadPoolExecutor() as pool:
+        return [file for file, bad in zip(files, pool.map(is_bad, files), strict=True) if bad]
 
 
 def evenly(count: int, most: int) -> Tensor:
@@ -98,7 +134,7 @@ def guess_shape(files: Sequence[Readable]) -> Shape:
     Raises:
         InputError: one of them is no image.
     """
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, _naming_all(files):
         headers = list(pool.map(header, [files[place] for place in evenly(len(files), SAMPLE).tolist()]))
     channels = 1 if all(one.grey for one in headers) else 3
     height, width = headers[0][:2]

@@ -27,7 +27,7 @@ class Labels(NamedTuple):
 
     names: list[str]
     """Of the classes."""
-    index: dict[int | str, int]
+    class_of: dict[int | str, int]
     """The class of each label, −1 where it means that there is none."""
     notes: list[Note]
 
@@ -58,8 +58,9 @@ def classes(found: Arrays, where: str, marker: str) -> Labels:
         values = [value for value in counts if str(value) not in words and not (y.dtype.kind == "i" and value < least)]
         given = [str(value) for value in values]
     _require_classes(given, where)
-    index: dict[int | str, int] = {**dict.fromkeys(UNKNOWN, -1), **{value: at for at, value in enumerate(values)}}
-    index |= {value: -1 for value in counts if str(value) in words}
+    index: dict[int | str, int] = dict.fromkeys(UNKNOWN, -1)
+    index.update((value, at) for at, value in enumerate(values))
+    index.update((value, -1) for value in counts if str(value) in words)
     index.setdefault(-1, -1)
     return Labels(given, index, rule.notes(others, words))
 
@@ -107,7 +108,7 @@ def indices(y: np.ndarray, known: Labels, where: str) -> Tensor:
     """
     labels, inverse = np.unique(_plain(y, where), return_inverse=True)
     for label in labels.tolist():
-        if label not in known.index:
+        if label not in known.class_of:
             raise InputError(
                 f"{where}: label {label!r} is none of the {len(known.names)} classes: correct it or name it"
                 + (
@@ -116,4 +117,4 @@ def indices(y: np.ndarray, known: Labels, where: str) -> Tensor:
                     else ""
                 )
             )
-    return torch.tensor([known.index[label] for label in labels.tolist()])[torch.from_numpy(inverse)]
+    return torch.tensor([known.class_of[label] for label in labels.tolist()])[torch.from_numpy(inverse)]

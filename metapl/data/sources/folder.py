@@ -36,6 +36,7 @@ def folder(  # noqa: PLR0913 - one option a parameter
     white: int = 0,
     copies: str = "auto",
     group: str = "",
+    skip_bad: bool = False,
 ) -> Dataset:
     r"""Images in a folder for each class, `place/CLASS/…`, or, with a test set, `place/train/CLASS/…`.
 
@@ -63,6 +64,7 @@ def folder(  # noqa: PLR0913 - one option a parameter
             without labels, and reports others; drop leaves them out of the training too; keep does nothing.
         group: a regular expression: files in whose path it finds the same, such as `patient\d+`, stay on one side of
             the test and of the validation that are held out.
+        skip_bad: leave out files that are no images that can be read, and say which; all files are decoded for it.
 
     Raises:
         InputError: no folders of classes, one only, one without images, a name that may be a class or mean that there
@@ -77,9 +79,10 @@ def folder(  # noqa: PLR0913 - one option a parameter
     more = [*found.unlabelled, *(found.train / name for name in sorted(none))]
     more += [Path(unlabelled).expanduser()] if unlabelled else []
     train = _labelled(found.train, classes, none)
-    test_part, validation = (one and _labelled(one, classes, none) for one in (found.test, found.validation))
-    wanted = pools.Wanted(size, channels, test, more, white, copies, group)
-    data = pools.of_files(train, test_part, validation, classes, wanted)
+    held_out = _labelled(found.test, classes, none) if found.test else None
+    validation = _labelled(found.validation, classes, none) if found.validation else None
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    data = pools.of_files(train, held_out, validation, classes, wanted)
     notes = [*found.notes, *rule.notes(counts, none, "images"), *_skipped(found)]
     return data._replace(notes=(*data.notes, *notes))
 

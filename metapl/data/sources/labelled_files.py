@@ -42,6 +42,8 @@ class Wanted(NamedTuple):
     """One of `metapl.data.sources.copies.WAYS`."""
     group: str = ""
     """A regular expression: files for which it finds the same belong together."""
+    skip_bad: bool = False
+    """Whether damaged files are left out, rather than an error."""
 
 
 class Apart(NamedTuple):

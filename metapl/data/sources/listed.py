@@ -55,6 +55,7 @@ def listed(  # noqa: PLR0913 - one option a parameter
     white: int = 0,
     copies: str = "auto",
     group: str = "",
+    skip_bad: bool = False,
 ) -> Dataset:
     """A folder of images, and a file that says which class each of them is of.
 
@@ -77,6 +78,7 @@ def listed(  # noqa: PLR0913 - one option a parameter
         white: the same.
         copies: the same.
         group: the same.
+        skip_bad: the same.
 
     Raises:
         InputError: no file of labels or several, no column of names, an image named twice, and what
@@ -99,7 +101,7 @@ def listed(  # noqa: PLR0913 - one option a parameter
     if "validation" in sets and "test" not in sets:
         notes.append(Note("test", "the validation set is the test set, since there is no other"))
         sets["test"] = sets.pop("validation")
-    wanted = pools.Wanted(size, channels, test, [], white, copies, group)
+    wanted = pools.Wanted(size, channels, test, [], white, copies, group, skip_bad)
     data = pools.of_files(train, sets.get("test"), sets.get("validation"), known.classes, wanted)
     absent = [cell for cell, owner in zip(read.columns[named], owners, strict=True) if owner is None]
     unseen = len(found) - len(rest) - (len(owners) - len(absent))

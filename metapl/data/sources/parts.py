@@ -64,7 +64,7 @@ def layout(place: Path, usable: Callable[[Path], bool], remedy: str) -> Layout |
             raise InputError(f"{shown(place)}: {some([one.name for one in found[part]])} all name the {part}: keep one")
     if "train" not in found or not usable(found["train"][0]):
         return None
-    present = [found[part][0] for part in ("test", "validation") if part in found]  # type: ignore[index]
+    present = [found[part][0] for part in ("test", "validation") if part in found]
     able = [one for one in present if usable(one)]
     if present and not able:
         raise InputError(f"{shown(present[0])}: {remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from metapl.data.formats import images
 from metapl.data.formats.decode import WHITE
 from metapl.data.formats.files import Readable
 from metapl.data.formats.grey import WHITES
-from metapl.data.notes import Note
+from metapl.data.notes import Note, some
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.labelled_files import Labelled, Wanted, apart
 from metapl.registry.errors import InputError
@@ -55,8 +56,16 @@ def of_files(
     Raises:
         InputError: options out of range, and what `hold_out`, `images.guess_shape` and `images.gather` refuse.
     """
+    skipped: list[Readable] = []
+    if wanted.skip_bad:
+        skipped = images.damaged([file for one in (train, test, validation) if one for file in one.files])
+        train, test, validation = (one and _without(one, skipped) for one in (train, test, validation))
+        sound = [file for place in wanted.unlabelled for file in _sound(place, skipped)]
+        wanted = wanted._replace(unlabelled=sound)
     shape = _shape(train.files, wanted.size, wanted.channels)
     white, notes = _white(train.files, wanted.white)
+    if skipped:
+        notes.append(Note("left out", f"{len(skipped):,} files that are no images: {some(skipped)}"))
     parts = apart(train, test, validation, wanted)
     pool, given = Part(images.load(parts.train.files, shape, white), parts.train.y), None
     held_out = Part(images.load(parts.test.files, shape, white), parts.test.y)
@@ -88,6 +97,22 @@ def without_copies(more: Examples, known: Sequence[Examples]) -> tuple[Examples,
         return more, []
     text = f"{int(copied.sum()):,} examples without labels that are in the test or validation set too"
     return more[~copied], [Note("left out", text)]
+
+
+def _without(labelled: Labelled, skipped: Sequence[Readable]) -> Labelled:
+    bad = set(map(str, skipped))
+    kept = [place for place, file in enumerate(labelled.files) if str(file) not in bad]
+    return Labelled([labelled.files[place] for place in kept], labelled.y[torch.tensor(kept, dtype=torch.int64)])
+
+
+def _sound(place: Path, skipped: list[Readable]) -> list[Path]:
+    """The images below a folder that can be read; those that cannot are added to what is skipped."""
+    if not place.is_dir():
+        return [place]
+    found = images.find(place)
+    bad = images.damaged(found)
+    skipped += bad
+    return [file for file in found if file not in bad]
 
 
 def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:

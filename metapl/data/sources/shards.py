@@ -31,6 +31,7 @@ def shards(  # noqa: PLR0913 - one option a parameter
     white: int = 0,
     copies: str = "auto",
     group: str = "",
+    skip_bad: bool = False,
 ) -> Dataset:
     """Images in webdataset's layout: `.tar` files with `KEY.jpg` and its class index, 0, 1, 2, …, in `KEY.cls`.
 
@@ -50,6 +51,7 @@ def shards(  # noqa: PLR0913 - one option a parameter
         white: as of `folder`.
         copies: as of `folder`.
         group: as of `folder`.
+        skip_bad: as of `folder`.
 
     Raises:
         InputError: archives that cannot be read, a class between 0 and the last one without an image, fewer than two
@@ -68,9 +70,11 @@ def shards(  # noqa: PLR0913 - one option a parameter
         absent = next(label for label in range(count) if label not in known)
         raise InputError(f"class '{absent}' has no images in {shown(found.train)}: number the classes without gaps")
     more = [*found.unlabelled, *([Path(unlabelled).expanduser()] if unlabelled else [])]
-    apart = (one and _test(one, count) for one in (found.test, found.validation))
+    held_out = _test(found.test, count) if found.test else None
+    validation = _test(found.validation, count) if found.validation else None
     classes = [str(label) for label in range(count)]
-    data = pools.of_files(labelled, *apart, classes, pools.Wanted(size, channels, test, more, white, copies, group))
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    data = pools.of_files(labelled, held_out, validation, classes, wanted)
     return data._replace(notes=(*data.notes, *found.notes))
 
 

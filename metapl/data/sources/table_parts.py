@@ -74,7 +74,7 @@ def rows(table: Table, by: str, y: Tensor) -> Rows:
     for part in ("train", "test", "validation"):
         known = [name == part or (part == "train" and name == "unlabelled") for name in names]
         chosen = (torch.tensor(known) & ((y >= 0) | (part == "train"))).nonzero()[:, 0]
-        parts |= {part: chosen} if len(chosen) else {}  # type: ignore[dict-item]
+        parts |= {part: chosen} if len(chosen) else {}
     if "train" not in parts:
         raise InputError(f"{table.place}: no row of column {by!r} is to train on: write train, or give another split=")
     return parts
@@ -127,7 +127,7 @@ def complete(own: Given, more: Sequence[Given], share: float, group: str = "") -
             return [Note("test", "the validation set is the test set, since there is no other")]
     rows, company = own.rows["train"], groups(own, group)
     kept, out = hold_out(own.y[rows], share, rng.key(0), company)
-    own.rows.update(train=rows[kept], test=rows[out])
+    own.rows["train"], own.rows["test"] = rows[kept], rows[out]
     left = len(rows) - len(kept) - len(out)
     notes = [] if company is None else [Note("groups", f"{len(company.unique()):,} by {group!r}, each on one side")]
     return notes + ([Note("left out", f"{left:,} rows without a label of groups in the test")] if left else [])
