@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -66,23 +66,19 @@ def embed(  # noqa: PLR0913 - one flag a parameter
         raise InputError(f"--fresh {fresh} does not exist: name a file or a folder")
     if text and (views or unlabelled):
         raise InputError("--text has no views and no --unlabelled: rows without a label are the unlabelled ones")
-    import numpy as np  # noqa: PLC0415 - quick help
-
     from metapl.embedding import Given, build  # noqa: PLC0415 - imports torch
     from metapl.embedding import cache as known  # noqa: PLC0415 - imports torch
-    from metapl.embedding.run import Wanted  # noqa: PLC0415 - imports torch
-    from metapl.files import storage  # noqa: PLC0415 - with numpy
+    from metapl.embedding.run import Wanted, save  # noqa: PLC0415 - imports torch
     from metapl.training.experiment import pick_device  # noqa: PLC0415 - imports torch
 
     given = Given(None, weights, size, pick_device(device))
     wanted = Wanted(views, batch, cache or known.default(), f"{augment} {what}")
-    arrays: dict[str, Any]
     if text:
         arrays = _texts(what, text, fresh, build(model, given), wanted)
     else:
         data = _data(what, data_dir, augment, unlabelled)
         arrays = _examples(data, fresh, build(model, given._replace(form=data.form)), wanted)
-    storage.write(out, lambda temporary: np.savez(temporary, **arrays))
+    save(out, arrays)
     _told(out, arrays)
 
 

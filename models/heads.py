@@ -39,7 +39,7 @@ class Cosine(nn.Module):
         return self.scale * F.linear(F.normalize(x, dim=-1), directions)
 
 
-def cosine(shape: tuple[int, ...], classes: int, *, scale: float = 10.0) -> nn.Module:
+def cosine(shape: tuple[int, ...], classes: int, *, scale: float = 32.0) -> nn.Module:
     """Inputs `[batch, *shape]`, flattened, to logits `[batch, classes]`: `scale` times the cosine with each class.
 
     Bounded logits keep few labels from being fitted with ever more confidence, and no class gains by a longer vector or

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from metapl.data.sources.base import Dataset
 from metapl.data.sources.texts import Texts
 from metapl.embedding import cache
 from metapl.embedding.encoder import Encoder
+from metapl.files import storage
 from metapl.registry.errors import InputError
 
 Items: TypeAlias = Examples | Sequence[str]
@@ -137,6 +138,15 @@ def fresh(encoder: Encoder, items: Items, wanted: Wanted, tell: Tell) -> dict[st
         InputError: as `vectors`.
     """
     return {"x": vectors(encoder, items, {"x": None}, wanted, tell)["x"], "encoder": _named(encoder, ())["encoder"]}
+
+
+def save(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as one `.npz` file, whole or not at all.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    storage.write(path, lambda temporary: np.savez(temporary, **arrays))
 
 
 def _named(encoder: Encoder, classes: Sequence[str]) -> dict[str, np.ndarray]:

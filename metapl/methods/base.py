@@ -16,10 +16,11 @@ from metapl.core import losses, rng, tree
 from metapl.core.types import Buffers, Key, Model, Optimizer, Params, PyTree, TrainState, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods import feedback_scale
+from metapl.methods import exams, feedback_scale
 from metapl.methods.consistency.loss import Consistency, Memory, consistency_loss
 from metapl.methods.consistency.mixing import Mixed
 from metapl.methods.consistency.predictions import Predictions
+from metapl.methods.exams import ExamRule
 from metapl.methods.feedback_scale import Size
 from metapl.registry.errors import InputError
 
@@ -50,6 +51,8 @@ class Recipe(NamedTuple):
     """Factor of the feedback in the teacher's gradient."""
     unroll: int = 1
     """K, the student's steps for each of the teacher's."""
+    exam: ExamRule = exams.weak
+    """On what the student is tested."""
     feedback_size: Size = feedback_scale.cosine()
     """The rule for the factor of the feedback; see `metapl.methods.feedback_scale`."""
     uda_weight: float | Tensor = 1.0

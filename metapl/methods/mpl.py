@@ -80,6 +80,15 @@ class TeacherPass(NamedTuple):
     instance: Instance
     mixed: Mixed | None = None
     """What is in the strong view, if it was mixed."""
+    learnt: Tensor | None = None
+    """Which of the labelled examples the teacher learns, as indices; None for all of them."""
+
+    def learning(self, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
+        """What the teacher's own loss sees: its logits and the batch, without the examples that it does not learn."""
+        if self.learnt is None:
+            return self.logits, batch
+        logits = {**self.logits, "labelled": self.logits["labelled"][self.learnt]}
+        return logits, batch._replace(y_labelled=batch.y_labelled[self.learnt])
 
 
 TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
@@ -118,10 +127,10 @@ def teacher_passes(
         )
         keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
         batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
-        exam = (x["labelled"], batch.y_labelled, exam_key)
+        exam = recipe.exam(x["labelled"], batch, augment, rng.fold_in(exam_key, 1))
         thetas = list(logits["strong"].chunk(recipe.unroll))
-        instance = Instance(problem, thetas, state.student, batches, exam, label_key)
-        return TeacherPass(logits, buffers, pull, instance, mixed)
+        instance = Instance(problem, thetas, state.student, batches, (exam.x, exam.y, exam_key), label_key)
+        return TeacherPass(logits, buffers, pull, instance, mixed, exam.learnt)
 
     return teacher_pass
 
@@ -165,7 +174,10 @@ def meta_pseudo_labels(
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
         _, (remembered, parts), own = autodiff.value_and_grad(
-            lambda logits: self_loss(recipe, logits, batch, state.step, state.consistency, given.mixed), given.logits
+            lambda logits: self_loss(
+                recipe, *given._replace(logits=logits).learning(batch), state.step, state.consistency, given.mixed
+            ),
+            given.logits,
         )
         size = tree.norm(cotangent)
         statistics = Statistics(

@@ -14,7 +14,7 @@ from metapl.data.form import Form
 from metapl.methods.classical import model
 from metapl.methods.spec import Models, NetworkSpec
 from metapl.models import fitted
-from metapl.models.calibrator import residual
+from metapl.models.calibrator import affine, residual
 from metapl.models.mlp import mlp
 from metapl.nn import functional
 from metapl.nn.microbatch import in_parts
@@ -22,7 +22,7 @@ from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
 
-CALIBRATORS = {"residual": residual, "mlp": mlp}
+CALIBRATORS = {"residual": residual, "affine": affine, "mlp": mlp}
 """What may correct a fixed teacher."""
 
 

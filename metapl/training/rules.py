@@ -18,9 +18,11 @@ from metapl.methods.consistency.mixing import MIXINGS, Mixing
 from metapl.methods.consistency.predictions import Pool
 from metapl.methods.consistency.target import CONSISTENCY_TARGETS, Target
 from metapl.methods.consistency.threshold import THRESHOLDS, Threshold
+from metapl.methods.exams import EXAMS, ExamRule
 from metapl.methods.feedback_scale import SIZES, Size
 from metapl.methods.imbalance import CLASS_WEIGHTS
 from metapl.registry import notation
+from metapl.registry.errors import unknown
 from metapl.training.config import TrainConfig
 
 
@@ -36,6 +38,7 @@ class Rules(NamedTuple):
     class_weights: Callable[[Tensor], Tensor | None]
     logit_adjustment: float
     feedback_size: Size
+    exam: ExamRule
 
     def fill(self, recipe: Recipe, counts: Tensor, examples: int, unlabelled: int) -> Recipe:
         """A recipe with the rules in it.
@@ -52,6 +55,7 @@ class Rules(NamedTuple):
             class_weights=self.class_weights(counts),
             logit_shift=imbalance.adjustment(counts, self.logit_adjustment),
             feedback_size=self.feedback_size,
+            exam=self.exam,
         )
 
 
@@ -70,9 +74,16 @@ def read(config: TrainConfig, classes: Sequence[str], device: torch.device) -> R
         notation.bind(config.class_weights, CLASS_WEIGHTS, "class weights"),
         config.logit_adjustment,
         notation.build(config.feedback_size, SIZES, "feedback size"),
+        _exam(config.exam),
     )
     found.fill(Recipe(), torch.ones(len(classes), dtype=torch.int64), 0, 0)  # what is out of range is so now
     return found
+
+
+def _exam(name: str) -> ExamRule:
+    if name not in EXAMS:
+        raise unknown("exam", name, EXAMS)
+    return EXAMS[name]
 
 
 def _prior(text: str, classes: Sequence[str], device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -115,5 +115,5 @@ def fitting(form: Form) -> Augment:
     """
     height, width = _require_images("fitting", form)
     if form.small_and_grey:
-        return crop(form, cutout=0.125)
+        return crop(form, pad=0.07, cutout=0.125)
     return small(form) if height <= 96 or height != width else large(form)

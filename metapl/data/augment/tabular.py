@@ -43,15 +43,19 @@ def swap(probability: float, groups: Sequence[int]) -> View:
         raise ValueError(f"swap({probability}) is no probability: it must be from 0 to 1")
     group = torch.tensor(groups)
     count = int(group.max()) + 1
+    alone = torch.equal(group, torch.arange(len(group)))
 
     def view(x: Tensor, key: Key) -> Tensor:
         batch = len(x)
         which_key, other_key = rng.split(key, 2)
         which = rng.uniform(which_key, (batch, count), device=x.device) < probability
         ahead = 1 + rng.randint(other_key, (batch, count), batch - 1, x.device)
-        other = (torch.arange(batch, device=x.device)[:, None] + ahead) % batch
-        columns = group.to(x.device)
-        return torch.where(which[:, columns], x.gather(0, other[:, columns]), x)
+        other = torch.arange(batch, device=x.device)[:, None] + ahead
+        other = torch.where(other < batch, other, other - batch)  # % of whole numbers is slow
+        if not alone:
+            columns = group.to(x.device)
+            which, other = which[:, columns], other[:, columns]
+        return torch.where(which, x.gather(0, other), x)
 
     return view
 

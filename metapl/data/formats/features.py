@@ -103,11 +103,12 @@ def prepare(form: Form) -> Callable[[Tensor], Tensor]:
     A vector of zeros stays one.
     """
     mean, std = (torch.tensor(form.details[name], dtype=torch.float64) for name in ("mean", "std"))
+    raw = not mean.any() and bool((std == 1).all())
 
     def ready(x: Tensor) -> Tensor:
         x = itself(x)
         wide = torch.promote_types(x.dtype, torch.float32)
-        scaled = ((x.double() - mean.to(x.device)) / std.to(x.device)).to(wide)
+        scaled = x.to(wide) if raw else ((x.double() - mean.to(x.device)) / std.to(x.device)).to(wide)
         return torch.nn.functional.normalize(scaled, dim=-1) if form.details["unit"] else scaled
 
     return ready

@@ -119,7 +119,7 @@ def choose(seen: Seen) -> tuple[Settings, bool, Trial]:
     found = settings[choice.best(hits)]
     known = graphs[found[:2]]
     answers = [_spreading(known, found.alpha), _regression(known, found.alpha)]
-    return found, bool(choice.best([choice.hits(trial, seen.y, one) for one in answers], errors=0.0)), trial
+    return found, bool(choice.best([choice.hits(trial, seen.y, one) for one in answers])), trial
 
 
 def _spreading(known: Known, alpha: float) -> Callable[[Round], Tensor]:
