@@ -29,6 +29,7 @@ ROWS = {
     "logistic": "logistic regression",
     "self-training": "self-training",
     "spreading": "label spreading",
+    "consensus": "graph and regression",
     "supervised": "supervised only",
     "pseudo-labels": "pseudo labels",
     "uda": "UDA",
