@@ -20,10 +20,18 @@ from metapl.training.config import TrainConfig
 AUTO = "auto"
 """The value that leaves a field open."""
 
+BEFORE = {"guide": "none", "alignment": "none"}
+"""What runs were trained with before these fields existed."""
+
 
 def plain(form: Form) -> bool:
     """Whether Euclidean distances between examples mean something: not between photographs."""
     return form.kind != "images" or form.small_and_grey
+
+
+def older(config: TrainConfig) -> TrainConfig:
+    """The configuration of a finished run: what its file leaves open is a field that its version had not."""
+    return replace(config, **{name: value for name, value in BEFORE.items() if getattr(config, name) == AUTO})
 
 
 def settle(config: TrainConfig, form: Form) -> TrainConfig:
