@@ -80,13 +80,14 @@ def test_no_more_examples_take_part_than_are_needed(monkeypatch):
         (["000000000", "111110000", "111110000"], 1),
     ],
 )
-def test_another_setting_must_be_better_by_two_standard_errors(hits, winner):
-    assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits]) == winner
+def test_another_one_must_be_better_by_so_many_standard_errors(hits, winner):
+    assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits], errors=2.0) == winner
 
 
 def test_without_a_margin_one_more_is_enough():
     hits = [torch.tensor([True, False]), torch.tensor([True, True])]
-    assert (choice.best(hits), choice.best(hits, errors=0.0)) == (0, 1)
+    assert (choice.best(hits, errors=2.0), choice.best(hits)) == (0, 1)
+    assert choice.best([hits[1], hits[0], hits[1]]) == 0
 
 
 def drowned(examples=120):
