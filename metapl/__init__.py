@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         TrainState,
         Variables,
     )
-    from metapl.core.unrolling import unroll
+    from metapl.core.unrolling import scan, unroll
     from metapl.estimators import (
         difference,
         evograd,
@@ -122,6 +122,7 @@ __all__ = [
     "rmsprop",
     "rng",
     "sama",
+    "scan",
     "score",
     "sgd",
     "split",
@@ -152,7 +153,7 @@ _NAMES = {
     "core.losses": "cross_entropy uda",
     "core.rng": "fold_in key split",
     "core.types": "Estimator Instance MetaGradient Model Optimizer Problem TargetTransform TrainState Variables",
-    "core.unrolling": "unroll",
+    "core.unrolling": "scan unroll",
     "estimators": "difference evograd evolution exact first_order forward gumbel higher none placebo sama score taylor "
     "truncated unadapted",
     "nn.functional": "cast from_module",
