@@ -20,8 +20,9 @@ from metapl.registry import moved
 
 if TYPE_CHECKING:
     from metapl import estimators, methods, models, optim, testing
-    from metapl.core import autodiff, inside, losses, rng, targets, tree
+    from metapl.core import autodiff, bilevel, inside, losses, rng, targets, tree
     from metapl.core.autodiff import value_and_grad, vjp
+    from metapl.core.bilevel import hypergradient
     from metapl.core.forward_mode import jvp
     from metapl.core.inside import gradient as grad_inside
     from metapl.core.inside import value_and_gradient as value_and_grad_inside
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         cosine,
         from_torch,
         groups,
+        injected,
         rmsprop,
         sgd,
         to_torch,
@@ -89,6 +91,7 @@ __all__ = [
     "adam",
     "adamw",
     "autodiff",
+    "bilevel",
     "cast",
     "chain",
     "check_estimator",
@@ -110,6 +113,8 @@ __all__ = [
     "groups",
     "gumbel",
     "higher",
+    "hypergradient",
+    "injected",
     "inside",
     "jvp",
     "key",
@@ -142,13 +147,14 @@ __all__ = [
 
 _MODULES = {
     "": "estimators methods models optim testing",
-    ".core": "autodiff inside losses rng targets tree",
+    ".core": "autodiff bilevel inside losses rng targets tree",
     ".nn": "functional",
 }
 """The modules among the names, by the package that they stand in."""
 
 _NAMES = {
     "core.autodiff": "value_and_grad vjp",
+    "core.bilevel": "hypergradient",
     "core.forward_mode": "jvp",
     "core.losses": "cross_entropy uda",
     "core.rng": "fold_in key split",
@@ -157,7 +163,7 @@ _NAMES = {
     "estimators": "difference evograd evolution exact first_order forward gumbel higher none placebo sama score taylor "
     "truncated unadapted",
     "nn.functional": "cast from_module",
-    "optim": "adam adamw chain clip_by_global_norm cosine from_torch groups rmsprop sgd to_torch",
+    "optim": "adam adamw chain clip_by_global_norm cosine from_torch groups injected rmsprop sgd to_torch",
     "registry.errors": "InputError",
     "testing": "check_estimator",
 }

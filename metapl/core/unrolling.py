@@ -90,7 +90,7 @@ def scan(
             step that returns no pair, inputs of different lengths, or outputs that differ in structure.
     """
     _require(method, checkpoints=checkpoints, last=last)
-    inputs = _inputs(xs, length)
+    inputs = entries(xs, length)
     if not inputs:
         return carry, ()
     before: list[PyTree] = []
@@ -139,14 +139,14 @@ def _require(method: str | hvp.Rule, *, checkpoints: bool, last: int | None) -> 
         raise ValueError(f"unroll(last={last}) must be at least 1")
 
 
-def _inputs(xs: PyTree, length: int | None) -> list[PyTree]:
-    """One entry a step."""
+def entries(xs: PyTree, length: int | None = None) -> list[PyTree]:
+    """The inputs of a loop as a list with one entry a step, from what `scan` takes; its `ValueError`s."""
     if xs is None:
         if length is None:
             raise ValueError("scan(): xs is None, so that length must say how many steps there are")
         return [None] * length
     if isinstance(xs, list):
-        entries = xs
+        found = xs
     else:
         leaves, structure = tree.flatten(xs)
         strange = next((leaf for leaf in leaves if not isinstance(leaf, Tensor) or leaf.ndim == 0), None)
@@ -154,12 +154,10 @@ def _inputs(xs: PyTree, length: int | None) -> list[PyTree]:
         if strange is not None or len(sizes) != 1:
             what = "a leaf without a first axis" if strange is not None else f"first axes of {sorted(sizes)}"
             raise ValueError(f"scan(): xs is stacked along the steps, or a list with one entry a step: it has {what}")
-        entries = [
-            tree.unflatten(list(one), structure) for one in zip(*(leaf.unbind() for leaf in leaves), strict=True)
-        ]
-    if length is not None and length != len(entries):
-        raise ValueError(f"scan(length={length}): xs has {len(entries)} steps")
-    return entries
+        found = [tree.unflatten(list(one), structure) for one in zip(*(leaf.unbind() for leaf in leaves), strict=True)]
+    if length is not None and length != len(found):
+        raise ValueError(f"scan(length={length}): xs has {len(found)} steps")
+    return found
 
 
 def _stacked(ys: Sequence[PyTree]) -> PyTree:
