@@ -12,6 +12,7 @@ The commands print what was decided, and the saved configuration has it.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from metapl.data.form import Form
 from metapl.training.config import TrainConfig
@@ -35,7 +36,7 @@ def older(config: TrainConfig) -> TrainConfig:
 
 def settle(config: TrainConfig, form: Form) -> TrainConfig:
     """The configuration with a name in place of each `auto`, for data of a form."""
-    decided = {
+    decided: dict[str, Any] = {
         "method": "uda" if config.grad == AUTO else "mpl",
         "grad": "exact",
         "model": "cosine" if form.kind == "features" else "mlp" if plain(form) else "convnet",
