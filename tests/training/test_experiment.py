@@ -17,6 +17,7 @@ from metapl.registry.errors import InputError
 from metapl.training import experiment, phases
 from metapl.training.automatic import settle
 from metapl.training.config import PRESETS, VARYING, TrainConfig, presets, resolve
+from metapl.training.keys import NUMBERED
 from metapl.training.optimizers import rule
 
 
@@ -266,7 +267,7 @@ def test_the_phases_of_a_run(options, names):
 
 def test_a_phase_of_another_name_has_a_key_of_its_own():
     keys = experiment.prepare(TrainConfig(**SMALL)).keys
-    names = ["mine", "yours", *experiment.NUMBERED]
+    names = ["mine", "yours", *NUMBERED]
     assert len({int(key) for key in (*keys, *map(keys.of, names))}) == 3 + len(names)
     assert keys.of("mine") == experiment.prepare(TrainConfig(**SMALL, lr=0.7)).keys.of("mine")
     assert keys.of("mine") != experiment.prepare(TrainConfig(**SMALL, seed=1)).keys.of("mine")
