@@ -19,12 +19,13 @@ from metapl.data.augment import presets
 from metapl.data.form import Form
 from metapl.data.formats import arrays
 from metapl.data.sources import Dataset
+from metapl.data.split import Split
 from metapl.evaluation import metrics
 from metapl.registry.errors import InputError
 from metapl.training import phases, run_folder
 from metapl.training.architectures import architectures
 from metapl.training.config import TrainConfig
-from metapl.training.experiment import Experiment, prepare
+from metapl.training.experiment import Experiment, assemble, pick_device
 
 BATCH = 1024
 """Examples that are predicted at a time."""
@@ -115,7 +116,9 @@ class MetaplClassifier(ClassifierMixin, BaseEstimator):
             balanced=False,
             baselines=False,
         )
-        return prepare(config, data=_dataset(x, y, [str(name) for name in range(len(self.classes_))]))
+        data = _dataset(x, y, [str(name) for name in range(len(self.classes_))], pick_device(config.device))
+        labelled = (y >= 0).nonzero()[:, 0]
+        return assemble(config, data, Split(labelled, torch.arange(len(y)), labelled[:0]))
 
     def _logits(self, X: Any) -> Iterator[Tensor]:  # noqa: N803 - scikit-learn's name
         check_is_fitted(self)
@@ -162,10 +165,10 @@ def _plain(y: np.ndarray) -> np.ndarray:
     return np.array(y.tolist()) if y.dtype == object else y
 
 
-def _dataset(x: np.ndarray, y: Tensor, classes: list[str]) -> Dataset:
+def _dataset(x: np.ndarray, y: Tensor, classes: list[str], device: torch.device) -> Dataset:
     """All examples to learn from; the test set, which nobody looks at, is one of them."""
     mean, std = arrays.scale(x, "X")
     form = Form("arrays", x.shape[1:], tuple(classes), {"mean": mean.tolist(), "std": std.tolist()})
-    scaled = arrays.standardised(x, mean, std, "X")
+    scaled, y = arrays.standardised(x, mean, std, "X").to(device), y.to(device)
     first = (y >= 0).nonzero()[:1, 0]
     return Dataset(scaled, y, scaled[first], y[first], presets.default(form), form)

@@ -159,10 +159,7 @@ def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = Non
 
 
 def prepare(
-    config: TrainConfig,
-    split_file: Path | None = None,
-    check: Callable[[Form], object] = lambda _: None,
-    data: Dataset | None = None,
+    config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
 ) -> Experiment:
     """Check a configuration by building everything that it names.
 
@@ -170,13 +167,12 @@ def prepare(
         config: what to build.
         split_file: a `split.json` to read in place of the configuration's own way to a split.
         check: called with the form of the data before any network is built for it.
-        data: in place of what the configuration names.
 
     Raises:
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
-    data = data or _data(config)
+    data = _data(config)
     check(data.form)
     parts = _split(config, data, keys_of(config.seed).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))

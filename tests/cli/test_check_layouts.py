@@ -120,7 +120,11 @@ LAYOUTS = [
     (
         class_folders,
         "",
-        ["'Unlabeled' means no label: 6 images", "left out   1 files that are no images", ".txt", "mirrored"],
+        [
+            "'Unlabeled' means no label: 6 images",
+            "left out   files that are no images by the endings of their names: 1 .txt",
+            "mirrored",
+        ],
     ),
     (roboflow, "", ["validation 12 of those to train on"]),
     (capitals, "", ["8 to test", "│ cat"]),

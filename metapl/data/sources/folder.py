@@ -94,7 +94,7 @@ def _skipped(found: parts.Layout) -> list[Note]:
     if not counts:
         return []
     listed = some([f"{count:,} {ending}" for ending, count in counts.most_common()], 6)
-    return [Note("left out", f"{counts.total():,} files that are no images by the endings of their names: {listed}")]
+    return [Note("left out", f"files that are no images by the endings of their names: {listed}")]
 
 
 def _class_folders(place: Path) -> list[Path]:
