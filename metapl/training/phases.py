@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from metapl import methods
+from metapl.core import tree
 from metapl.core.types import Variables
 from metapl.data import loader
 from metapl.data.examples import Examples, subset
 from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
 from metapl.methods.spec import PhaseSpec
-from metapl.training import loop
+from metapl.training import loop, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
+from metapl.training.stored import Stored
 
 Rows = dict[str, dict[str, float]]
 """Metrics by network."""
@@ -36,33 +38,44 @@ class Result(NamedTuple):
     """`[classes, classes]` by network, on the test set: row the class, column what was predicted."""
 
 
+class Began(NamedTuple):
+    """A phase begins, or goes on where it was stopped."""
+
+    phase: str
+    networks: dict[str, Variables]
+    """Of the phases before."""
+
+
 class Finished(NamedTuple):
     """A run is over."""
 
     result: Result
 
 
-Event: TypeAlias = loop.Stepped | loop.Reported | Finished
+Event: TypeAlias = Began | loop.Stepped | loop.Reported | Finished
 """What a run yields."""
 
 
-def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:
+def run(experiment: Experiment, strict: bool = True, since: Stored | None = None) -> Iterator[Event]:
     """Train what the configuration asks for, and evaluate every network at the end, on the final weights.
 
     Args:
         experiment: what to train.
         strict: whether a loss that is no longer finite is an error, rather than a bad result.
+        since: where an earlier process stopped; the events are those that would have come next.
 
     Yields:
-        The events of `loop.steps`, phase by phase, and `Finished` at the end.
+        `Began` and the events of `loop.steps`, phase by phase, and `Finished` at the end.
 
     Raises:
-        InputError: a loss that is no longer finite, where `strict`.
+        InputError: a loss that is no longer finite, where `strict`; a stored state that is not of this run.
     """
-    networks: dict[str, Variables] = {}
-    for spec in methods.plan(experiment.config):
+    networks: dict[str, Variables] = tree.to(since.networks, experiment.device) if since else {}
+    for spec in stored.remaining(methods.plan(experiment.config), since):
         phase = prepare_phase(experiment, spec, networks)
-        for event in loop.steps(phase, loop.start(phase), experiment.config.report_every, strict):
+        yield Began(spec.name, {**networks})
+        at = stored.enter(loop.start(phase), since)
+        for event in loop.steps(phase, at, experiment.config.report_every, strict):
             yield event
             if isinstance(event, loop.Reported):
                 last = event.networks
