@@ -98,7 +98,7 @@ class Bars:
         self._experiments = experiments
         self._logs = [loggers.start(one.config, folder) for one, folder in zip(experiments, folders, strict=True)]
         self._tasks: dict[str, Any] = {}
-        self._started: dict[str, float] = {}
+        self._first: dict[str, tuple[int, float]] = {}
         self._bars = Progress(
             TextColumn("{task.description}", table_column=Column(min_width=13, no_wrap=True)),
             BarColumn(bar_width=12),
@@ -137,10 +137,10 @@ class Bars:
         now = time.perf_counter()
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=steps, completed=step, text="", left="")
-        if step == 1:
-            self._started[phase] = now  # the first step has costs of its own
+            self._first[phase] = step, now  # the first step has costs of its own
             return
-        left = (now - self._started[phase]) / (step - 1) * (steps - step)
+        first, then = self._first[phase]
+        left = (now - then) / max(step - first, 1) * (steps - step)
         self._bars.update(self._tasks[phase], completed=step, left=f"{duration(left)} left" if steps > step else "")
 
     def _report(self, index: int, event: loop.Reported) -> None:

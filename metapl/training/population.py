@@ -89,15 +89,17 @@ def train_all(
     experiments: Sequence[Experiment],
     skip: Collection[int] = (),
     since: Mapping[int | None, Stored] = MappingProxyType({}),
+    strict: bool = False,
 ) -> Iterator[Event]:
     """Train all members, together where that is possible and else one after another.
 
-    A member whose loss is no longer finite goes on with what it has, and the others with it.
+    Together, a member whose loss is no longer finite goes on with what it has, and the others with it.
 
     Args:
         experiments: of `members`.
         skip: members that need not be trained; they are where all train together.
         since: where earlier processes stopped, by the index of the member; of None for all together.
+        strict: whether a loss that is no longer finite is an error, in members that train one after another.
 
     Yields:
         The events of `run`, or of `phases.run` for each member. `Apart` comes before members that train one after
@@ -117,7 +119,7 @@ def train_all(
         yield None, Apart(why)
     for index, one in enumerate(experiments):
         if index not in skip:
-            yield from ((index, event) for event in phases.run(one, False, since.get(index)))
+            yield from ((index, event) for event in phases.run(one, strict, since.get(index)))
 
 
 def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Iterator[Event]:

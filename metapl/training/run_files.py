@@ -29,6 +29,9 @@ from metapl.files.schema import (
 )
 from metapl.registry.errors import InputError
 
+SUMMARY = "summary.json"
+"""The last file that a run writes: where it is, the run is finished."""
+
 NETWORKS = tuple(methods.networks())
 """What the networks of a run are called, in the order of a table."""
 
@@ -58,7 +61,7 @@ def _scalar(value: Any, where: str) -> Any:
     return value
 
 
-SUMMARY = table(
+_SUMMARY = table(
     {
         "test": _by_network,
         "validation": _by_network,
@@ -71,7 +74,6 @@ SUMMARY = table(
     },
     {"weights": table({"sha256": text(64)})},
 )
-"""The check of `summary.json`."""
 
 
 def _text_or_none(value: Any, where: str) -> str | None:
@@ -180,7 +182,7 @@ def summary(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is none.
     """
-    return load(path, SUMMARY)
+    return load(path, _SUMMARY)
 
 
 def environment(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ more than the values of tensors whose places, shapes and types are those of its 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,8 @@ class Stored(NamedTuple):
     """Of the runs that train together; one of a run alone."""
     made_with: dict[str, Any]
     """Versions and machine."""
+    keep: int = 0
+    """States that stay when the run is over."""
 
 
 _ABOUT = table(
@@ -64,6 +66,7 @@ _ABOUT = table(
         "tensors": listed(listed(text(), 3, 3)),
         "seconds": number,
         "seeds": listed(whole(-(2**63), 2**64), 1),
+        "keep": whole(),
         "made_with": by_name(text(100), any_of),
     }
 )
@@ -129,24 +132,23 @@ def _rearranged(leaf: Tensor) -> bool:
     return leaf.stride() != usual and leaf.permute(order).is_contiguous()
 
 
-def read(path: Path) -> Stored:
-    """Read what `write` wrote, onto the CPU.
+def parsed(tensors: Mapping[str, Tensor], found: Any, where: str) -> Stored:
+    """What `write` wrote, of what `sealed.read` reads.
 
     Raises:
-        InputError: no such file, or one that is damaged or was written by another version.
+        InputError: it was written by another version, or by another program.
     """
-    tensors, found = sealed.read(path)
-    if isinstance(found, dict) and found.get("format") != FORMAT:
+    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
         raise InputError(
-            f"{path} has the format {found.get('format')} and not {FORMAT}: go on with the metapl that wrote it"
+            f"{where} has the format {found['format']} and not {FORMAT}: go on with the metapl that wrote it"
         )
-    about = _ABOUT(found, str(path))
+    about = _ABOUT(found, where)
 
     def group(name: str, count: int) -> list[Tensor]:
         try:
             return [tensors[_named(name, place)] for place in range(count)]
         except KeyError as missing:
-            raise InputError(f"{path} has no tensor {missing}: remove it") from None
+            raise InputError(f"{where} has no tensor {missing}: remove it") from None
 
     state = dict(zip(about["state"], group("state", len(about["state"])), strict=True))
     for leaf, strides in about["strides"].items():
@@ -154,11 +156,11 @@ def read(path: Path) -> Stored:
             state[leaf] = _laid_out(state[leaf], strides)
     networks = {name: Variables({}, {}) for name in about["networks"]}
     for (name, kind, key), value in zip(about["tensors"], group("tensors", len(about["tensors"])), strict=True):
-        among(about["networks"])(name, f"{path}: a network")
-        among(Variables._fields)(kind, f"{path}: a part of {name}")
+        among(about["networks"])(name, f"{where}: a network")
+        among(Variables._fields)(kind, f"{where}: a part of {name}")
         getattr(networks[name], kind)[key] = value
     metrics = dict(zip(about["metrics"], group("metrics", len(about["metrics"])), strict=True))
-    known = {name: about[name] for name in ("phase", "step", "seen", "reporting", "seconds", "made_with")}
+    known = {name: about[name] for name in ("phase", "step", "seen", "reporting", "seconds", "made_with", "keep")}
     return Stored(**known, state=state, metrics=metrics, networks=networks, seeds=tuple(about["seeds"]))
 
 

@@ -9,6 +9,7 @@ from metapl import methods
 from metapl.core import tree
 from metapl.core.types import Variables
 from metapl.estimators import ESTIMATORS
+from metapl.files import sealed
 from metapl.methods import METHODS
 from metapl.optim import OPTIMIZERS
 from metapl.registry.errors import InputError
@@ -55,7 +56,7 @@ def assert_same(one, other):
 
 def through_a_file(at, networks, path):
     stored.write(path, stored.of(at, networks, 1.5, [0], MADE_WITH))
-    return stored.read(path)
+    return stored.parsed(*sealed.read(path), str(path))
 
 
 def assert_goes_on(run, path, every=1):
@@ -186,4 +187,4 @@ def test_another_format_is_refused_in_one_line(tmp_path, monkeypatch):
     stored.write(tmp_path / "state", stored.of(then, {}, 0.0, [0], MADE_WITH))
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"has the format 2 and not 1: go on with the metapl that wrote it$"):
-        stored.read(tmp_path / "state")
+        stored.parsed(*sealed.read(tmp_path / "state"), "it")
