@@ -132,23 +132,28 @@ class Bars:
             case loop.Reported():
                 self._report(index, event)
 
-    def _move(self, phase: str, step: int, steps: int) -> None:
-        """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""
-        now = time.perf_counter()
+    def _task(self, phase: str, step: int, steps: int) -> Any:
+        """The bar of a phase, which begins where the phase does, or where it goes on."""
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=steps, completed=step, text="", left="")
-            self._first[phase] = step, now  # the first step has costs of its own
-            return
+            self._first[phase] = step, time.perf_counter()  # the first step has costs of its own
+        return self._tasks[phase]
+
+    def _move(self, phase: str, step: int, steps: int) -> None:
+        """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""
+        task = self._task(phase, step, steps)
         first, then = self._first[phase]
-        left = (now - then) / max(step - first, 1) * (steps - step)
-        self._bars.update(self._tasks[phase], completed=step, left=f"{duration(left)} left" if steps > step else "")
+        left = (time.perf_counter() - then) / max(step - first, 1) * (steps - step)
+        text = f"{duration(left)} left" if first < step < steps else ""
+        self._bars.update(task, completed=step, left=text)
 
     def _report(self, index: int, event: loop.Reported) -> None:
         """Evaluate a run on the validation part, and log."""
         line = phases.look(self._experiments[index], event)
         for log in self._logs[index]:
             log.write({**line, "images_per_second": event.images_per_second})
-        self._bars.update(self._tasks[event.phase], text=_text(event, line["validation"]))
+        task = self._task(event.phase, event.step, event.steps)
+        self._bars.update(task, text=_text(event, line["validation"]))
 
 
 def duration(seconds: float) -> str:

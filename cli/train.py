@@ -72,7 +72,7 @@ def train(
 def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     """New runs; none where there are more processes than seeds."""
     from metapl.studies import execution  # noqa: PLC0415 - imports torch
-    from metapl.training import loggers, population, session  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
 
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
@@ -82,17 +82,17 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
         return None
     experiments = population.members([replace(config, seed=config.seed + number) for number in mine])
     folder = out or _free_name(config)
-    folders = [folder] if seeds == 1 else session.several(folder, config.seed, seeds)
+    folders = [folder] if seeds == 1 else several.make(folder, config.seed, seeds)
     return session.begin(experiments, [folders[number] for number in mine], folder)
 
 
 def _resumed(folder: Path, given: dict[str, Any], force: bool, trust_code: bool) -> Session | None:
     """Runs that go on; none where all are finished."""
     from metapl.studies import execution  # noqa: PLC0415 - imports torch
-    from metapl.training import loggers, population, session  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
 
-    folders = session.find(folder)
-    then = session.configuration(folders, trust_code)
+    folders = several.find(folder)
+    then = several.configuration(folders, trust_code)
     now = replace(then, **given)
     loggers.require(now)
     mine = execution.mine(range(len(folders)))
@@ -115,8 +115,8 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     kept = keeper.Keeper(session, plan, keeping, changes.made_with(), started)
     display.header(first, session.root, () if session.alone else session.seeds)
     summaries = session.summaries()
-    folders = [one.path for one in session.folders]
-    with stops.told(session.root, kept), stops.heeded(), kept, display.Bars(experiments, folders) as bars:
+    bars = display.Bars(experiments, [one.path for one in session.folders])
+    with session.held(), stops.told(session.root, kept), stops.heeded(), kept, bars:
         for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
             kept.see(member, event)
             index = member or 0
@@ -127,8 +127,9 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
             if isinstance(event, phases.Finished):
                 summaries[index] = _finish(session, index, event.result, started)
         kept.over()
+        last = session.folders[-1].path
     display.table([summary["test"] for summary in summaries.values()], title=display.title(first, len(summaries)))
-    display.footer([*summaries.values()][-1], session.folders[-1].path)
+    display.footer([*summaries.values()][-1], last)
 
 
 def _finish(session: Session, index: int, result: Result, started: float) -> dict[str, Any]:

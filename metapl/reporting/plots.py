@@ -52,12 +52,16 @@ def _style(axes: Axes, title: str, y_label: str) -> None:
 def curves(log: Path, path: Path) -> None:
     """Losses of the last training phase, and accuracy on the validation part over the steps of every method.
 
+    A log without a line of training, which was lost then, has no picture.
+
     Args:
         log: a run's `metrics.jsonl`.
         path: the PNG to write.
     """
     lines = run_files.log(log)
     known, phases = methods.networks(), run_log.phases(lines)
+    if not phases:
+        return
     figure, ((left, right),) = _figure(1, 2, (11, 4))
     main = [line for line in lines if line["phase"] == phases[-1]]
     for name in main[0]["metrics"]:

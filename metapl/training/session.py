@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metapl import methods
 from metapl.data import fingerprint
-from metapl.files import schema, storage
 from metapl.files.lock import Held
 from metapl.registry.errors import InputError
 from metapl.training import changes, fitting, loggers, population, run_files, run_folder, state_files
-from metapl.training.config import TrainConfig, resolve
+from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
 from metapl.training.stored import Stored
 
 LOG = logging.getLogger("metapl")
 """Where it is said what `force` means."""
-
-SEEDS = "seeds.json"
-"""Says which runs stand below a folder of several."""
-
-_SEEDS = schema.table({"first": schema.whole(-(2**63), 2**64), "count": schema.whole(1, 10**6)})
 
 
 class Session(NamedTuple):
@@ -54,6 +48,14 @@ class Session(NamedTuple):
         """What is known of the runs that are over, by their indices."""
         return {place: run_files.summary(self.folders[place].path / run_files.SUMMARY) for place in self.finished}
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block nobody else writes to the folders; after it others may."""
+        with ExitStack() as stack:
+            for folder in self.folders:
+                stack.enter_context(folder)
+            yield
+
     @property
     def seeds(self) -> list[int]:
         """Of the runs."""
@@ -67,12 +69,14 @@ def begin(experiments: Sequence[Experiment], folders: Sequence[Path], root: Path
         InputError: a folder that holds something, or cannot be made.
     """
     known = fingerprint.fingerprint(experiments[0].data)
-    held = []
-    for folder in folders:
-        _make(folder)
-        held.append(Held(folder))
-    for one, folder in zip(experiments, folders, strict=True):
-        run_folder.save_start(folder, one, known)
+    with ExitStack() as stack:
+        held = []
+        for folder in folders:
+            _make(folder)
+            held.append(stack.enter_context(Held(folder)))
+        for one, folder in zip(experiments, folders, strict=True):
+            run_folder.save_start(folder, one, known)
+        stack.pop_all()
     return Session(root, list(experiments), held, {})
 
 
@@ -85,49 +89,6 @@ def _make(folder: Path) -> None:
             "out",
         )
     run_folder.create(folder)
-
-
-def several(folder: Path, first: int, count: int) -> list[Path]:
-    """The folders of runs with `count` seeds below one folder, which says so from now on.
-
-    Raises:
-        InputError: it cannot be written, or is of other seeds.
-    """
-    wanted = {"first": first, "count": count}
-    if (folder / SEEDS).exists() and schema.load(folder / SEEDS, _SEEDS) != wanted:
-        raise InputError(f"out = {folder} holds runs of other seeds: name a new folder, or remove this one", "out")
-    storage.write_json(folder / SEEDS, wanted)
-    return _below(folder, wanted)
-
-
-def _below(folder: Path, found: dict[str, int]) -> list[Path]:
-    return [folder / f"seed{found['first'] + number}" for number in range(found["count"])]
-
-
-def find(folder: Path) -> list[Path]:
-    """The folders of the runs in what `metapl train` wrote: itself, or those of its seeds.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if (folder / "config.toml").is_file():
-        return [folder]
-    if (folder / SEEDS).is_file():
-        return _below(folder, schema.load(folder / SEEDS, _SEEDS))
-    raise InputError(f"{folder} is not a run: name a folder that `metapl train` wrote")
-
-
-def configuration(folders: Sequence[Path], trust_code: bool = False) -> TrainConfig:
-    """The configuration of the first of these runs.
-
-    Raises:
-        InputError: none has one, or it needs code that is not trusted, see `metapl.registry.trust`.
-    """
-    for place, folder in enumerate(folders):
-        if (folder / "config.toml").is_file():
-            found = resolve({}, folder / "config.toml", trust_code=trust_code)
-            return replace(found, seed=found.seed - place)
-    raise InputError(f"{folders[0].parent} has no run that has begun: give the command that it was made with again")
 
 
 def resume(
@@ -153,31 +114,27 @@ def resume(
         InputError: a folder that another process writes to; data, configuration or versions that are not what they
             were, unless `force`; states of other runs.
     """
-    then, now = configs
-    held = [_hold(folder) for folder in folders]
-    since = _stand(experiments, folders)
-    known = fingerprint.fingerprint(experiments[0].data)
-    other = _require_same(changes.all_of(folders[0], experiments[0], configs, known, _first(since)), folders[0], force)
-    other = other or bool(changes.differing(then, now))
-    finished = frozenset(place for place, folder in enumerate(folders) if not other and _is_finished(folder))
-    if len(finished) == len(folders):
-        for folder in folders:
-            state_files.remove(state_files.states(folder)[max((one.keep for one in since.values()), default=0) :])
-        return None
-    for place, (one, folder) in enumerate(zip(experiments, folders, strict=True)):
-        stands = since.get(None) or since.get(place)
-        if other and _is_finished(folder) and stands is None:
-            raise InputError(f"{folder} is finished, and has no state to go on from: --keep 1 leaves the last one")
-        if other or not (folder / "fingerprint.json").exists():
-            (folder / run_files.SUMMARY).unlink(missing_ok=True)
-            run_folder.save_start(folder, one, known)
-        if place not in finished or None in since:
-            _rewind(folder, one, stands)
+    with ExitStack() as stack:
+        held = [stack.enter_context(_hold(folder)) for folder in folders]
+        since = _stand(experiments, folders)
+        known = fingerprint.fingerprint(experiments[0].data)
+        changed = changes.all_of(folders[0], experiments[0], configs, known, next(iter(since.values()), None))
+        other = _require_same(changed, folders[0], force) or bool(changes.differing(*configs))
+        finished = frozenset(place for place, folder in enumerate(folders) if not other and _is_finished(folder))
+        if len(finished) == len(folders):
+            for folder in folders:
+                state_files.remove(state_files.states(folder)[max((one.keep for one in since.values()), default=0) :])
+            return None
+        if not any(place is not None for place in since):  # they trained together, or nobody can say
+            finished = frozenset()
+        for place, (one, folder) in enumerate(zip(experiments, folders, strict=True)):
+            stands = since.get(None) or since.get(place)
+            if place not in finished:
+                _go_back(folder, one, stands)
+            if other or not (folder / "fingerprint.json").exists():
+                run_folder.save_start(folder, one, known)
+        stack.pop_all()
     return Session(root, list(experiments), held, since, finished)
-
-
-def _first(since: Mapping[int | None, Stored]) -> Stored | None:
-    return next(iter(since.values()), None)
 
 
 def _is_finished(folder: Path) -> bool:
@@ -233,8 +190,11 @@ def _require_networks(found: Stored, experiment: Experiment, folder: Path) -> No
         fitting.require_network(name, one, experiment.config, experiment.data.form, str(folder))
 
 
-def _rewind(folder: Path, experiment: Experiment, stored: Stored | None) -> None:
-    """Cut the log to what it held when the state was stored."""
+def _go_back(folder: Path, experiment: Experiment, stored: Stored | None) -> None:
+    """Have the files of a run be what they were when its state was stored."""
+    if _is_finished(folder) and stored is None:
+        raise InputError(f"{folder} is finished, and has no state to go on from: --keep 1 leaves the last one")
+    (folder / run_files.SUMMARY).unlink(missing_ok=True)
     plan = {spec.name: getattr(experiment.config, spec.steps) for spec in methods.plan(experiment.config)}
     before = {} if stored is None else {name: plan[name] for name in [*plan][: [*plan].index(stored.phase)]}
     at = (stored.phase, stored.step) if stored else ("", 1)
