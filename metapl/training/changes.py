@@ -55,14 +55,16 @@ def options(then: TrainConfig, now: TrainConfig, found: Stored | None) -> list[s
     """
     words = []
     for name in differing(then, now):
-        allowed, why = _may_grow(name, then, now, found)
+        allowed, why = _may_change(name, then, now, found)
         if not allowed:
             words.append(f"{name} is {getattr(now, name)}, and was {getattr(then, name)}{why}")
     return words
 
 
-def _may_grow(name: str, then: TrainConfig, now: TrainConfig, found: Stored | None) -> tuple[bool, str]:
-    """Whether a field may have another value now, and if not, why, where it is not plain."""
+def _may_change(name: str, then: TrainConfig, now: TrainConfig, found: Stored | None) -> tuple[bool, str]:
+    """Whether a field may have another value from now on, and if not, why, where it is not plain."""
+    if name == "on_nonfinite" and "rollback" not in (then.on_nonfinite, now.on_nonfinite):
+        return True, ""  # all steps so far are finite, or they would not be stored
     plan = methods.plan(now)
     users = [spec.name for spec in plan if spec.steps == name]
     if not users or getattr(now, name) < getattr(then, name):

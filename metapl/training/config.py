@@ -21,6 +21,9 @@ from metapl.registry.errors import InputError, unknown
 from metapl.training.options import option as _option
 from metapl.training.options import require_within
 
+ON_NONFINITE = ("stop", "skip", "rollback")
+"""The values of `on_nonfinite`; `metapl.training.nonfinite` has what they do."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -72,6 +75,9 @@ class TrainConfig:
     finetune_optimizer: str = _option("sgd:momentum=0.9", "Their update rule, without clipping.")
     finetune_batch: int = _option(0, "Their batch; 0: as labelled_batch.", least=0)
     report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
+    on_nonfinite: str = _option(
+        "stop", "At a step with numbers that are not finite: stop, skip it, or rollback to a state before it."
+    )
     log: str = _option("", "Where else to log: tensorboard, trackio or both, split by a comma.")
     seed: int = _option(0, "Determines the split, the initial weights, the batches and all draws.")
     device: str = _option("auto", "cpu, cuda or auto.")
@@ -81,6 +87,8 @@ class TrainConfig:
         require_within(self)
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise unknown("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.warmup + self.student_wait >= self.steps:
             raise InputError(
                 f"warmup = {self.warmup} and student_wait = {self.student_wait} leave nothing of steps = {self.steps}: "

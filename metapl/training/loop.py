@@ -23,6 +23,7 @@ from metapl.core.types import Key, PyTree
 from metapl.data.loader import Batch
 from metapl.methods.base import Method, Networks
 from metapl.registry.errors import InputError
+from metapl.training import nonfinite
 
 
 class Stepped(NamedTuple):
@@ -119,17 +120,36 @@ def _due(at: Stepped, every: int) -> bool:
 
 
 def _report(phase: Phase, at: Stepped, strict: bool) -> Reported:
-    means = {name: torch.stack([m[name] for m in at.gathered]).mean(0).tolist() for name in at.gathered[-1]}
+    means = {name: mean.tolist() for name, mean in nonfinite.means(at.gathered).items()}
     if strict:
-        _require_finite(phase.name, at.step, means)
+        _require_finite(phase, at, means)
     rate = at.seen / max(time.perf_counter() - at.since, 1e-9)
     return Reported(phase.name, at.step, phase.steps, rate, means, phase.method.networks(at.state))
 
 
-def _require_finite(phase: str, step: int, means: dict[str, Any]) -> None:
+def _require_finite(phase: Phase, at: Stepped, means: dict[str, Any]) -> None:
+    """Refuse means that are not finite: say since which step, and whether the data is to blame."""
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
-    if wrong:
-        raise InputError(
-            f"{phase}: {wrong[0]!r} is no longer finite by step {step}: lower lr or feedback_weight, or set clip",
-            *("lr", "feedback_weight", "clip"),
-        )
+    if not wrong:
+        return
+    finite = [bool(nonfinite.finite(metrics)) for metrics in at.gathered]
+    first = at.step - len(finite) + finite.index(False) + 1
+    where = f"{phase.name}: {wrong[0]!r} is no longer finite, from step {first} on, as is known by step {at.step}"
+    if suspects := _suspects(phase.batches(first - 1)):
+        raise InputError(f"{where}: example {suspects[0]} of the training pool has no finite values: mend or remove it")
+    raise InputError(
+        f"{where}: lower lr or feedback_weight, set clip, or on_nonfinite = skip",
+        *("lr", "feedback_weight", "clip", "on_nonfinite"),
+    )
+
+
+def _suspects(batch: Batch) -> list[int]:
+    """The positions of the examples of a batch that hold something else than finite numbers."""
+    parts = ((batch.x_labelled, batch.labelled), (batch.x_unlabelled, batch.unlabelled))
+    return [
+        int(place)
+        for x, places in parts
+        if places is not None and places.ndim == 1
+        for row, place in zip(x, places, strict=True)
+        if not bool(torch.isfinite(row).all())
+    ]

@@ -16,7 +16,7 @@ from metapl.data.examples import Examples, subset
 from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
 from metapl.methods.spec import PhaseSpec
-from metapl.training import loop, stored
+from metapl.training import loop, nonfinite, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
 from metapl.training.stored import Stored
@@ -101,9 +101,14 @@ def finish(events: Iterator[Event]) -> Result:
 def prepare_phase(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> loop.Phase:
     """A phase of a run, given the networks of the phases before."""
     config = experiment.config
-    method = spec.build(experiment.given, networks)
+    method = guarded(config, spec.build(experiment.given, networks))
     given = batches(experiment, unroll(config, spec), sizes(config, spec, method))
     return loop.Phase(spec.name, method, given, getattr(config, spec.steps), experiment.keys.of(spec.name))
+
+
+def guarded(config: TrainConfig, method: Method) -> Method:
+    """The method, with what the configuration wants of steps that are not finite."""
+    return nonfinite.POLICIES[config.on_nonfinite](method, config.report_every)
 
 
 def unroll(config: TrainConfig, spec: PhaseSpec) -> int:

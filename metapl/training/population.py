@@ -164,7 +164,8 @@ def together(experiments: Sequence[Experiment], spec: PhaseSpec, networks: Netwo
     varied = _varied([one.config for one in experiments], experiments[0].device)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
-        return spec.build(experiments[0]._replace(varied=varied).given, networks)
+        built = spec.build(experiments[0]._replace(varied=varied).given, networks)
+        return phases.guarded(experiments[0].config, built)
 
     def init(key: Key) -> PyTree:
         states = [method(*member((varied, networks), index)).init(one) for index, one in enumerate(key)]

@@ -116,7 +116,7 @@ def resume(
     """
     with ExitStack() as stack:
         held = [stack.enter_context(_hold(folder)) for folder in folders]
-        since = _stand(experiments, folders)
+        since = _stand(experiments, folders, configs[1].seed - configs[0].seed)
         known = fingerprint.fingerprint(experiments[0].data)
         changed = changes.all_of(folders[0], experiments[0], configs, known, next(iter(since.values()), None))
         other = _require_same(changed, folders[0], force) or bool(changes.differing(*configs))
@@ -163,10 +163,10 @@ def _hold(folder: Path) -> Held:
     return held
 
 
-def _stand(experiments: Sequence[Experiment], folders: Sequence[Path]) -> dict[int | None, Stored]:
-    """Where each run stands, or all together."""
+def _stand(experiments: Sequence[Experiment], folders: Sequence[Path], moved: int) -> dict[int | None, Stored]:
+    """Where each run stands, or all together; their seeds were less by `moved`."""
     found: dict[int | None, Stored] = {}
-    seeds = tuple(one.config.seed for one in experiments)
+    seeds = tuple(one.config.seed - moved for one in experiments)
     for place, folder in enumerate(folders):
         one = state_files.newest(folder)
         if one is None:
