@@ -31,6 +31,7 @@ from sklearn.datasets import load_digits
 
 from metapl.cli import display, main  # noqa: F401 - for all processes
 from metapl.core import torch_private
+from metapl.data.formats import images
 
 COMMON = [
     *("--device", "cpu", "--steps", "40", "--finetune-steps", "20", "--batch", "24", "--report-every", "15"),
@@ -59,7 +60,7 @@ VARYING = {
 
 
 def start(kind: str, *args: str) -> list[int]:
-    """`metapl train ARGS`, in as many processes as the kind has; forked, since importing torch takes most of the time."""
+    """`metapl train ARGS`, in as many processes as the kind has, forked from this one: importing torch takes long."""
     count = 2 if kind == "two processes" else 1
     return [os.fork() or train({"WORLD_SIZE": str(count), "RANK": str(rank)}, args) for rank in range(count)]
 
@@ -145,15 +146,17 @@ def measure() -> None:
     parser.add_argument("--trials", type=int, default=56)
     parser.add_argument("--in-a-write", type=int, default=20, help="trials that are killed while a state is written")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", default=[*KINDS], choices=[*KINDS])
     options = parser.parse_args()
     torch.set_num_threads(1)
+    images.IN_MEMORY = 0  # they are read when they are asked for, as larger ones are
     torch_private.load_forward_formulas()  # once for all, and with `display` all that takes long to import
     draw, place = random.Random(options.seed), Path(tempfile.mkdtemp(prefix="kills-"))
     data = make_data(place)
     whole: dict[str, tuple[dict[str, Any], float]] = {}
     counts: collections.Counter[str] = collections.Counter()
     for trial in range(options.trials):
-        kind = [*KINDS][trial % len(KINDS)]
+        kind = options.kinds[trial % len(options.kinds)]
         args = [one.format(**data) for one in KINDS[kind]]
         if kind not in whole:
             began = time.monotonic()

@@ -62,7 +62,7 @@ def train(
     if resume is not None:
         if out or config or preset or seeds != 1:
             raise InputError("--resume has the folder, the seeds and the configuration: leave out what names another")
-        session = _resumed(resume, given, force, trust_code)
+        session = _resumed(resume, given, keeping.spare, (force, trust_code))
     else:
         session = _begun(resolve(given, config, preset, trust_code), out, seeds)
     if session is not None:
@@ -86,11 +86,12 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     return session.begin(experiments, [folders[number] for number in mine], folder)
 
 
-def _resumed(folder: Path, given: dict[str, Any], force: bool, trust_code: bool) -> Session | None:
-    """Runs that go on; none where all are finished."""
+def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[bool, bool]) -> Session | None:
+    """Runs that go on; none where all are finished. `allowed` says whether by force, and whether code is trusted."""
     from metapl.studies import execution  # noqa: PLC0415 - imports torch
     from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
 
+    force, trust_code = allowed
     folders = several.find(folder)
     then = several.configuration(folders, trust_code)
     now = replace(then, **given)
@@ -99,7 +100,7 @@ def _resumed(folder: Path, given: dict[str, Any], force: bool, trust_code: bool)
     if not mine:
         return None
     experiments = population.members([replace(now, seed=now.seed + number) for number in mine])
-    found = session.resume(experiments, [folders[number] for number in mine], folder, (then, now), force)
+    found = session.resume(experiments, [folders[number] for number in mine], folder, (then, now), spare, force)
     if found is None:
         typer.echo(f"{folder} is finished: there is nothing to go on with")
     return found

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from metapl.core import tree
 from metapl.files import storage
+from metapl.files.lock import Held
 from metapl.methods.base import Networks
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases, population, stored
 from metapl.training.keeping import Keeping
 from metapl.training.session import Session
-from metapl.training.state_files import STATES, named, remove, states
+from metapl.training.state_files import STATES, clean_half, named, remove, spare, states
 from metapl.training.stored import Stored
 
 LOG = logging.getLogger("metapl")
@@ -145,16 +146,24 @@ class Keeper:
             with suppress(OSError):  # a log is there from the first report on
                 storage.flush(one.path / "metrics.jsonl")
         name = named(self._before[found.phase] + found.step)
-        folder = self._session.folders[self._member or 0].path
-        try:
-            stored.write(folder / STATES / name, found)
-        except InputError:
-            if not self._keeping.spare:
-                raise
-            folder = Path(self._keeping.spare) / folder.name
-            stored.write(folder / STATES / name, found)
-        remove(states(folder)[max(LEAST, self._keeping.keep) :])
+        self._put(found, self._places(self._session.folders[self._member or 0]), name)
         return words
+
+    def _put(self, found: Stored, places: Sequence[Path], name: str) -> None:
+        """Write a state to the first of these folders that takes it, and remove the oldest ones in all of them."""
+        for place in places:
+            try:
+                stored.write(place / STATES / name, found)
+            except InputError:
+                if place == places[-1]:
+                    raise
+            else:
+                break
+        remove(states(*places)[max(LEAST, self._keeping.keep) :])
+
+    def _places(self, folder: Held) -> list[Path]:
+        """Where the states of a run may be."""
+        return [folder.path, *spare(folder.path, self._keeping.spare)]
 
     def _settle(self) -> None:
         """Wait for what is being written. A state that could not be is said once; the next one is another attempt."""
@@ -173,11 +182,13 @@ class Keeper:
     def over(self) -> None:
         """The runs are finished: remove their states but for those that are to stay."""
         self._forget(self._keeping.keep)
+        for folder in self._session.folders:
+            clean_half(folder.path)  # a write may have been going on while somebody renamed it
 
     def _forget(self, keep: int) -> None:
         self._settle()
         for folder in self._session.folders:
-            remove(states(folder.path)[keep:])
+            remove(states(*self._places(folder))[keep:])
 
 
 def _finite(leaf: Tensor) -> bool:

@@ -96,6 +96,7 @@ def resume(
     folders: Sequence[Path],
     root: Path,
     configs: tuple[TrainConfig, TrainConfig],
+    spare: str = "",
     force: bool = False,
 ) -> Session | None:
     """Have runs go on where they stopped.
@@ -105,6 +106,7 @@ def resume(
         folders: of the runs, one for each.
         root: the folder of the run, or of several.
         configs: the configuration that they have, but for the seed, and the one that they are to go on with.
+        spare: the folder for states that the runs' own folders could not take.
         force: go on although something is not what it was.
 
     Returns:
@@ -116,7 +118,7 @@ def resume(
     """
     with ExitStack() as stack:
         held = [stack.enter_context(_hold(folder)) for folder in folders]
-        since = _stand(experiments, folders, configs[1].seed - configs[0].seed)
+        since = _stand(experiments, folders, spare, configs[1].seed - configs[0].seed)
         known = fingerprint.fingerprint(experiments[0].data)
         changed = changes.all_of(folders[0], experiments[0], configs, known, next(iter(since.values()), None))
         other = _require_same(changed, folders[0], force) or bool(changes.differing(*configs))
@@ -163,12 +165,14 @@ def _hold(folder: Path) -> Held:
     return held
 
 
-def _stand(experiments: Sequence[Experiment], folders: Sequence[Path], moved: int) -> dict[int | None, Stored]:
+def _stand(
+    experiments: Sequence[Experiment], folders: Sequence[Path], spare: str, moved: int
+) -> dict[int | None, Stored]:
     """Where each run stands, or all together; their seeds were less by `moved`."""
     found: dict[int | None, Stored] = {}
     seeds = tuple(one.config.seed - moved for one in experiments)
     for place, folder in enumerate(folders):
-        one = state_files.newest(folder)
+        one = state_files.newest(folder, *state_files.spare(folder, spare))
         if one is None:
             continue
         if one.seeds not in (seeds, seeds[place : place + 1]):

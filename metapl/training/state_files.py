@@ -24,18 +24,24 @@ def named(steps: int) -> str:
     return f"state-{steps:012}.safetensors"
 
 
-def states(folder: Path) -> list[Path]:
-    """The states below the folder of a run, the last one first."""
-    return sorted((folder / STATES).glob("state-*.safetensors"), reverse=True)
+def states(*folders: Path) -> list[Path]:
+    """The states below these folders of a run, its own and its spare one, the last one first."""
+    found = [path for folder in folders for path in (folder / STATES).glob("state-*.safetensors")]
+    return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def newest(folder: Path) -> Stored | None:
-    """The last state below the folder of a run that is whole; a warning tells of those that are not.
+def spare(folder: Path, place: str) -> list[Path]:
+    """The folder for the states of a run that its own cannot take, below the one that the user names, if any."""
+    return [Path(place) / folder.name] if place else []
+
+
+def newest(*folders: Path) -> Stored | None:
+    """The last state below these folders of a run that is whole; a warning tells of those that are not.
 
     Raises:
         InputError: another version of metapl wrote it, or another program.
     """
-    for path in states(folder):
+    for path in states(*folders):
         try:
             found = sealed.read(path)
         except InputError as error:

@@ -1,83 +1,19 @@
 """`metapl train --resume`: a run that was stopped ends with the files of one that was not."""
 
-import json
 import os
 import signal
 
 import pytest
 import torch
 from command import invoke
+from going_on import ALONE, EVERY, MLP, contents, interrupt, resumed
 
 from metapl.core import tree
 from metapl.files import lock
-from metapl.training import changes, keeper, loop, population, state_files
+from metapl.training import changes, keeper, population, state_files
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
-TINY = ("--steps", 4, "--finetune-steps", 3, "--batch", 12, "--labels", 20, "--validation", 30, "--device", "cpu")
-MLP = (*TINY, "--report-every", 2, "--model", "mlp:width=6,depth=1")
-ALONE = (*MLP, "--no-baselines")
-EVERY = ("--checkpoint-every", 1)
-VARYING = {"images_per_second", "seconds", "peak_memory_bytes"}
-
-
-def contents(folder):
-    """Every file below a folder, without times, rates and memory."""
-    return {str(path.relative_to(folder)): content(path) for path in folder.rglob("*") if path.is_file()}
-
-
-def content(path):
-    if path.name not in ("metrics.jsonl", "summary.json"):
-        return path.read_bytes()
-    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-    return [{key: value for key, value in json.loads(line).items() if key not in VARYING} for line in lines]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """`whole(*args)`: the files of a run that was never stopped; the same arguments are trained once."""
-    known = {}
-
-    def find(*args):
-        if args not in known:
-            folder = tmp_path_factory.mktemp("whole") / "run"
-            outcome = invoke("train", *args, "--out", folder)
-            assert (outcome.code, outcome.err) == (0, "")
-            known[args] = contents(folder)
-        return known[args]
-
-    return find
-
-
-@pytest.fixture
-def stop(monkeypatch):
-    """`stop(phase, step, act)`: have something happen after a step, once."""
-    see = keeper.Keeper.see
-
-    def at(phase, step, act):
-        waiting = [(phase, step)]
-
-        def seen(self, member, event):
-            see(self, member, event)
-            if isinstance(event, loop.Stepped) and event[:2] in waiting:
-                waiting.remove(event[:2])
-                act()
-
-        monkeypatch.setattr(keeper.Keeper, "see", seen)
-
-    return at
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
-def resumed(folder, *args):
-    outcome = invoke("train", "--resume", folder, *args)
-    assert (outcome.code, outcome.err) == (0, "")
-    return contents(folder)
-
 
 PHASES = [("supervised", 1), ("pseudo-labels", 4), ("uda", 2), ("mpl", 3), ("finetune", 3)]
 
