@@ -172,6 +172,8 @@ def measure() -> None:
             written += kill(processes, draw.uniform(0.2, 1.0) * seconds, out, in_a_write)
             if any(out.rglob("config.toml")):
                 command = ["--resume", str(out)]
+            elif out.exists() and not any(out.iterdir()):
+                out.rmdir()  # made, and nothing is in it yet
         end(start(kind, *command))
         found = contents(out)
         same = found == expected

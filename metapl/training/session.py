@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,13 +81,17 @@ def begin(experiments: Sequence[Experiment], folders: Sequence[Path], root: Path
 
 
 def _make(folder: Path) -> None:
-    """Make the folder of a run."""
+    """Make the folder of a run; one in which a process was killed over its first file counts for nothing."""
     if (folder / "config.toml").is_file() and not _is_finished(folder):
         raise InputError(
             f"out = {folder} holds a run that is not finished: `metapl train --resume {shlex.quote(str(folder))}` goes "
             "on with it; or name a new folder, or remove this one",
             "out",
         )
+    if folder.is_dir() and (found := [*folder.iterdir()]) and all(one.match(".config.toml.*.tmp*") for one in found):
+        state_files.clean_half(folder)
+        with suppress(OSError):
+            folder.rmdir()
     run_folder.create(folder)
 
 

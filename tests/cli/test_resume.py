@@ -59,6 +59,13 @@ def test_the_same_command_offers_it(stop, tmp_path):
     assert f"not finished: `metapl train --resume {tmp_path / 'run'}` goes on with it" in outcome.err
 
 
+def test_a_folder_in_which_a_process_was_killed_over_its_first_file_counts_for_nothing(whole, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.toml.77.tmp.toml").write_text("half")
+    assert invoke("train", *ALONE, "--out", tmp_path / "run").code == 0
+    assert contents(tmp_path / "run") == whole(*ALONE)
+
+
 def test_a_run_that_stored_nothing_begins_again(whole, stop, tmp_path, monkeypatch):
     monkeypatch.setattr(keeper.Keeper, "_store", lambda self: None)
     stop("mpl", 3, interrupt)
