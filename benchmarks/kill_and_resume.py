@@ -53,7 +53,7 @@ KINDS: dict[str, list[str]] = {
 
 OFTEN = ["--checkpoint-every", "1"]
 VARYING = {
-    "metrics.jsonl": {"images_per_second"},
+    "metrics.jsonl": {"images_per_second", "seconds"},
     "summary.json": {"seconds", "peak_memory_bytes"},
 }
 """What may differ: fields of JSON by the name of the file."""

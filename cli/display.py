@@ -92,10 +92,10 @@ def _network(role: str, text: str, model: Model, experiment: Experiment) -> str:
 
 
 class Bars:
-    """Progress bars, one a phase, and the logs of each run; a context manager."""
+    """Progress bars, one a phase, and the logs of each run, which began at `started`; a context manager."""
 
-    def __init__(self, experiments: Sequence[Experiment], folders: Sequence[Path]) -> None:
-        self._experiments = experiments
+    def __init__(self, experiments: Sequence[Experiment], folders: Sequence[Path], started: float) -> None:
+        self._experiments, self._began = experiments, started
         self._logs = [loggers.start(one.config, folder) for one, folder in zip(experiments, folders, strict=True)]
         self._tasks: dict[str, Any] = {}
         self._first: dict[str, tuple[int, float]] = {}
@@ -150,8 +150,9 @@ class Bars:
     def _report(self, index: int, event: loop.Reported) -> None:
         """Evaluate a run on the validation part, and log."""
         line = phases.look(self._experiments[index], event)
+        seconds = time.perf_counter() - self._began
         for log in self._logs[index]:
-            log.write({**line, "images_per_second": event.images_per_second})
+            log.write({**line, "images_per_second": event.images_per_second, "seconds": seconds})
         task = self._task(event.phase, event.step, event.steps)
         self._bars.update(task, text=_text(event, line["validation"]))
 

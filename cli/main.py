@@ -8,7 +8,21 @@ from typing import Any
 
 import typer
 
-from metapl.cli import ablate, compare, data, evaluate, export, flags, grads, predict, report, streams, train, tune
+from metapl.cli import (
+    ablate,
+    compare,
+    data,
+    evaluate,
+    export,
+    flags,
+    grads,
+    predict,
+    report,
+    status,
+    streams,
+    train,
+    tune,
+)
 from metapl.cli.streams import INTERRUPTED, OUTPUT
 from metapl.cli.tell import listen, tell
 from metapl.registry.errors import InputError
@@ -20,6 +34,7 @@ app = typer.Typer(
     help="Meta Pseudo Labels, with a meta-gradient that is proven right and chosen per run.",
 )
 app.command("train", help=train.HELP)(train.train)
+app.command("status", help=status.HELP)(status.status)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.command("predict", help=predict.HELP)(predict.predict)
 app.command("report", help=report.HELP)(report.report)

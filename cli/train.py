@@ -116,7 +116,7 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     kept = keeper.Keeper(session, plan, keeping, changes.made_with(), started)
     display.header(first, session.root, () if session.alone else session.seeds)
     summaries = session.summaries()
-    bars = display.Bars(experiments, [one.path for one in session.folders])
+    bars = display.Bars(experiments, [one.path for one in session.folders], started)
     with session.held(), stops.told(session.root, kept), stops.heeded(), kept, bars:
         for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
             kept.see(member, event)

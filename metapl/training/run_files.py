@@ -94,7 +94,7 @@ LINE = table(
         "metrics": by_name(text(100), measured),
         "validation": by_name(text(100), table({"top1": measured}, others=True)),
     },
-    {"pseudo_labels": by_name(text(100), measured)},
+    {"pseudo_labels": by_name(text(100), measured), "seconds": number},
     others=True,
 )
 """The check of one line of `metrics.jsonl`."""
@@ -223,3 +223,13 @@ def log(path: Path) -> list[dict[str, Any]]:
     """
     lines = load_text(path).splitlines()
     return [LINE(parse(line, f"{path}, line {place}"), f"{path}, line {place}") for place, line in enumerate(lines, 1)]
+
+
+def whole_lines(path: Path) -> str:
+    """The text of `metrics.jsonl` of a run that goes on, whose last line may be half written.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    content = load_text(path)
+    return content[: content.rfind("\n") + 1]

@@ -24,6 +24,12 @@ def named(steps: int) -> str:
     return f"state-{steps:012}.safetensors"
 
 
+def steps_of(path: Path) -> int:
+    """The steps that `named` put into the name of a state; 0 where it is another name."""
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 12 else 0
+
+
 def states(*folders: Path) -> list[Path]:
     """The states below these folders of a run, its own and its spare one, the last one first."""
     found = [path for folder in folders for path in (folder / STATES).glob("state-*.safetensors")]
