@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = {
     "metapl/optim": ("optim",),
     "metapl/methods": ("methods",),
+    "metapl/methods/consistency": ("methods/consistency",),
+    "metapl/methods/imbalance.py": ("methods/test_imbalance.py",),
     "metapl/estimators": ("estimators", "core/test_complex.py", "testing"),
     "metapl": ("core", "nn", "estimators/test_route.py", "estimators/test_part.py"),
 }

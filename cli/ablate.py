@@ -29,7 +29,7 @@ FIELDS = [one for one in fields(TrainConfig) if one.name not in ("seed", "log")]
 
 VaryOption = typer.Option(
     help='KEY=VALUE VALUE …, a flag of `train` and its values: an arm each, as in "grad=none exact". Given again, '
-    "every combination is an arm.",
+    "every combination is an arm. The key preset is an arm of all that a preset sets.",
     show_default=False,
 )
 OverOption = typer.Option(
@@ -122,4 +122,4 @@ def _values(flag: str, text: str) -> tuple[str, list[Any]]:
         raise InputError(f"{flag} {text!r}: {error}: close every quote") from None
     if not equals or not parts:
         raise InputError(f"{flag} {text!r} must be KEY=VALUE VALUE …, as in {flag} 'grad=none exact'")
-    return key, [read_flag(key, part, f"{flag} {text}") for part in parts]
+    return key, parts if key == checks.PRESET else [read_flag(key, part, f"{flag} {text}") for part in parts]

@@ -100,10 +100,13 @@ def _describe(data: Dataset) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from metapl.data.formats import features  # noqa: PLC0415 - imports torch
 
-    shape = "×".join(map(str, data.x.shape[1:]))
+    shape = "×".join(map(str, data.form.shape))
     kind = str(data.x.dtype).removeprefix("torch.")
     console.print(f"examples   {len(data.x):,} to train on, {len(data.x_test):,} to test, each {shape} {kind}")
+    if data.form.kind == "features":
+        console.print(f"vectors    {features.told(data.form, data.x.shape)}")
     unknown = int((data.y < 0).sum())
     console.print(f"labels     of {data.classes} classes" + (f"; {unknown:,} have none" if unknown else ""))
     counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
@@ -192,6 +195,8 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
     from metapl.files import storage  # noqa: PLC0415 - with numpy
 
     data = find.load(what, data_dir)
+    if data.form.kind == "features":
+        raise InputError(f"{what} holds features, which are arrays already: give it to --data as it is")
     arrays: dict[str, Any] = {
         "x": _array(data.x),
         "y": data.y.numpy(),

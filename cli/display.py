@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.segment import Segment
+from rich.status import Status
 from rich.table import Column
 from rich.text import Text
 from torch import Tensor
@@ -21,11 +22,13 @@ from metapl.cli.streams import OUTPUT
 from metapl.cli.tables import printed
 from metapl.core import tree
 from metapl.core.types import Model
+from metapl.data.formats import features
 from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
 from metapl.training import architectures, loggers, loop, phases
+from metapl.training.choosing import Choice
 from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
 
@@ -66,7 +69,12 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         f"{len(parts.unlabelled)} unlabelled ({shared}), {len(parts.validation)} validation, "
         f"{len(experiment.data.y_test)} test"
     )
-    console.print(f"networks   {', '.join(_network(*one, experiment) for one in _networks(experiment))}")
+    if experiment.data.form.kind == "features":
+        console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
+    if methods.guide_of(config):
+        console.print(f"targets    guided by {config.guide}, {config.alignment} alignment")
+    if found := _networks(experiment):
+        console.print(f"networks   {', '.join(_network(*one, experiment) for one in found)}")
     if methods.find(config.method).paired:
         console.print(
             f"feedback   {config.grad} (claim: {experiment.estimator.claim}), {experiment.labels} labels, "
@@ -75,6 +83,20 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
     console.print(f"device     {experiment.device}, {seeded}")
     console.print(f"run        {folder}")
+
+
+def waiting(text: str) -> Status:
+    """A line that is shown while something is done; a context manager."""
+    return console.status(text)
+
+
+def choice(found: Choice) -> None:
+    """Print which method was chosen, on what, and how the others did."""
+    console.print(f"method     {found.name}: {found.how}")
+    if found.scores:
+        console.print(f"           right: {', '.join(f'{one.name} {one.right}/{one.asked}' for one in found.scores)}")
+    if found.hurts:
+        console.print("           learning from the unlabelled examples was worse than from the labels alone")
 
 
 def _networks(experiment: Experiment) -> list[tuple[str, str, Model]]:
@@ -131,6 +153,8 @@ class Bars:
                 self._move(phase, step, steps)
             case loop.Reported():
                 self._report(index, event)
+            case phases.Chosen(phase, text) if len(self._experiments) == 1:
+                console.print(f"{phase:<14} {text}")
 
     def _task(self, phase: str, step: int, steps: int) -> Any:
         """The bar of a phase, which begins where the phase does, or where it goes on."""

@@ -12,6 +12,7 @@ from metapl.cli import (
     ablate,
     compare,
     data,
+    embed,
     evaluate,
     export,
     flags,
@@ -40,6 +41,7 @@ app.command("predict", help=predict.HELP)(predict.predict)
 app.command("report", help=report.HELP)(report.report)
 app.command("export", help=export.HELP)(export.export)
 app.add_typer(data.app, name="data", help=data.HELP)
+app.command("embed", help=embed.HELP)(embed.embed)
 app.command("grads", help=grads.HELP)(grads.grads)
 app.command("compare", help=compare.HELP)(compare.compare)
 app.command("ablate", help=ablate.HELP)(ablate.ablate)

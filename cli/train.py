@@ -14,10 +14,12 @@ from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry.errors import InputError
 from metapl.studies import checks
+from metapl.training.automatic import AUTO
 from metapl.training.config import TrainConfig, resolve
 from metapl.training.keeping import Keeping
 
 if TYPE_CHECKING:
+    from metapl.training.experiment import Experiment
     from metapl.training.phases import Result
     from metapl.training.session import Session
 
@@ -73,17 +75,35 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     """New runs; none where there are more processes than seeds."""
     from metapl.studies import execution  # noqa: PLC0415 - imports torch
     from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
+    from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
 
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
+    experiment = prepare(config)
     loggers.require(config)
-    mine = execution.mine(range(seeds)) if seeds > 1 else [0]
+    if config.method == config.grad == AUTO:
+        experiment = _chosen(experiment, config.alignment != AUTO)
+    config, folder = experiment.config, out or _free_name(experiment.config)
+    if seeds == 1:
+        return session.begin([experiment], [folder], folder)
+    mine = execution.mine(range(seeds))
     if not mine:
         return None
     experiments = population.members([replace(config, seed=config.seed + number) for number in mine])
-    folder = out or _free_name(config)
-    folders = [folder] if seeds == 1 else several.make(folder, config.seed, seeds)
+    folders = several.make(folder, config.seed, seeds)
     return session.begin(experiments, [folders[number] for number in mine], folder)
+
+
+def _chosen(experiment: Experiment, aligned: bool) -> Experiment:
+    """The experiment with the method that is the best of some by the labels that there are; says so."""
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.training import choosing  # noqa: PLC0415 - imports torch
+    from metapl.training.experiment import assemble  # noqa: PLC0415 - imports torch
+
+    with display.waiting("comparing methods on the labels"):
+        choice = choosing.choose([experiment], aligned)[0]
+    display.choice(choice)
+    return assemble(choice.config, experiment.data, experiment.split)
 
 
 def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[bool, bool]) -> Session | None:
@@ -112,8 +132,7 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     from metapl.training import changes, keeper, phases, population  # noqa: PLC0415 - imports torch
 
     experiments, first = session.experiments, session.experiments[0]
-    plan = [(spec.name, getattr(first.config, spec.steps)) for spec in methods.plan(first.config)]
-    kept = keeper.Keeper(session, plan, keeping, changes.made_with(), started)
+    kept = keeper.Keeper(session, methods.lengths(first.config), keeping, changes.made_with(), started)
     display.header(first, session.root, () if session.alone else session.seeds)
     summaries = session.summaries()
     bars = display.Bars(experiments, [one.path for one in session.folders], started)

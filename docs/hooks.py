@@ -27,7 +27,12 @@ from mkdocs.plugins import event_priority
 from metapl.data.augment.presets import VIEWS
 from metapl.data.sources import SOURCES
 from metapl.estimators import ESTIMATORS
+from metapl.methods.consistency.alignment import ALIGNMENTS
+from metapl.methods.consistency.mixing import MIXINGS
+from metapl.methods.consistency.target import CONSISTENCY_TARGETS
+from metapl.methods.consistency.threshold import THRESHOLDS
 from metapl.methods.feedback_scale import SIZES
+from metapl.methods.imbalance import CLASS_WEIGHTS
 from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
 from metapl.registry import notation
@@ -177,18 +182,32 @@ def registry(constructors: Mapping[str, Callable[..., Any]]) -> Callable[[], str
     return build
 
 
-def preset_table() -> str:
-    """The presets: what decides their size, and the comment at their head."""
+def source(preset: str) -> str:
+    """The comment at the head of a preset."""
+    lines = (PRESETS / f"{preset}.toml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line[2:] for line in lines if line.startswith("# "))
+
+
+def consistency_presets() -> str:
+    """The presets of a consistency loss: their rules, and the comment at their head."""
     rows = []
     for name in presets():
         config = resolve({}, None, name)
-        comment = [
-            line[2:]
-            for line in (PRESETS / f"{name}.toml").read_text(encoding="utf-8").splitlines()
-            if line.startswith("# ")
-        ]
+        if config.method == "uda":
+            rules = (config.alignment, config.threshold, config.consistency_target)
+            rows.append([f"`{name}`", *(f"`{rule}`" for rule in rules), source(name)])
+    return table(["`--preset`", "alignment", "threshold", "target", "source"], rows)
+
+
+def preset_table() -> str:
+    """The presets of whole recipes: what decides their size, and the comment at their head."""
+    rows = []
+    for name in presets():
+        config = resolve({}, None, name)
+        if config.method == "uda":
+            continue
         size = f"{config.steps:,} steps, {config.labelled_batch:,} + {config.batch:,}"
-        rows.append([f"`{name}`", f"`{config.model}`", size, " ".join(comment)])
+        rows.append([f"`{name}`", f"`{config.model}`", size, source(name)])
     return table(["`--preset`", "student", "labelled + unlabelled examples a step", "source"], rows)
 
 
@@ -201,6 +220,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "data": registry(SOURCES),
     "views": registry(VIEWS),
     "sizes": registry(SIZES),
+    "alignments": registry(ALIGNMENTS),
+    "thresholds": registry(THRESHOLDS),
+    "targets": registry(CONSISTENCY_TARGETS),
+    "mixings": registry(MIXINGS),
+    "class weights": registry(CLASS_WEIGHTS),
+    "consistency presets": consistency_presets,
     "presets": preset_table,
     "optimizers": registry(OPTIMIZERS),
 }

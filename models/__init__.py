@@ -19,6 +19,8 @@ from torch import nn
 from metapl.models.convnet import convnet
 from metapl.models.efficientnet import efficientnet
 from metapl.models.external import KINDS, external, read
+from metapl.models.fitted import neighbours, scaled_linear
+from metapl.models.heads import cosine, linear
 from metapl.models.mlp import mlp
 from metapl.models.resnet import resnet18, resnet50
 from metapl.models.vit import vit
@@ -28,6 +30,8 @@ from metapl.registry.errors import unknown
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "linear": linear,
+    "cosine": cosine,
     "convnet": convnet,
     "wrn": wrn,
     "resnet18": resnet18,
@@ -37,14 +41,35 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 """The networks of metapl by name, for `--model NAME:key=value,…`."""
 
-__all__ = ["MODELS", "build", "convnet", "efficientnet", "mlp", "resnet18", "resnet50", "vit", "wrn"]
+FITTED: dict[str, Callable[..., nn.Module]] = {"scaled-linear": scaled_linear, "neighbours": neighbours}
+"""The networks that a classical method fits, by name; nobody types them."""
+
+KNOWN = {**MODELS, **FITTED}
+"""All that `build` makes of metapl's own."""
+
+__all__ = [
+    "FITTED",
+    "KNOWN",
+    "MODELS",
+    "MOST",
+    "build",
+    "convnet",
+    "cosine",
+    "efficientnet",
+    "linear",
+    "mlp",
+    "resnet18",
+    "resnet50",
+    "vit",
+    "wrn",
+]
 
 
 def build(text: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network that the command line names.
 
     Args:
-        text: `NAME:key=value,…` of `MODELS`, or `timm:NAME,key=value,…`, or
+        text: `NAME:key=value,…` of `KNOWN`, or `timm:NAME,key=value,…`, or
             `module:PACKAGE.MODULE:CONSTRUCTOR,key=value,…`.
         shape: of one example.
         classes: number of them.
@@ -57,6 +82,6 @@ def build(text: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     if kind in KINDS:
         name, options = read(rest)
         return external(kind, name, shape, classes, options)
-    if kind not in MODELS:
+    if kind not in KNOWN:
         raise unknown("model", kind, [*MODELS, *KINDS])
-    return notation.build(text, MODELS, "model", shape, classes)
+    return notation.build(text, KNOWN, "model", shape, classes)

@@ -1,4 +1,4 @@
-"""The network of Reduced Meta Pseudo Labels."""
+"""The networks of Reduced Meta Pseudo Labels: what may correct the log-probabilities of a fixed teacher."""
 
 from __future__ import annotations
 
@@ -13,6 +13,29 @@ class _Residual(nn.Module):
 
     def forward(self, log_p: Tensor) -> Tensor:
         return log_p + self.change(log_p)
+
+
+class _Affine(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, log_p: Tensor) -> Tensor:
+        return log_p * self.sharpness.exp() + self.bias
+
+
+def affine(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Log-probabilities `[batch, classes]` to logits eᵗ · log p + b: one temperature and one bias a class.
+
+    It starts as the identity. Few meta-parameters, so that the feedback on each is an average over all examples.
+
+    Raises:
+        ValueError: an input other than as many numbers as there are classes.
+    """
+    if shape != (classes,):
+        raise ValueError(f"affine takes {classes} log-probabilities, not inputs of shape {list(shape)}: use mlp")
+    return _Affine(classes)
 
 
 def residual(shape: tuple[int, ...], classes: int, *, width: int = 128, depth: int = 4) -> nn.Module:

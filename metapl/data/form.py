@@ -5,10 +5,14 @@ A run saves its form, so that `metapl predict` and an exported model need nothin
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["images", "table", "arrays"]
+Kind: TypeAlias = Literal["images", "table", "arrays", "features"]
 """What an example is."""
+
+SMALL = 32 * 32
+"""Pixels of a small image."""
 
 
 class Form(NamedTuple):
@@ -21,4 +25,13 @@ class Form(NamedTuple):
     """Names, in the order of the class indices."""
     details: dict[str, Any]
     """Of images: `mean` and `std` by channel, in units of white = 1. Of tables: `columns`, see
-    `metapl.data.formats.tables`. Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars."""
+    `metapl.data.formats.tables`. Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars. Of
+    features the same, and `unit`: whether each is divided by its length."""
+
+    @property
+    def small_and_grey(self) -> bool:
+        """Whether it is an image of one channel and at most 32×32 pixels, such as a letter.
+
+        Distances between such images mean something, and a perceptron is good enough for them.
+        """
+        return self.kind == "images" and self.shape[0] == 1 and math.prod(self.shape) <= SMALL

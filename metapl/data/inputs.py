@@ -11,7 +11,7 @@ from torch import Tensor
 from metapl.data.augment.crops import normalise
 from metapl.data.examples import Inputs, join
 from metapl.data.form import Form
-from metapl.data.formats import arrays, images, tables
+from metapl.data.formats import arrays, features, images, tables
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
 
@@ -20,13 +20,14 @@ def prepare(form: Form) -> Callable[[Tensor], Tensor]:
     """From the stored form of fresh examples to what a network sees; tables and arrays are read ready for it."""
     if form.kind == "images":
         return normalise(tuple(form.details["mean"]), tuple(form.details["std"]))
-    return lambda x: x
+    return features.prepare(form) if form.kind == "features" else lambda x: x
 
 
 READERS: dict[str, Callable[[Form, Sequence[Path]], Inputs]] = {
     "images": images.read,
     "table": tables.read,
     "arrays": arrays.read,
+    "features": features.read,
 }
 """By the kind of a form."""
 
@@ -50,7 +51,10 @@ def with_unlabelled(data: Dataset, text: str) -> Dataset:
         InputError: they cannot be read, or the data set holds no examples of the kind that files give.
     """
     more = read(data.form, [Path(text)]).x
+    if data.form.kind == "features" and isinstance(more, Tensor):
+        more = more.to(data.x.dtype)
     if more.dtype != data.x.dtype or more.shape[1:] != data.x.shape[1:]:
-        raise InputError(f"--unlabelled {text}: the data is embedded and takes no more examples: give your own --data")
+        why = "has stored views" if data.form.kind == "features" else "is embedded"
+        raise InputError(f"--unlabelled {text}: the data {why} and takes no more examples: give your own --data")
     unknown = torch.full((len(more),), -1, dtype=torch.int64)
     return data._replace(x=join(data.x, more), y=torch.cat([data.y, unknown]))

@@ -52,8 +52,31 @@ def top5(logits: Tensor, y: Tensor) -> float:
     return (best == y[:, None]).any(-1).double().mean().item()
 
 
-METRICS = {"top1": top1, "top5": top5, "nll": nll, "ece": ece}
+def balanced(logits: Tensor, y: Tensor) -> float:
+    """The mean, over the classes that there are, of the share of their examples that is right, in [0, 1].
+
+    Balanced accuracy (Brodersen et al., ICPR 2010): a class counts as much as any other, however rare it is.
+    """
+    found = confusion(logits, y).double()
+    examples = found.sum(-1)
+    return (found.diagonal() / examples)[examples > 0].mean().item()
+
+
+def macro_f1(logits: Tensor, y: Tensor) -> float:
+    """The mean F1 over the classes that there are or that were predicted, in [0, 1].
+
+    F1 = 2 · right / (examples of the class + predictions of the class).
+    """
+    found = confusion(logits, y).double()
+    either = found.sum(-1) + found.sum(-2)
+    return (2.0 * found.diagonal() / either)[either > 0].mean().item()
+
+
+METRICS = {"top1": top1, "top5": top5, "nll": nll, "ece": ece, "balanced": balanced, "macro_f1": macro_f1}
 """The metrics by name."""
+
+ADDED = ("balanced", "macro_f1")
+"""Of these, what runs of version 0.2.0 do not have."""
 
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:

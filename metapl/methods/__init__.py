@@ -2,8 +2,13 @@
 
     base.py             what a method is to the training loop, and the parts that methods share
     spec.py             what the rest of the library knows of a method: its phases, its networks and its needs
+    seen.py             what a method that is fitted at once is given, and what it leaves
     single.py           one network trained on its own, which is what the baselines are
+    classical/          the panel: what a user would take instead, of scikit-learn
+    exams.py            what the student of Meta Pseudo Labels is tested on
     feedback_scale.py   rules for the length of the feedback
+    consistency/        rules of the consistency loss: alignment, threshold and target
+    imbalance.py        weights and shifts for classes that are not equally many
     the other files     one method each, except `finetune.py`, a phase that methods may end with
 
 A new method is one file and one line in `METHODS`; the guide `docs/guides/write_a_method.md` goes through one.
@@ -31,8 +36,16 @@ METHODS: dict[str, str] = {
     "uda": "metapl.methods.uda:METHOD",
     "pseudo-labels": "metapl.methods.pseudo_labels:METHOD",
     "supervised": "metapl.methods.supervised:METHOD",
+    "logistic": "metapl.methods.classical.logistic:METHOD",
+    "self-training": "metapl.methods.classical.self_training:METHOD",
+    "spreading": "metapl.methods.classical.spreading:METHOD",
+    "consensus": "metapl.methods.classical.consensus:METHOD",
 }
 """The place of each method's record, `module:attribute`. It is imported when somebody asks for it."""
+
+
+PANEL = ("logistic", "self-training", "spreading")
+"""The classical methods that every method is compared with, in the order of a table."""
 
 
 def find(name: str) -> MethodSpec:
@@ -55,10 +68,34 @@ def _load(place: str) -> MethodSpec:
 def plan(config: Any) -> list[PhaseSpec]:
     """The phases of a run with a configuration, a `TrainConfig`, in order: what each needs comes before it."""
     own = find(config.method)
-    compared = [find(name) for name in own.baselines] if config.baselines else []
+    panel = () if config.method in PANEL else PANEL
+    compared = [find(name) for name in (*panel, *own.baselines)] if config.baselines else []
+    if guide := guide_of(config):
+        compared.append(find(guide))
     usable = [method for method in compared if not method.lacks(config)]
     found = {phase.name: phase for method in (*usable, own) for phase in method.phases}
     return [phase for phase in found.values() if getattr(config, phase.steps)]
+
+
+def lengths(config: Any) -> dict[str, int]:
+    """The steps of each phase of a run with a configuration, in order; none of those that are fitted at once."""
+    return {phase.name: 0 if phase.fit else getattr(config, phase.steps) for phase in plan(config)}
+
+
+def guides() -> list[str]:
+    """The methods that can guide a consistency loss: those that are fitted at once."""
+    return [name for name in METHODS if all(phase.fit for phase in find(name).phases)]
+
+
+def guide_of(config: Any) -> str:
+    """The method that guides the consistency loss of a configuration; empty without one.
+
+    Raises:
+        InputError: an unknown name, or that of a method which cannot guide.
+    """
+    if config.guide not in ("none", *guides()):
+        raise unknown("guide", config.guide, ["none", *guides()])
+    return config.guide if config.guide != "none" and find(config.method).guided and config.uda_weight else ""
 
 
 def phases() -> dict[str, PhaseSpec]:

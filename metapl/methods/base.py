@@ -16,7 +16,11 @@ from metapl.core import losses, rng, tree
 from metapl.core.types import Buffers, Key, Model, Optimizer, Params, PyTree, TrainState, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods import feedback_scale
+from metapl.methods import exams, feedback_scale
+from metapl.methods.consistency.loss import Consistency, Memory, consistency_loss
+from metapl.methods.consistency.mixing import Mixed
+from metapl.methods.consistency.predictions import Predictions
+from metapl.methods.exams import ExamRule
 from metapl.methods.feedback_scale import Size
 from metapl.registry.errors import InputError
 
@@ -47,12 +51,24 @@ class Recipe(NamedTuple):
     """Factor of the feedback in the teacher's gradient."""
     unroll: int = 1
     """K, the student's steps for each of the teacher's."""
+    exam: ExamRule = exams.weak
+    """On what the student is tested."""
     feedback_size: Size = feedback_scale.cosine()
     """The rule for the factor of the feedback; see `metapl.methods.feedback_scale`."""
     uda_weight: float | Tensor = 1.0
     """Factor of the consistency loss; 0 leaves the weak view out altogether."""
     uda_temperature: float | Tensor = 0.7
     uda_threshold: float | Tensor = 0.6
+    consistency: Consistency = Consistency()
+    """The rules of the consistency loss; see `metapl.methods.consistency`."""
+    guide: Tensor | None = None
+    """What a classical method says of every example of the pool: log-probabilities `[examples, classes]`."""
+    guide_weight: float | Tensor = 1.0
+    """Its exponent in the consistency target, which is p(weak view) · guide ^ weight before it is aligned."""
+    class_weights: Tensor | None = None
+    """Factor of the supervised loss for each class, `[classes]`."""
+    logit_shift: Tensor | None = None
+    """What is added to the logits of labelled examples in training, `[classes]`."""
     uda_ramp: int = 0
     """Steps over which the UDA weight grows linearly from 0."""
     smoothing: float | Tensor = 0.0
@@ -103,16 +119,55 @@ def average(ema: Variables, train_state: TrainState, step: Tensor, decay: float 
     )
 
 
-def self_loss(recipe: Recipe, logits: dict[str, Tensor], y: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a network learns without feedback: supervised loss, and UDA where a weak view is among the logits."""
-    supervised = losses.cross_entropy(logits["labelled"], y, recipe.smoothing).mean()
+def supervised_loss(recipe: Recipe, logits: Tensor, y: Tensor) -> Tensor:
+    """The mean cross entropy of labelled examples, with the recipe's smoothing, class weights and shift; a scalar."""
+    shifted = logits if recipe.logit_shift is None else logits + recipe.logit_shift.to(logits)
+    per_example = losses.cross_entropy(shifted, y, recipe.smoothing)
+    if recipe.class_weights is not None:
+        per_example = per_example * recipe.class_weights.to(logits)[y]
+    return per_example.mean()
+
+
+def self_loss(
+    recipe: Recipe,
+    logits: dict[str, Tensor],
+    batch: Batch,
+    step: Tensor,
+    memory: Memory,
+    mixed: Mixed | None = None,
+) -> tuple[Tensor, tuple[Memory, dict[str, Tensor]]]:
+    """What a network learns without feedback: supervised loss, and consistency where a weak view is among the logits.
+
+    Args:
+        recipe: the numbers and the rules.
+        logits: by view.
+        batch: the classes of the labelled examples, and where the unlabelled ones stand in the training pool.
+        step: the steps taken so far, for the ramp of the consistency loss.
+        memory: of the rules of the consistency loss.
+        mixed: what is in the strong view, if it was mixed.
+
+    Returns:
+        A scalar, and beside it the next memory and scalars worth logging.
+    """
+    supervised = supervised_loss(recipe, logits["labelled"], batch.y_labelled)
     if "weak" not in logits:
-        return supervised, {"supervised": supervised.detach()}
-    per_example = losses.uda(logits["weak"], logits["strong"], recipe.uda_temperature, recipe.uda_threshold)
+        return supervised, (memory, {"supervised": supervised.detach()})
+    predictions = Predictions(logits["labelled"], guided(recipe, logits["weak"], batch), batch.unlabelled)
+    consistency, memory = consistency_loss(
+        recipe.consistency, memory, predictions, logits["strong"], recipe.uda_temperature, recipe.uda_threshold, mixed
+    )
     weight = recipe.uda_weight * torch.clamp((step + 1).double() / max(recipe.uda_ramp, 1), max=1.0)
-    consistency = per_example.mean()
     total = supervised + weight * consistency
-    return total, {"supervised": supervised.detach(), "uda": consistency.detach()}
+    return total, (memory, {"supervised": supervised.detach(), "uda": consistency.detach()})
+
+
+def guided(recipe: Recipe, weak: Tensor, batch: Batch) -> Tensor:
+    """Logits `[batch, classes]` of the weak view times the guide of the recipe, if it has one: a product of experts."""
+    if recipe.guide is None:
+        return weak
+    if batch.unlabelled is None:
+        raise ValueError("a guide is looked up by example: the batch needs its positions in the pool")
+    return weak + (recipe.guide_weight * recipe.guide[batch.unlabelled]).to(weak.dtype)
 
 
 def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dict[str, Tensor]:
@@ -126,6 +181,21 @@ def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dic
         "strong": lambda: augment.strong(unlabelled, strong_key),
     }
     return {name: augment.prepare(makers[name]()) for name in names}
+
+
+def mix(recipe: Recipe, x: dict[str, Tensor], key: Key) -> tuple[dict[str, Tensor], Mixed | None]:
+    """The views with the strong one mixed by the recipe's rule, and what was mixed; as they are without a weak view.
+
+    The key is that of the views, and changes none of their draws.
+    """
+    if "weak" not in x:
+        return x, None
+    strong, mixed = recipe.consistency.mixing(x["strong"], rng.fold_in(key, MIXING))
+    return {**x, "strong": strong}, mixed
+
+
+MIXING = 1000
+"""What the key of the views is folded with for the mixing; `views` takes the first few."""
 
 
 def forward(

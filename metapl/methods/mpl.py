@@ -43,10 +43,13 @@ from metapl.methods.base import (
     apply_gradient,
     average,
     forward,
+    mix,
     new_train_state,
     self_loss,
     views,
 )
+from metapl.methods.consistency.loss import Memory
+from metapl.methods.consistency.mixing import Mixed
 from metapl.methods.feedback_scale import Statistics
 from metapl.methods.finetune import finetuning
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
@@ -61,6 +64,8 @@ class State(NamedTuple):
     memory: PyTree
     """The estimator's."""
     step: Tensor
+    consistency: Memory = Memory()
+    """Of the rules of the teacher's consistency loss."""
 
 
 class TeacherPass(NamedTuple):
@@ -73,8 +78,17 @@ class TeacherPass(NamedTuple):
     pull: Callable[[dict[str, Tensor]], Params]
     """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
     instance: Instance
-    labelled: Tensor
-    """The classes of the labelled examples."""
+    mixed: Mixed | None = None
+    """What is in the strong view, if it was mixed."""
+    learnt: Tensor | None = None
+    """Which of the labelled examples the teacher learns, as indices; None for all of them."""
+
+    def learning(self, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
+        """What the teacher's own loss sees: its logits and the batch, without the examples that it does not learn."""
+        if self.learnt is None:
+            return self.logits, batch
+        logits = {**self.logits, "labelled": self.logits["labelled"][self.learnt]}
+        return logits, batch._replace(y_labelled=batch.y_labelled[self.learnt])
 
 
 TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
@@ -106,17 +120,17 @@ def teacher_passes(
 
     def teacher_pass(state: State, batch: Batch, key: Key) -> TeacherPass:
         view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
-        x = views(seen, augment, batch, view_key)
+        x, mixed = mix(recipe, views(seen, augment, batch, view_key), view_key)
         logits, buffers, pull = autodiff.vjp(
             lambda params: forward(teacher.model, params, state.teacher.buffers, inputs(x, batch), teacher_key),
             state.teacher.params,
         )
         keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
         batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
-        exam = (x["labelled"], batch.y_labelled, exam_key)
+        exam = recipe.exam(x["labelled"], batch, augment, rng.fold_in(exam_key, 1))
         thetas = list(logits["strong"].chunk(recipe.unroll))
-        instance = Instance(problem, thetas, state.student, batches, exam, label_key)
-        return TeacherPass(logits, buffers, pull, instance, batch.y_labelled)
+        instance = Instance(problem, thetas, state.student, batches, (exam.x, exam.y, exam_key), label_key)
+        return TeacherPass(logits, buffers, pull, instance, mixed, exam.learnt)
 
     return teacher_pass
 
@@ -149,16 +163,21 @@ def meta_pseudo_labels(
     def init(key: Key) -> State:
         teacher_key, student_key = rng.split(key, 2)
         student_state = new_train_state(student, student_key)
-        step = torch.zeros((), dtype=torch.int64, device=next(iter(student_state.params.values())).device)
+        like = next(iter(student_state.params.values()))
+        step = torch.zeros((), dtype=torch.int64, device=like.device)
         ema = Variables(student_state.params, student_state.buffers)
-        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step)
+        remembered = recipe.consistency.init(like)
+        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step, remembered)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state, batch, key)
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
-        _, parts, own = autodiff.value_and_grad(
-            lambda logits: self_loss(recipe, logits, given.labelled, state.step), given.logits
+        _, (remembered, parts), own = autodiff.value_and_grad(
+            lambda logits: self_loss(
+                recipe, *given._replace(logits=logits).learning(batch), state.step, state.consistency, given.mixed
+            ),
+            given.logits,
         )
         size = tree.norm(cotangent)
         statistics = Statistics(
@@ -169,7 +188,7 @@ def meta_pseudo_labels(
         updated = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
         ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
-        return State(updated, feedback.state, ema, memory, state.step + 1), metrics
+        return State(updated, feedback.state, ema, memory, state.step + 1, remembered), metrics
 
     def networks(state: State) -> dict[str, Variables]:
         return {
@@ -220,6 +239,7 @@ METHOD = MethodSpec(
     title="Meta Pseudo Labels",
     summary="A student {model} {learnt} with a teacher {teacher}, {labels} pseudo labels, "
     "and feedback by {grad} (claim: {claim}).",
+    guided=True,
     source="Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580))",
     phases=(
         PhaseSpec("mpl", build, {"teacher": TEACHER, **STUDENTS}, unrolled=True),

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from metapl.core import losses, rng
-from metapl.core.types import Buffers, Key, Model, Params, TargetTransform, Variables
+from metapl.core.types import Key, Model, Params, TargetTransform, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
 from metapl.methods import supervised
 from metapl.methods.base import Method, Networks, Recipe, Trainable
-from metapl.methods.single import single
+from metapl.methods.single import Evaluated, SingleState, single
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
 
 
@@ -38,19 +38,16 @@ def pseudo_labels(trainable: Trainable, teacher: Fixed, augment: Augment, recipe
         A method with the networks "model" and "ema".
     """
 
-    def loss(
-        params: Params, buffers: Buffers, step: Tensor, batch: Batch, key: Key
-    ) -> tuple[Tensor, tuple[Buffers, dict[str, Tensor]]]:
-        del step
+    def loss(params: Params, state: SingleState, batch: Batch, key: Key) -> tuple[Tensor, Evaluated]:
         weak_key, strong_key, label_key, model_key, shared_key = rng.split(key, 5)
         shared = augment.shared(batch.x_unlabelled, shared_key)
         with torch.no_grad():
             weak = augment.prepare(augment.weak(shared, weak_key))
             targets = teacher.targets.apply(teacher.model.apply(*teacher.network, weak, train=False)[0], label_key)
         x = augment.prepare(augment.strong(shared, strong_key))
-        logits, buffers = trainable.model.apply(params, buffers, x, train=True, key=model_key)
+        logits, buffers = trainable.model.apply(params, state.train_state.buffers, x, train=True, key=model_key)
         total = losses.cross_entropy(logits, targets, recipe.smoothing).mean()
-        return total, (buffers, {"student": total.detach()})
+        return total, Evaluated(buffers, (), {"student": total.detach()})
 
     return single(trainable, loss, recipe.ema, ("x_unlabelled",))
 

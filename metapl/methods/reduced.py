@@ -99,6 +99,7 @@ METHOD = MethodSpec(
     title="Reduced Meta Pseudo Labels",
     summary="A student {model} {learnt} with a fixed teacher {teacher}, corrected by the calibrator {calibrator}, "
     "{labels} pseudo labels, and feedback by {grad} (claim: {claim}).",
+    guided=True,
     source="Reduced Meta Pseudo Labels ([Pham et al., CVPR 2021](https://arxiv.org/abs/2003.10580), appendix E)",
     phases=(
         PhaseSpec(

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from metapl.core import autodiff
-from metapl.core.types import Buffers, Key, Params, TrainState, Variables
+from metapl.core.types import Buffers, Key, Params, PyTree, TrainState, Variables
 from metapl.data.loader import Batch
 from metapl.methods.base import Method, Trainable, apply_gradient, average, new_train_state
-
-Loss: TypeAlias = Callable[[Params, Buffers, Tensor, Batch, Key], tuple[Tensor, tuple[Buffers, dict[str, Tensor]]]]
-"""`loss(params, buffers, step, batch, key)`: a scalar, the buffers after the pass and scalars worth logging."""
 
 
 class SingleState(NamedTuple):
@@ -23,10 +20,32 @@ class SingleState(NamedTuple):
     train_state: TrainState
     ema: Variables
     step: Tensor
+    memory: PyTree = ()
+    """What the loss remembers from step to step."""
+
+
+class Evaluated(NamedTuple):
+    """What a loss gives beside its value."""
+
+    buffers: Buffers
+    """Of the network, after the pass."""
+    memory: PyTree
+    """What the loss remembers for the next step."""
+    metrics: dict[str, Tensor]
+    """Scalars worth logging."""
+
+
+Loss: TypeAlias = Callable[[Params, SingleState, Batch, Key], tuple[Tensor, Evaluated]]
+"""`loss(params, state, batch, key)`: a scalar, and what comes with it; the parameters are not those of the state."""
 
 
 def single(
-    trainable: Trainable, loss: Loss, decay: float | Tensor, sees: tuple[str, ...], start: Variables | None = None
+    trainable: Trainable,
+    loss: Loss,
+    decay: float | Tensor,
+    sees: tuple[str, ...],
+    start: Variables | None = None,
+    remember: Callable[[Tensor], PyTree] = lambda like: (),  # noqa: ARG005
 ) -> Method:
     """A method that trains one network, and averages its weights.
 
@@ -36,6 +55,7 @@ def single(
         decay: of the moving average of the weights.
         sees: the fields of the batch that the loss looks at.
         start: weights to start from, in place of fresh ones.
+        remember: `remember(like)`, what the loss remembers before the first step, on the device of a tensor.
 
     Returns:
         A method with the networks "model" and "ema".
@@ -46,16 +66,17 @@ def single(
             train_state = new_train_state(trainable, key)
         else:
             train_state = TrainState(start.params, start.buffers, trainable.optimizer.init(start.params))
-        step = torch.zeros((), dtype=torch.int64, device=next(iter(train_state.params.values())).device)
-        return SingleState(train_state, Variables(train_state.params, train_state.buffers), step)
+        like = next(iter(train_state.params.values()))
+        step = torch.zeros((), dtype=torch.int64, device=like.device)
+        return SingleState(train_state, Variables(train_state.params, train_state.buffers), step, remember(like))
 
     def step(state: SingleState, batch: Batch, key: Key) -> tuple[SingleState, dict[str, Tensor]]:
-        train_state = state.train_state
-        _, (buffers, metrics), grads = autodiff.value_and_grad(
-            lambda params: loss(params, train_state.buffers, state.step, batch, key), train_state.params
+        _, found, grads = autodiff.value_and_grad(
+            lambda params: loss(params, state, batch, key), state.train_state.params
         )
-        train_state = apply_gradient(trainable.optimizer, train_state, grads, buffers)
-        return SingleState(train_state, average(state.ema, train_state, state.step, decay), state.step + 1), metrics
+        train_state = apply_gradient(trainable.optimizer, state.train_state, grads, found.buffers)
+        ema = average(state.ema, train_state, state.step, decay)
+        return SingleState(train_state, ema, state.step + 1, found.memory), found.metrics
 
     def networks(state: SingleState) -> dict[str, Variables]:
         return {"model": Variables(state.train_state.params, state.train_state.buffers), "ema": state.ema}

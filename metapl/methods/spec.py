@@ -14,6 +14,7 @@ from metapl.core.types import Estimator, Model, TargetTransform
 from metapl.data.augment.base import Augment
 from metapl.data.examples import Examples
 from metapl.methods.base import Method, Networks, Recipe, Trainable
+from metapl.methods.seen import Fitted, Seen
 
 
 class NetworkSpec(NamedTuple):
@@ -56,6 +57,8 @@ class Models(NamedTuple):
     """What may correct a fixed teacher."""
     networks: Mapping[str, NetworkSpec]
     """The networks that a run leaves, by name."""
+    classical: Model
+    """What a network that was fitted at once belongs to."""
 
     def of(self, name: str) -> Model:
         """The model that a network of a run belongs to, by the network's name; of other names the student's."""
@@ -95,15 +98,21 @@ class Given(NamedTuple):
     """`finetuning(model)`: the model with the optimiser and the constant learning rate of finetuning."""
 
 
+def _fitted(given: Given, networks: Networks) -> Method:
+    raise NotImplementedError("the phase is fitted at once, see PhaseSpec.fit: it has no steps")
+
+
 class PhaseSpec(NamedTuple):
-    """One phase of a run: a network, or a pair, that is trained for some steps."""
+    """One phase of a run: a network, or a pair, that is trained for some steps, or fitted at once."""
 
     name: str
     """In the log; the randomness of the phase follows from it."""
-    build: Callable[[Given, Networks], Method]
+    build: Callable[[Given, Networks], Method] = _fitted
     """`build(given, networks)`: the method, given the networks of the phases before."""
-    networks: Mapping[str, NetworkSpec]
+    networks: Mapping[str, NetworkSpec] = MappingProxyType({})
     """What is kept at the end, by its name in the run's files."""
+    fit: Callable[[Seen], Fitted] | None = None
+    """`fit(seen)`: the networks at once, in place of `build`."""
     steps: str = "steps"
     """The field of the configuration with the number of steps; at 0 the phase is left out."""
     labelled_batch: str = "labelled_batch"
@@ -147,6 +156,8 @@ class MethodSpec(NamedTuple):
     """Fields of the configuration that must not be 0."""
     otherwise: str = ""
     """The method that it is where one of them is 0."""
+    guided: bool = False
+    """Whether it has a consistency loss, which a classical method may guide."""
     alone: str = ""
     """Why runs cannot be vectorised over seeds; empty if they can."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from metapl.core import rng
-from metapl.core.types import Buffers, Key, Params, Variables
+from metapl.core.types import Key, Params, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods.base import Method, Networks, Recipe, Trainable, forward, self_loss, views
-from metapl.methods.single import single
+from metapl.methods.base import Method, Networks, Recipe, Trainable, forward, mix, self_loss, views
+from metapl.methods.single import Evaluated, SingleState, single
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
 
 
@@ -29,17 +29,15 @@ def supervised(trainable: Trainable, augment: Augment, recipe: Recipe, start: Va
     """
     seen = ("labelled", "weak", "strong") if recipe.consistent else ("labelled",)
 
-    def loss(
-        params: Params, buffers: Buffers, step: Tensor, batch: Batch, key: Key
-    ) -> tuple[Tensor, tuple[Buffers, dict[str, Tensor]]]:
+    def loss(params: Params, state: SingleState, batch: Batch, key: Key) -> tuple[Tensor, Evaluated]:
         view_key, model_key = rng.split(key, 2)
-        x = views(seen, augment, batch, view_key)
-        logits, buffers = forward(trainable.model, params, buffers, x, model_key)
-        total, parts = self_loss(recipe, logits, batch.y_labelled, step)
-        return total, (buffers, parts)
+        x, mixed = mix(recipe, views(seen, augment, batch, view_key), view_key)
+        logits, buffers = forward(trainable.model, params, state.train_state.buffers, x, model_key)
+        total, (memory, parts) = self_loss(recipe, logits, batch, state.step, state.memory, mixed)
+        return total, Evaluated(buffers, memory, parts)
 
     sees = ("x_labelled", "x_unlabelled") if recipe.consistent else ("x_labelled",)
-    return single(trainable, loss, recipe.ema, sees, start)
+    return single(trainable, loss, recipe.ema, sees, start, recipe.consistency.init)
 
 
 def build(given: Given, networks: Networks) -> Method:

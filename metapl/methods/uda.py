@@ -16,6 +16,7 @@ def build(given: Given, networks: Networks) -> Method:
 METHOD = MethodSpec(
     title="UDA",
     summary="A network {model} {learnt}.",
+    guided=True,
     source="UDA ([Xie et al., NeurIPS 2020](https://arxiv.org/abs/1904.12848))",
     phases=(
         PhaseSpec(
@@ -34,6 +35,7 @@ METHOD = MethodSpec(
             },
         ),
     ),
+    baselines=("supervised",),
     needs=("uda_weight",),
     otherwise="supervised",
 )

@@ -32,7 +32,7 @@ def report(run: Path, device: str = "auto", trust_code: bool = False, note: str 
     found = facts.gather(run, device, trust_code)
     sections = [
         results.results(found),
-        training.training(found),
+        *([training.training(found)] if found.log else []),
         results.calibration(found),
         classes.classes(found),
         mistakes.mistakes(found),

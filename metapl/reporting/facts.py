@@ -123,7 +123,7 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
         networks,
         _summary(run, networks),
         run_files.environment(run / "environment.json"),
-        _log(run),
+        _log(run, experiment),
         final,
         before,
         baseline,
@@ -140,9 +140,10 @@ def _summary(run: Path, networks: Mapping[str, Variables]) -> dict[str, Any]:
     return found
 
 
-def _log(run: Path) -> list[dict[str, Any]]:
+def _log(run: Path, experiment: Experiment) -> list[dict[str, Any]]:
     found = run_files.log(run / "metrics.jsonl")
-    if not any(line["phase"] != "finetune" for line in found):
+    in_steps = not all(phase.fit for phase in methods.plan(experiment.config))
+    if in_steps and not any(line["phase"] != "finetune" for line in found):
         raise InputError(f"{run / 'metrics.jsonl'} has no line of training: is the run complete?")
     return found
 

@@ -52,7 +52,7 @@ def _style(axes: Axes, title: str, y_label: str) -> None:
 def curves(log: Path, path: Path) -> None:
     """Losses of the last training phase, and accuracy on the validation part over the steps of every method.
 
-    A log without a line of training, which was lost then, has no picture.
+    Nothing is drawn where nothing was trained in steps, or where the log is lost.
 
     Args:
         log: a run's `metrics.jsonl`.

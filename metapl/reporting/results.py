@@ -29,6 +29,7 @@ def results(facts: Facts) -> Section:
     names = [name for name in NETWORKS if name in facts.summary["test"]]
     every = Card("All networks", [Rows(_metrics(facts))])
     below = [_finetuning(facts)] if facts.final == "finetuned" else []
+    below += [_chosen(facts)] if facts.summary.get("chosen") else []
     dots = [_dots(facts, names)] if len(names) > 1 else []
     return Section("Results", [_tiles(facts), Grid([every, *dots]), Grid([*below, _explained(facts)])])
 
@@ -46,6 +47,12 @@ def _dots(facts: Facts, names: Sequence[str]) -> Figure:
     label = ", ".join(f"{NETWORKS[name][0]} {percent(share)} %" for name, share in shares.items())
     picture = figures.dots("dots", rows, "top-1, %, ± one standard error")
     return Figure("Test accuracy", picture, f"Top-1 accuracy on the test set: {label}")
+
+
+def _chosen(facts: Facts) -> Card:
+    """The settings of the networks that were fitted at once."""
+    told = {NETWORKS[name][0]: text for name, text in facts.summary["chosen"].items()}
+    return Card("What the classical methods chose", [Words(told)])
 
 
 def _explained(facts: Facts) -> Card:

@@ -39,6 +39,7 @@ INPUTS = {
     "images": "grey levels 0 … 255, white = 255, decoded and fitted as metapl.data.formats.decode describes",
     "table": "encoded features as metapl.data.formats.tables.encode makes them of the columns in `details`",
     "arrays": "numbers as they are in the files, channels first",
+    "features": "features as they are in the files",
 }
 """What a graph takes, by the kind of a form."""
 
@@ -55,7 +56,11 @@ def _text(serving: Serving) -> str:
             f"--network {serving.name} of --method {config.method} is several networks, and no single module: "
             f"export {', '.join(whole)}"
         )
-    return architectures.text(config, found.built_from[""])
+    return architectures.text(config, found.built_from[""], _held(serving))
+
+
+def _held(serving: Serving) -> dict[str, Tensor]:
+    return {**serving.network.params, **serving.network.buffers}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -68,7 +73,7 @@ def module(serving: Serving) -> nn.Module:
     Raises:
         InputError: it is no single module, or one that is made otherwise now than when it was trained.
     """
-    trained = {**serving.network.params, **serving.network.buffers}
+    trained = _held(serving)
     built = _build(serving)
     held = _tensors(built)
     if {name: one.shape for name, one in held.items()} != {name: one.shape for name, one in trained.items()}:

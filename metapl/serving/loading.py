@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy"}
+EXAMPLES = {"images": "example.png", "table": "example.csv", "arrays": "example.npy", "features": "example.npy"}
 """The file that the example of a card predicts, by the kind of data."""
 
 LOAD = """\

@@ -25,10 +25,18 @@ TASKS = {
     "images": ("image-classification", "Image Classification"),
     "table": ("tabular-classification", "Tabular Classification"),
     "arrays": ("other", "Classification"),
+    "features": ("other", "Classification"),
 }
 """The Hub's identifier and name, by the kind of a form."""
 
-METRICS = {"top1": "accuracy", "top5": "top_5_accuracy", "nll": "nll", "ece": "ece"}
+METRICS = {
+    "top1": "accuracy",
+    "top5": "top_5_accuracy",
+    "nll": "nll",
+    "ece": "ece",
+    "balanced": "balanced_accuracy",
+    "macro_f1": "f1",
+}
 """The type of each metric in the front matter."""
 
 SHOWN = 20
@@ -43,6 +51,8 @@ class Facts(NamedTuple):
     labelled: int
     unlabelled: int
     tested: int
+    chosen: str
+    """Its settings, if it was fitted at once."""
 
 
 def facts(run: Path, serving: Serving) -> Facts:
@@ -60,7 +70,8 @@ def facts(run: Path, serving: Serving) -> Facts:
     tested = sum(map(sum, confusion[serving.name]))
     if not tested:
         raise InputError(f"{run / 'confusion.json'} has no test example: is the run complete?")
-    return Facts(summary["test"], summary["pseudo_labels"], labelled, unlabelled, tested)
+    chosen = summary.get("chosen", {}).get(serving.name, "")
+    return Facts(summary["test"], summary["pseudo_labels"], labelled, unlabelled, tested, chosen)
 
 
 def text(name: str, serving: Serving, facts: Facts, config: dict[str, Any]) -> str:
@@ -155,8 +166,10 @@ def _what(serving: Serving) -> str:
 
 def _training(serving: Serving, facts: Facts, model: str) -> str:
     config, spec = serving.config, methods.find(_method(serving))
-    fields = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema", "seed"]
-    rows = {"model": model, **{field: getattr(config, field) for field in fields}}
+    in_steps = ["steps", "batch", "labelled_batch", "optimizer", "lr", "ema"]
+    rows = {"model": model, **{field: getattr(config, field) for field in in_steps}, "seed": config.seed}
+    if _phase(serving).fit:
+        rows = {"model": model, "settings": facts.chosen, "seed": config.seed}
     if spec.paired:
         rows |= {
             "student's model": config.model,

@@ -62,17 +62,22 @@ def _checked(where: str, key: str, value: Any) -> Any:
     return config.checked(key, value, where)
 
 
+PRESET = "preset"
+"""The key of an arm that stands for all that a preset sets; other keys of the arm override it."""
+
+
 def given(where: str, values: Any) -> Given:
-    """The keys and values of an arm, or of all arms.
+    """The keys and values of an arm, or of all arms, those of a preset written out.
 
     Raises:
-        InputError: no table, or a key or a value that the configuration does not have.
+        InputError: no table, a key or a value that the configuration does not have, or an unknown preset.
     """
     if not isinstance(values, dict):
         raise InputError(
             f"{where}: {values!r} must be a table of flags, such as [arms.none] and below it grad = 'none'"
         )
-    return {key: _checked(where, key, value) for key, value in values.items()}
+    own = {key: _checked(where, key, value) for key, value in values.items() if key != PRESET}
+    return {**config.preset_values(str(values[PRESET])), **own} if PRESET in values else own
 
 
 def listed(where: str, key: str, values: Any) -> list[Any]:

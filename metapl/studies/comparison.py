@@ -127,7 +127,8 @@ def compare(stage: Stage, estimators: Mapping[str, Estimator], plan: Plan, tell:
     """
     wanted = stage.experiment.config.pseudo_labels
     kinds = {name: one.targets[0] if wanted == "auto" else wanted for name, one in estimators.items()}
-    single = {kind: assign(stage, kind, stage.experiment.data.x.dtype) for kind in {*kinds.values()}}
+    usual = torch.promote_types(stage.experiment.data.x.dtype, torch.float32)  # images and features are stored smaller
+    single = {kind: assign(stage, kind, usual) for kind in {*kinds.values()}}
     double = {kind: assign(stage, kind, torch.float64) for kind in {*kinds.values(), "soft"}}
     calls, left_out = _fitting(estimators, kinds, single, stage.experiment.config.unroll)
     tell("cost")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import torch
 
 from metapl.core import tree
-from metapl.evaluation.metrics import METRICS
+from metapl.evaluation.metrics import ADDED, METRICS
 from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies.specification import Job
@@ -147,6 +147,8 @@ def _done(folder: Path, job: Job) -> Run | None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): remove it, and the run is made again") from None
     found["config"] = {**DEFAULTS, **found["config"]}  # runs of older versions lack the fields of today
+    for part in ("validation", "test"):
+        found[part] = {name: {**row, **{added: row.get(added) for added in ADDED}} for name, row in found[part].items()}
     own = {"setting": dict(job.condition), "arm": job.arm, "seed": job.config.seed, "config": asdict(job.config)}
     if any(found[name] != value for name, value in own.items()):
         raise InputError(f"{path} is of another study: name another folder, or remove this one")
@@ -172,8 +174,12 @@ def _require_run(found: Any) -> None:
         raise ValueError("a line of the log is none")
 
 
+ALWAYS = set(METRICS) - set(ADDED)
+"""The metrics that runs of every version have."""
+
+
 def _are_rows(rows: Any) -> bool:
-    return isinstance(rows, dict) and all(_are_numbers(row) and set(METRICS) <= set(row) for row in rows.values())
+    return isinstance(rows, dict) and all(_are_numbers(row) and set(row) >= ALWAYS for row in rows.values())
 
 
 def _are_numbers(row: Any) -> bool:

@@ -73,7 +73,9 @@ def restored(experiment: Experiment, networks: Mapping[str, Variables]) -> Stage
     )
     steps = experiment.config.steps
     count = torch.tensor(steps, device=experiment.device)
-    return Stage(experiment, mpl.State(teacher, student, networks["ema"], experiment.estimator.init(), count), steps)
+    remembered = experiment.recipe.consistency.init(next(iter(teacher.params.values())))
+    state = mpl.State(teacher, student, networks["ema"], experiment.estimator.init(), count, remembered)
+    return Stage(experiment, state, steps)
 
 
 def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Instance:

@@ -19,6 +19,9 @@
     [arms.uda]
     method = "uda"
 
+    [arms.fixmatch]
+    preset = "fixmatch"             # all that the preset sets; other keys of the arm override it
+
 The runs of a seed share split, initial weights, batches and views across arms, so that the arms can be compared in
 pairs.
 """

@@ -6,6 +6,7 @@
     architectures.py    the networks of a configuration
     optimizers.py       its optimisers
     loop.py             the training loop of one phase, as an iterator of events
+    seen.py             what methods that are fitted at once may look at
     phases.py           a whole run: phase by phase, and the evaluation at the end
     population.py       several runs as one vectorised program
     nonfinite.py        steps whose numbers are not finite

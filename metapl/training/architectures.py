@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
-from torch import nn
+from torch import Tensor, nn
 
 from metapl import methods
 from metapl import models as zoo
 from metapl.core.types import Model
 from metapl.data.form import Form
+from metapl.methods.classical import model
 from metapl.methods.spec import Models, NetworkSpec
-from metapl.models.calibrator import residual
+from metapl.models import fitted
+from metapl.models.calibrator import affine, residual
 from metapl.models.mlp import mlp
 from metapl.nn import functional
 from metapl.nn.microbatch import in_parts
@@ -19,12 +22,14 @@ from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
 
-CALIBRATORS = {"residual": residual, "mlp": mlp}
+CALIBRATORS = {"residual": residual, "affine": affine, "mlp": mlp}
 """What may correct a fixed teacher."""
 
 
-def text(config: TrainConfig, field: str) -> str:
-    """The text of the configuration that names a field of `Models`."""
+def text(config: TrainConfig, field: str, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> str:
+    """The text that names a field of `Models`: of the configuration, and of a fitted one by its tensors."""
+    if field == "classical":
+        return fitted.text(tensors)
     texts = {"student": config.model, "teacher": config.teacher_model or config.model, "calibrator": config.calibrator}
     return texts[field]
 
@@ -38,7 +43,7 @@ def architectures(config: TrainConfig, form: Form) -> Models:
     student = _in_parts(config, _model(text(config, "student"), form))
     teacher = _in_parts(config, _model(text(config, "teacher"), form))
     calibrator = functional.from_module(build_calibrator(config, form))
-    return Models(student, teacher, calibrator, networks(config))
+    return Models(student, teacher, calibrator, networks(config), model.model())
 
 
 def networks(config: TrainConfig) -> dict[str, NetworkSpec]:

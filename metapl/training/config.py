@@ -42,13 +42,16 @@ class TrainConfig:
     balanced: bool = _option(True, "Equally many labels of each class, or in the proportions of the data.")
     split: str = _option("", "The split.json of another run, to use the same split.")
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
-    model: str = _option("mlp", "The student's network, and the teacher's unless it has its own.")
+    model: str = _option("auto", "The student's network, and the teacher's unless it has its own.")
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
-    method: str = _option("mpl", f"{', '.join(METHODS)}.")
+    method: str = _option("auto", f"auto, which compares some on the labels, or {', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
-    baselines: bool = _option(True, "Whether `mpl` trains the three other methods first, for the table.")
-    grad: str = _option("exact", "Estimator of the feedback.")
+    baselines: bool = _option(
+        True, "Whether the classical panel, and for `mpl` three other methods, come first, for the table."
+    )
+    grad: str = _option("auto", "Estimator of the feedback, which makes the method mpl; auto: exact with mpl.")
     pseudo_labels: str = _option("auto", "soft, sampled or argmax; auto takes the first that the estimator can use.")
+    exam: str = _option("weak", "What the student is tested on: weak, strong or apart, of the labelled examples.")
     feedback_weight: float = _option(1.0, "Factor of the feedback in the teacher's gradient.")
     feedback_size: str = _option("cosine:power=0.5", "Rule for its length, NAME:key=value,…; times the weight.")
     unroll: int = _option(1, "Steps of the student, on a batch each, for one of the teacher.", least=1)
@@ -63,12 +66,27 @@ class TrainConfig:
     schedule: str = _option("cosine", "How the learning rates change: cosine, down to zero, or constant.")
     warmup: int = _option(0, "Steps over which the learning rates grow linearly.", least=0)
     student_wait: int = _option(0, "Steps before the student starts to move.", least=0)
-    clip: float = _option(5.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
+    clip: float = _option(1.0, "Largest norm of a gradient; 0 for no clipping.", least=0)
     uda_weight: float = _option(1.0, "Factor of the teacher's consistency loss; 0 for none.", least=0)
     uda_temperature: float = _option(0.7, "Temperature that sharpens the consistency target.", above=0)
     uda_threshold: float = _option(0.6, "Least confidence of a consistency target.", least=0, most=1)
+    guide: str = _option(
+        "auto", "A classical method whose answers its targets are multiplied by, such as consensus; or none."
+    )
+    guide_weight: float = _option(1.0, "The exponent of these answers.", least=0)
+    alignment: str = _option(
+        "auto", "How its targets are kept from collapsing: none, uniform, marginal, adamatch or fair, NAME:key=value,…."
+    )
+    threshold: str = _option(
+        "fixed", "Which targets count: fixed, relative, flexible, adaptive, gaussian or none, NAME:key=value,…."
+    )
+    consistency_target: str = _option("sharpened", "What a target is: sharpened, soft or hard.")
+    mixing: str = _option("none", "Strong views mixed with each other: none, mixup or cutmix, NAME:key=value,….")
+    prior: str = _option("uniform", "Probability of each class, for the alignment: uniform, labelled or a file.")
     uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
     smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)
+    class_weights: str = _option("none", "Weights of the classes in the supervised loss: none or effective:beta=….")
+    logit_adjustment: float = _option(0.0, "Factor of the log class shares in the supervised loss.", least=0)
     ema: float = _option(0.99, "Decay of the moving average of the weights.", least=0, most=1)
     finetune_steps: int = _option(200, "Steps on labelled data at the end, from the averaged student.", least=0)
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
@@ -85,7 +103,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the limits of every field, and the fields that depend on each other."""
         require_within(self)
-        if self.method not in METHODS:
+        if self.method not in ("auto", *METHODS):
             raise unknown("method", self.method, METHODS)
         if self.on_nonfinite not in ON_NONFINITE:
             raise unknown("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
@@ -111,6 +129,7 @@ VARYING = (
     "uda_weight",
     "uda_temperature",
     "uda_threshold",
+    "guide_weight",
     "smoothing",
     "ema",
 )
@@ -127,6 +146,17 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def preset_values(name: str) -> dict[str, Any]:
+    """The fields that a preset sets.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    if name not in presets():
+        raise unknown("preset", name, presets())
+    return _load(PRESETS / f"{name}.toml")
+
+
 def resolve(
     given: Mapping[str, Any], file: Path | None = None, preset: str = "", trust_code: bool = False
 ) -> TrainConfig:
@@ -136,9 +166,7 @@ def resolve(
         InputError: an unknown preset, a file that cannot be read, an unknown key in it, a value of the wrong type
             or range, or code that the file names and that is not trusted, see `metapl.registry.trust`.
     """
-    if preset and preset not in presets():
-        raise unknown("preset", preset, presets())
-    known = _load(PRESETS / f"{preset}.toml") if preset else {}
+    known = preset_values(preset) if preset else {}
     read = _load(file) if file else {}
     trust.require({key: value for key, value in read.items() if key not in given}, str(file), trust_code)
     return TrainConfig(**{**known, **read, **given})

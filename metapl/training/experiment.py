@@ -24,14 +24,16 @@ from metapl.data.sources import Dataset, find
 from metapl.data.split import Split, Wanted, read, split
 from metapl.estimators import AVAILABLE
 from metapl.methods.base import Recipe, Trainable
-from metapl.methods.feedback_scale import SIZES, Size
 from metapl.methods.spec import Given, Models
 from metapl.optim.schedule import Rate
 from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
+from metapl.training import rules
 from metapl.training.architectures import architectures
+from metapl.training.automatic import settle
 from metapl.training.config import TrainConfig
 from metapl.training.optimizers import Rule, rule
+from metapl.training.rules import Rules
 
 NUMBERED = ("supervised", "pseudo-labels", "uda", "mpl", "finetune", "reduced", "fixed")
 """The phases whose keys are numbered; a phase of another name has its key from the name."""
@@ -51,6 +53,13 @@ class Keys(NamedTuple):
         return rng.fold_in(self.root, 2**32 + zlib.crc32(phase.encode()))
 
 
+GUIDE = "answers of the guide"
+"""Their name among what varies: log-probabilities `[examples, classes]`, known once the guide is fitted."""
+
+COUNTS = "labelled examples of each class"
+"""Their name among what varies in a population; no field of the configuration is called so."""
+
+
 class Experiment(NamedTuple):
     """A configuration turned into objects."""
 
@@ -64,7 +73,7 @@ class Experiment(NamedTuple):
     optimizer: Rule
     finetune_optimizer: Rule
     schedule: Callable[..., Rate]
-    feedback_size: Size
+    rules: Rules
     keys: Keys
     varied: Mapping[str, Tensor] = MappingProxyType({})
     """What takes the place of some of the configuration's `VARYING` numbers, in a population: scalar tensors."""
@@ -81,9 +90,16 @@ class Experiment(NamedTuple):
     @property
     def recipe(self) -> Recipe:
         """The part of the configuration that the losses need."""
-        known = {name: self.number(name) for name in Recipe._fields if name not in ("feedback_size", "labelled")}
         labelled = len(self.split.labelled) / len(self.data.form.classes)
-        return Recipe(**known, feedback_size=self.feedback_size, labelled=labelled)
+        known = rules.numbers(self.number)._replace(labelled=labelled, guide=self.varied.get(GUIDE))
+        counts = self.varied.get(COUNTS, self.counts)
+        return self.rules.fill(known, counts, len(self.data.x), len(self.split.unlabelled))
+
+    @property
+    def counts(self) -> Tensor:
+        """Labelled examples of each class, without the validation part, `[classes]`, int64."""
+        y = self.data.y
+        return torch.bincount(y[self.split.labelled.to(y.device)], minlength=len(self.data.form.classes))
 
     @property
     def given(self) -> Given:
@@ -164,10 +180,19 @@ def prepare(
     device = pick_device(config.device)
     data = _data(config)
     check(data.form)
-    keys = _keys(config)
-    parts = _split(config, data, keys.split, split_file)
+    parts = _split(config, data, _keys(config).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
+    return assemble(config, data, parts)
+
+
+def assemble(config: TrainConfig, data: Dataset, parts: Split) -> Experiment:
+    """Everything that a configuration names, for data that is there and split already.
+
+    Raises:
+        InputError: anything in it that is wrong.
+    """
+    config = settle(config, data.form)
     models = architectures(config, data.form)
     method = methods.find(config.method)
     if missing := method.lacks(config):
@@ -197,8 +222,8 @@ def prepare(
         optimizer,
         finetune_optimizer,
         optim.SCHEDULES[config.schedule],
-        notation.build(config.feedback_size, SIZES, "feedback size"),
-        keys,
+        rules.read(config, data.form.classes, data.y.device),
+        _keys(config),
     )
 
 
@@ -212,7 +237,7 @@ def member(like: Experiment, config: TrainConfig) -> Experiment:
 
     The data, on its device, and the networks are those of `like`.
     """
-    keys = _keys(config)
+    config, keys = settle(config, like.data.form), _keys(config)
     return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
 
 

@@ -39,7 +39,7 @@ def require_network(name: str, network: Variables, config: TrainConfig, form: Fo
     known = {**methods.networks(), **architectures.networks(config)}[name]
     for prefix, field in reversed([*known.built_from.items()]):  # the calibrator first: it is the cheaper one to refuse
         own = _below(prefix, tensors)
-        text = architectures.text(config, field)
+        text = architectures.text(config, field, own)
         if field == "calibrator":
             require_built(architectures.build_calibrator(config, form), own, f"{where}: calibrator {text!r}", "meta")
         else:
@@ -68,7 +68,7 @@ def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, pe
     numbers = sum(value.numel() for value in tensors.values())
     outside = text.partition(":")[0] in models.KINDS
     if not outside:
-        _, options = notation.parse(text, models.MODELS, "model")
+        _, options = notation.parse(text, models.KNOWN, "model")
         for name, value in options.items():
             if isinstance(value, int | float) and abs(value) > max(LARGEST, numbers):
                 raise InputError(f"{where}: model {text!r} cannot be that of its weights: {name} is beyond their size")

@@ -6,9 +6,10 @@ what is stored when a run is stopped in the middle of a step is the state before
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -52,7 +53,7 @@ class Keeper:
 
     Args:
         session: the runs. What trains together is stored in the folder of the first.
-        plan: the names of the phases, with their steps.
+        lengths: the steps of each phase, in order.
         keeping: when to store, how many states, and where else.
         made_with: versions and machine.
         started: the `time.perf_counter()` at which the runs began; of those that go on it is that much earlier.
@@ -61,13 +62,13 @@ class Keeper:
     def __init__(
         self,
         session: Session,
-        plan: Sequence[tuple[str, int]],
+        lengths: Mapping[str, int],
         keeping: Keeping,
         made_with: dict[str, Any],
         started: float,
     ) -> None:
         self._session, self._keeping, self._made_with, self._started = session, keeping, made_with, started
-        self._before = {name: sum(steps for _, steps in plan[:place]) for place, (name, _) in enumerate(plan)}
+        self._before = dict(zip(lengths, itertools.accumulate(lengths.values(), initial=0), strict=False))
         self._member: int | None = None
         self._networks: Networks = {}
         self._at: loop.Stepped | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -15,10 +17,11 @@ from metapl.data import loader
 from metapl.data.examples import Examples, subset
 from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
+from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
-from metapl.training import loop, nonfinite, stored
+from metapl.training import loop, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
-from metapl.training.experiment import Experiment
+from metapl.training.experiment import GUIDE, Experiment
 from metapl.training.stored import Stored
 
 Rows = dict[str, dict[str, float]]
@@ -36,6 +39,16 @@ class Result(NamedTuple):
     test: Rows
     confusion: dict[str, Tensor]
     """`[classes, classes]` by network, on the test set: row the class, column what was predicted."""
+    chosen: Mapping[str, str] = MappingProxyType({})
+    """The settings of the networks that were fitted at once, and how they were chosen."""
+
+
+class Chosen(NamedTuple):
+    """A phase was fitted at once."""
+
+    phase: str
+    text: str
+    """The settings, and how they were chosen, in one line."""
 
 
 class Began(NamedTuple):
@@ -43,7 +56,7 @@ class Began(NamedTuple):
 
     phase: str
     networks: dict[str, Variables]
-    """Of the phases before."""
+    """Of the phases before that were trained."""
 
 
 class Finished(NamedTuple):
@@ -52,7 +65,7 @@ class Finished(NamedTuple):
     result: Result
 
 
-Event: TypeAlias = Began | loop.Stepped | loop.Reported | Finished
+Event: TypeAlias = Began | loop.Stepped | loop.Reported | Chosen | Finished
 """What a run yields."""
 
 
@@ -65,22 +78,55 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
         since: where an earlier process stopped; the events are those that would have come next.
 
     Yields:
-        `Began` and the events of `loop.steps`, phase by phase, and `Finished` at the end.
+        `Began` and the events of `loop.steps`, phase by phase, or `Chosen` where it is fitted at once; `Finished` at
+        the end. What was fitted at once by an earlier process is fitted again.
 
     Raises:
         InputError: a loss that is no longer finite, where `strict`; a stored state that is not of this run.
     """
     networks: dict[str, Variables] = tree.to(since.networks, experiment.device) if since else {}
+    fits: dict[str, Fitted] = {}
+    fit = fitting(experiment)
     for spec in stored.remaining(methods.plan(experiment.config), since):
+        if spec.fit:
+            fits[spec.name] = fit(spec.fit)
+            networks.update(fits[spec.name].networks)
+            experiment = guided(experiment, spec, networks)
+            yield Chosen(spec.name, fits[spec.name].chosen)
+            continue
         phase = prepare_phase(experiment, spec, networks)
-        yield Began(spec.name, {**networks})
+        fitted = {name for found in fits.values() for name in found.networks}
+        yield Began(spec.name, {name: one for name, one in networks.items() if name not in fitted})
         at = stored.enter(loop.start(phase), since)
         for event in loop.steps(phase, at, experiment.config.report_every, strict):
             yield event
             if isinstance(event, loop.Reported):
                 last = event.networks
         networks.update(spec.keep(last))
-    yield Finished(judge(experiment, networks))
+    yield Finished(judge(experiment, networks, fits.values()))
+
+
+def guided(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> Experiment:
+    """The experiment with the answers of its guide, once the phase that fits the guide is over.
+
+    Cost: one pass over the training pool.
+    """
+    if spec.name != methods.guide_of(experiment.config):
+        return experiment
+    said = torch.log_softmax(predict(experiment, spec.name, networks[spec.name], "pool"), dim=-1)
+    return experiment._replace(varied={**experiment.varied, GUIDE: said})
+
+
+def fitting(experiment: Experiment) -> Callable[[Callable[[Seen], Fitted]], Fitted]:
+    """What fits the phases of a run that are fitted at once; their examples are read when the first one asks."""
+    looked = cache(lambda: seen.gather(experiment))
+
+    def fit(method: Callable[[Seen], Fitted]) -> Fitted:
+        found, left_out = method(looked()), looked().left_out
+        less = f"; {left_out:,} examples are left out" if left_out else ""
+        return Fitted(tree.to(dict(found.networks), experiment.device), found.chosen + less)
+
+    return fit
 
 
 def finish(events: Iterator[Event]) -> Result:
@@ -126,8 +172,10 @@ def sizes(config: TrainConfig, spec: PhaseSpec, method: Method) -> tuple[int, in
     return labelled, unlabelled
 
 
-def judge(experiment: Experiment, networks: dict[str, Variables]) -> Result:
-    """Evaluate trained networks."""
+def judge(experiment: Experiment, trained: Networks, fitted: Iterable[Fitted] = ()) -> Result:
+    """Evaluate networks: those that were fitted at once and those that were trained."""
+    several = [*fitted]
+    networks = {name: one for found in several for name, one in found.networks.items()} | dict(trained)
     logits = {name: predict(experiment, name, network, "test") for name, network in networks.items()}
     y = experiment.data.y_test
     return Result(
@@ -135,6 +183,7 @@ def judge(experiment: Experiment, networks: dict[str, Variables]) -> Result:
         evaluate(experiment, networks, "validation"),
         {name: metrics.evaluate(found, y) for name, found in logits.items()},
         {name: metrics.confusion(found, y).cpu() for name, found in logits.items()},
+        {name: found.chosen for found in several for name in found.networks},
     )
 
 
@@ -149,9 +198,10 @@ def batches(
 
 
 def predict(experiment: Experiment, name: str, network: Variables, part: str) -> Tensor:
-    """Logits `[examples, classes]` of a network on the "validation" part or the "test" set."""
+    """Logits `[examples, classes]` of a network on the "validation" part, the "test" set or the training "pool"."""
     data = experiment.data
-    x = data.x_test if part == "test" else subset(data.x, experiment.split.validation)
+    parts = {"test": data.x_test, "pool": data.x}
+    x = parts[part] if part in parts else subset(data.x, experiment.split.validation)
     return metrics.predict(experiment.models.of(name), *network, _ready(experiment, x, network))
 
 

@@ -22,11 +22,12 @@ from metapl.core.types import Key, Model, PyTree, Variables
 from metapl.data import loader
 from metapl.data.loader import Batch
 from metapl.methods.base import Method, Networks
+from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases, stored
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.experiment import Experiment
+from metapl.training.experiment import COUNTS, GUIDE, Experiment
 from metapl.training.stored import Stored
 
 
@@ -130,13 +131,23 @@ def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Itera
         since: where an earlier process stopped, for all of them.
 
     Yields:
-        `Began` and `Stepped` for all members together; `Reported` and `Finished` for each of them.
+        `Began` and `Stepped` for all members together; `Reported`, `Chosen` and `Finished` for each of them. What is
+        fitted at once is fitted for one member after another, since members may choose networks of different sizes.
 
     Raises:
         InputError: a stored state that is not of this population.
     """
     networks: dict[str, Variables] = tree.to(since.networks, experiments[0].device) if since else {}
+    experiments = [*experiments]
+    fits = [phases.fitting(one) for one in experiments]
+    fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
     for spec in stored.remaining(methods.plan(experiments[0].config), since):
+        if spec.fit:
+            for index, fit in enumerate(fits):
+                found = fitted[index][spec.name] = fit(spec.fit)
+                experiments[index] = phases.guided(experiments[index], spec, found.networks)
+                yield index, phases.Chosen(spec.name, fitted[index][spec.name].chosen)
+            continue
         method = together(experiments, spec, networks)
         keys = torch.stack([one.keys.of(spec.name) for one in experiments])
         steps = getattr(experiments[0].config, spec.steps)
@@ -151,7 +162,7 @@ def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Itera
                 yield from ((index, _of(event, index)) for index in range(len(experiments)))
         networks.update(spec.keep(last))
     for index, one in enumerate(experiments):
-        yield index, phases.Finished(phases.judge(one, member(networks, index)))
+        yield index, phases.Finished(phases.judge(one, member(networks, index), fitted[index].values()))
 
 
 def _count(x: Tensor) -> int:
@@ -161,7 +172,7 @@ def _count(x: Tensor) -> int:
 
 def together(experiments: Sequence[Experiment], spec: PhaseSpec, networks: Networks) -> Method:
     """A phase of all members as one method, whose state, batches and keys have the members along their first axis."""
-    varied = _varied([one.config for one in experiments], experiments[0].device)
+    varied = _varied(experiments)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
         built = spec.build(experiments[0]._replace(varied=varied).given, networks)
@@ -185,14 +196,23 @@ def member(stack: PyTree, index: int) -> PyTree:
     return tree.map(lambda leaf: leaf[index], stack)
 
 
-def _varied(configs: Sequence[TrainConfig], device: torch.device) -> dict[str, Tensor]:
-    """The numbers that are not the same in all, `[members]` each; the others stay numbers, as in a run of its own."""
-    columns = {name: [getattr(config, name) for config in configs] for name in VARYING}
-    return {
+def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
+    """What is not the same in all, the members along the first axis; the others stay numbers, as in a run of its own.
+
+    These are numbers of the configuration, the classes of the labelled examples, which are in the splits, and what the
+    guides say.
+    """
+    device = experiments[0].device
+    columns = {name: [getattr(one.config, name) for one in experiments] for name in VARYING}
+    found = {
         name: torch.tensor(values, dtype=torch.float64, device=device)
         for name, values in columns.items()
         if len(set(values)) > 1
     }
+    if GUIDE in experiments[0].varied:
+        found[GUIDE] = torch.stack([one.varied[GUIDE] for one in experiments])
+    counts = torch.stack([one.counts for one in experiments])
+    return found if bool((counts == counts[0]).all()) else {**found, COUNTS: counts}
 
 
 def batches(experiments: Sequence[Experiment], spec: PhaseSpec, method: Method) -> Callable[[int], Batch]:

@@ -50,7 +50,7 @@ def of(run: Path, trust_code: bool = False) -> Progress:
         InputError: not a run, or one with a log that is damaged.
     """
     config = run_folder.config(run, trust_code=trust_code)
-    plan = {spec.name: getattr(config, spec.steps) for spec in methods.plan(config)}
+    plan = {name: steps for name, steps in methods.lengths(config).items() if steps}
     log = _log(run)
     stored = state_files.states(run)
     known = [(line["phase"], line["step"]) for line in log[-1:] if line["phase"] in plan]

@@ -9,6 +9,7 @@ from typing import Any
 from metapl import methods
 from metapl.data.form import Form
 from metapl.data.formats.tables import layout
+from metapl.evaluation.metrics import ADDED
 from metapl.files.schema import (
     Check,
     among,
@@ -35,6 +36,9 @@ SUMMARY = "summary.json"
 NETWORKS = tuple(methods.networks())
 """What the networks of a run are called, in the order of a table."""
 
+LONGEST = 1000
+"""The most letters of what is said of a network that was fitted."""
+
 NUMBERS = 2**28
 """The most numbers that one example may have, 1 GiB."""
 
@@ -49,7 +53,8 @@ def _share(value: Any, where: str) -> float:
 
 def _metrics(value: Any, where: str) -> dict[str, float]:
     shares = {"top1": _share, "ece": _share}
-    return {"top5": math.nan, **table({**shares, "nll": measured}, {"top5": _share})(value, where)}
+    later = dict.fromkeys(("top5", *ADDED), _share)
+    return {**dict.fromkeys(later, math.nan), **table({**shares, "nll": measured}, later)(value, where)}
 
 
 _by_network = by_name(among(NETWORKS), _metrics)
@@ -72,7 +77,7 @@ _SUMMARY = table(
         "seconds": number,
         "peak_memory_bytes": whole(),
     },
-    {"weights": table({"sha256": text(64)})},
+    {"weights": table({"sha256": text(64)}), "chosen": by_name(among(NETWORKS), text(LONGEST))},
 )
 
 
@@ -118,7 +123,7 @@ TABLE = table({"columns": listed(_column, 1), "label": text()})
 """The check of the form of a table."""
 
 FORM = {
-    "kind": among(("images", "table", "arrays")),
+    "kind": among(("images", "table", "arrays", "features")),
     "shape": listed(whole(1, NUMBERS), 1, 8),
     "classes": listed(text(), 1),
     "details": any_of,
@@ -154,7 +159,17 @@ def _table(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    found = table({"mean": any_of, "std": any_of})(value, where)
+    return _scaled(table({"mean": any_of, "std": any_of})(value, where), where, shape)
+
+
+def _features(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    if len(shape) != 1:
+        raise InputError(f"{where}: features are vectors, and the shape is {list(shape)}")
+    fields = table({"mean": any_of, "std": any_of, "unit": flag, "because": text()})
+    return _scaled(fields(value, where), where, shape)
+
+
+def _scaled(found: dict[str, Any], where: str, shape: tuple[int, ...]) -> dict[str, Any]:
     for name, each in (("mean", number), ("std", positive)):
         check: Check = each
         if type(found[name]) is list:
@@ -164,7 +179,7 @@ def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
-_DETAILS = {"images": _images, "table": _table, "arrays": _arrays}
+_DETAILS = {"images": _images, "table": _table, "arrays": _arrays, "features": _features}
 
 
 def data(path: Path) -> Form:

@@ -20,6 +20,7 @@ import metapl
 from metapl import methods
 from metapl.core import tree
 from metapl.core.types import Model, Variables
+from metapl.data import prior
 from metapl.data.fingerprint import FINGERPRINT, differences, fingerprint
 from metapl.data.form import Form
 from metapl.data.sources import SOURCES
@@ -95,6 +96,8 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
     paths |= {name: path for name in ("data", "data_dir") if not (path := getattr(config, name)).startswith("~")}
     if config.data.partition(":")[0] in SOURCES:
         del paths["data"]
+    if config.prior not in prior.NAMED:
+        paths["prior"] = config.prior
     try:
         # Not `abspath`: behind the path of data stand options, which may have slashes of their own.
         found: dict[str, Any] = {name: path and os.path.join(os.getcwd(), path) for name, path in paths.items()}
@@ -113,6 +116,7 @@ def save_end(
     summary = {
         "test": result.test,
         "validation": result.validation,
+        "chosen": dict(result.chosen),
         "config": asdict(_from_anywhere(experiment.config)),
         "pseudo_labels": experiment.labels,
         "seed": experiment.config.seed,

@@ -203,7 +203,7 @@ def _go_back(folder: Path, experiment: Experiment, stored: Stored | None) -> Non
     if _is_finished(folder) and stored is None:
         raise InputError(f"{folder} is finished, and has no state to go on from: --keep 1 leaves the last one")
     (folder / run_files.SUMMARY).unlink(missing_ok=True)
-    plan = {spec.name: getattr(experiment.config, spec.steps) for spec in methods.plan(experiment.config)}
+    plan = methods.lengths(experiment.config)
     before = {} if stored is None else {name: plan[name] for name in [*plan][: [*plan].index(stored.phase)]}
     at = (stored.phase, stored.step) if stored else ("", 1)
     loggers.rewind(folder, before, *at, every=experiment.config.report_every)

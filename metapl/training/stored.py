@@ -207,7 +207,7 @@ def enter(at: Stepped, stored: Stored | None) -> Stepped:
 
 
 def remaining(plan: Sequence[PhaseSpec], stored: Stored | None) -> Sequence[PhaseSpec]:
-    """The phases of a plan that are not over.
+    """The phases of a plan that are not over, and those that are fitted at once: they are fitted again.
 
     Raises:
         InputError: the stored state is of a phase that is not in the plan.
@@ -217,7 +217,8 @@ def remaining(plan: Sequence[PhaseSpec], stored: Stored | None) -> Sequence[Phas
     names = [spec.name for spec in plan]
     if stored.phase not in names:
         raise InputError(f"the stored state is of the phase {stored.phase}, and this run has only {', '.join(names)}")
-    return plan[names.index(stored.phase) :]
+    first = names.index(stored.phase)
+    return [spec for place, spec in enumerate(plan) if place >= first or spec.fit]
 
 
 def _alike(one: Any, other: Tensor | None) -> bool:

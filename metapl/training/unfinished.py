@@ -32,15 +32,22 @@ def end_now(run: Path, into: Path, device: str = "auto", trust_code: bool = Fals
     if found is None or len(found.seeds) > 1:
         raise InputError(f"{run} is not finished, and has stored no state of its own yet: wait for one, or for its end")
     experiment = prepare(config, run / "split.json")
-    (spec, *_) = stored.remaining(methods.plan(config), found)
-    phase = phases.prepare_phase(experiment, spec, found.networks)
+    networks, fits, fit = dict(found.networks), [], phases.fitting(experiment)
+    for spec in stored.remaining(methods.plan(config), found):
+        if not spec.fit:
+            break
+        fits.append(fit(spec.fit))
+        experiment = phases.guided(experiment, spec, fits[-1].networks)
+    phase = phases.prepare_phase(
+        experiment, spec, {**networks, **{k: v for one in fits for k, v in one.networks.items()}}
+    )
     at = stored.enter(loop.start(phase), found)
-    networks = {**found.networks, **spec.keep(phase.method.networks(at.state))}
+    networks.update(spec.keep(phase.method.networks(at.state)))
     into.mkdir(parents=True)
     for path in run.iterdir():
         if path.suffix in (".toml", ".json") and path.is_file():
             shutil.copyfile(path, into / path.name)
     (into / "metrics.jsonl").write_text(run_files.whole_lines(run / "metrics.jsonl"), encoding="utf-8")
-    result = phases.judge(experiment, networks)
+    result = phases.judge(experiment, networks, fits)
     run_folder.save_end(into, experiment, result, time.perf_counter() - found.seconds)
     return f"step {found.step} of {at.steps} of {found.phase}"

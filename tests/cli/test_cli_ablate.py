@@ -7,6 +7,7 @@ import command
 import pytest
 
 from metapl.cli import ablate
+from metapl.registry.errors import InputError
 from metapl.studies import specification
 from metapl.training import population
 
@@ -241,3 +242,12 @@ def test_the_folder_is_needed_and_must_be_of_this_study(finished, tmp_path):
     assert "remove it" in damaged.err
     for name, text in before.items():
         (out / name).write_bytes(text)
+
+
+def test_presets_can_be_compared():
+    """Each is an arm of all that it sets, and flags of the command line hold for both."""
+    found = ablate.read(None, ["preset=fixmatch freematch"], [], {"ema": 0.5}, {"seeds": 1})
+    assert list(found.arms) == ["preset=fixmatch", "preset=freematch"]
+    assert found.arms["preset=freematch"]["threshold"] == "adaptive:decay=0.999"
+    with pytest.raises(InputError, match=r"unknown preset 'fixmach': did you mean 'fixmatch'"):
+        ablate.read(None, ["preset=fixmach"], [], {}, {})

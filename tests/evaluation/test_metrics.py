@@ -1,6 +1,7 @@
 """Metrics against torchmetrics and closed forms."""
 
 import math
+import warnings
 
 import pytest
 import sklearn.metrics
@@ -109,7 +110,7 @@ def test_evaluate_has_every_metric():
     logits = metrics.predict(model, params, buffers, [x])
     expected = {name: metric(logits, y) for name, metric in metrics.METRICS.items()}
     assert metrics.evaluate(logits, y) == expected
-    assert list(expected) == ["top1", "top5", "nll", "ece"]
+    assert list(expected) == ["top1", "top5", "nll", "ece", "balanced", "macro_f1"]
 
 
 def scores(count=400, classes=8, seed=0):
@@ -125,6 +126,32 @@ def test_top5_is_that_of_torchmetrics():
 
 def test_top5_of_few_classes_is_one():
     assert metrics.top5(*scores(classes=4)) == 1.0
+
+
+@pytest.mark.parametrize("rare", [1.0, 0.3, 0.0])
+def test_balanced_accuracy_and_macro_f1_are_those_of_scikit_learn(rare):
+    """Also where a class has no example, or is never predicted."""
+    logits, y = scores()
+    keep = (y > 2) | (torch.rand(len(y), generator=torch.Generator().manual_seed(1)) < rare)
+    logits, y = logits[keep] + 0.7 * F.one_hot(y[keep], 8), y[keep]
+    if not rare:
+        logits[:, 7] = -math.inf  # never predicted
+        logits[::9, 0] = 9.0  # predicted, and not there
+    predicted = logits.argmax(-1)
+    with warnings.catch_warnings(action="ignore"):  # that a class without examples is predicted
+        expected = sklearn.metrics.balanced_accuracy_score(y, predicted)
+    f1 = sklearn.metrics.f1_score(y, predicted, average="macro")
+    assert metrics.balanced(logits, y) == pytest.approx(expected, rel=1e-12)
+    assert metrics.macro_f1(logits, y) == pytest.approx(f1, rel=1e-12)
+    assert metrics.balanced(logits, y) != pytest.approx(metrics.top1(logits, y), rel=1e-4)
+
+
+def test_a_class_that_is_never_right_costs_its_share_of_the_classes():
+    """Nine in ten are right, of two classes: top-1 0.9, balanced 0.5, F1 (2 · 9 / 19 + 0) / 2."""
+    logits, y = torch.tensor([[1.0, 0.0]]).expand(10, -1), torch.tensor([0] * 9 + [1])
+    assert metrics.top1(logits, y) == pytest.approx(0.9)
+    assert metrics.balanced(logits, y) == pytest.approx(0.5)
+    assert metrics.macro_f1(logits, y) == pytest.approx(9 / 19)
 
 
 def test_confusion_is_that_of_scikit_learn():

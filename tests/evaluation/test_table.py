@@ -15,8 +15,9 @@ RUNS = [
 ]
 
 
-def test_every_metric_has_a_column():
-    assert list(COLUMNS) == list(UNITS) == list(metrics.METRICS)
+def test_every_metric_has_a_unit_and_most_a_column():
+    assert list(UNITS) == list(metrics.METRICS)
+    assert list(COLUMNS) == [name for name in metrics.METRICS if name not in metrics.ADDED]
 
 
 def test_one_run():
@@ -31,7 +32,7 @@ def test_one_run():
 
 def test_several_runs():
     ema, teacher = by_network(RUNS, TITLES).cells
-    for metric, unit, digits, cell in zip(UNITS, (100, 100, 1, 100), (2, 2, 3, 2), ema[1:], strict=True):
+    for metric, unit, digits, cell in zip(COLUMNS, (100, 100, 1, 100), (2, 2, 3, 2), ema[1:], strict=True):
         values = [unit * run["ema"][metric] for run in RUNS]
         assert (
             cell

@@ -52,7 +52,7 @@ def followed(tmp_path_factory):
 def test_it_is_trained_and_evaluated_under_its_own_name(followed):
     out, place = followed
     summary = json.loads((place / "run" / "summary.json").read_text(encoding="utf-8"))
-    assert list(summary["test"]) == ["entropy"]
+    assert list(summary["test"]) == ["logistic", "self-training", "spreading", "entropy"]
     assert out.count("entropy minimisation") == 2  # the table of train, and that of eval
     lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(line["phase"], line["step"]) for line in lines] == [("entropy", 2), ("entropy", 4)]
@@ -62,7 +62,8 @@ def test_it_is_trained_and_evaluated_under_its_own_name(followed):
 
 def test_everything_else_knows_it(followed):
     out, place = followed
-    assert "mpl, reduced, uda, pseudo-labels, supervised, entropy." in " ".join(out.replace("│", " ").split())
+    names = "mpl, reduced, uda, pseudo-labels, supervised, entropy, logistic, self-training, spreading, consensus."
+    assert names in " ".join(out.replace("│", " ").split())
     page = (place / "run" / "report.html").read_text(encoding="utf-8")
     assert "Entropy minimisation on digits" in page
     assert "which keeps its predictions sharp." in page

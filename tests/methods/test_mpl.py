@@ -461,7 +461,8 @@ def test_the_weight_of_uda_grows_linearly(step, weight):
     generator = torch.Generator().manual_seed(0)
     logits = {n: torch.randn(4, 3, generator=generator).double() for n in ("labelled", "weak", "strong")}
     y = torch.tensor([0, 1, 2, 0])
-    total, _ = base.self_loss(recipe, logits, y, torch.tensor(step))
+    batch = Batch(torch.zeros(4, 1), y, torch.zeros(4, 1))
+    total, _ = base.self_loss(recipe, logits, batch, torch.tensor(step), recipe.consistency.init(logits["weak"]))
     consistency = F.cross_entropy(logits["strong"], torch.softmax(logits["weak"], -1))
     expected = F.cross_entropy(logits["labelled"], y) + weight * consistency
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=0)

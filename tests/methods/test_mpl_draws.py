@@ -132,7 +132,13 @@ def test_a_recipe_that_says_nothing():
     assert float(recipe.feedback_size(told)) == 2.0
     expected = {"feedback_weight": 1.0, "unroll": 1, "labelled": 1.0, "ema": 0.99, "smoothing": 0.0}
     uda = {"uda_weight": 1.0, "uda_temperature": 0.7, "uda_threshold": 0.6, "uda_ramp": 0}
-    assert recipe._asdict() == {**expected, **uda, "feedback_size": recipe.feedback_size}
+    rules = {
+        "feedback_size": recipe.feedback_size,
+        "consistency": recipe.consistency,
+        "guide": None,
+        "guide_weight": 1.0,
+    }
+    assert recipe._asdict() == {**expected, **uda, **rules, "class_weights": None, "logit_shift": None}
 
 
 def test_an_update_leaves_no_graph_behind():
@@ -149,7 +155,8 @@ def test_an_update_leaves_no_graph_behind():
 def test_what_is_logged_is_data(names):
     """And the loss itself is not; a log of losses in a graph would keep every step."""
     logits = {name: torch.randn(3, CLASSES, dtype=torch.float64, requires_grad=True) for name in names}
-    total, parts = base.self_loss(RECIPE, logits, torch.tensor([0, 1, 2]), torch.tensor(0))
+    batch = Batch(torch.zeros(3, 1), torch.tensor([0, 1, 2]), torch.zeros(3, 1))
+    total, (_, parts) = base.self_loss(RECIPE, logits, batch, torch.tensor(0), RECIPE.consistency.init(torch.zeros(1)))
     assert total.requires_grad
     assert not any(value.requires_grad for value in parts.values())
     expected = F.cross_entropy(logits["labelled"], torch.tensor([0, 1, 2]))

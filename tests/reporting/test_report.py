@@ -71,10 +71,10 @@ def test_a_page_can_be_read_without_seeing_it(made, name):
 SECTIONS = ["Results", "Training", "Calibration", "Classes", "Mistakes", "Split", "Configuration"]
 FIGURES = {
     "mpl": ["Test accuracy", "Losses", "Validation accuracy", "Pseudo labels", "Size of the feedback"],
-    "uda": ["Losses"],
+    "uda": ["Test accuracy", "Losses"],
     "reduced": ["Test accuracy", "Losses", "Validation accuracy", "Pseudo labels", "Size of the feedback"],
     "pseudo-labels": ["Test accuracy", "Losses", "Validation accuracy"],
-    "supervised": ["Losses", "Validation accuracy"],
+    "supervised": ["Test accuracy", "Losses", "Validation accuracy"],
 }
 
 

@@ -131,6 +131,23 @@ def test_a_run_of_an_older_version_is_kept(whole, tmp_path):
     assert execution.read(jobs, tmp_path) == execution.read(*whole)
 
 
+def test_a_run_without_the_metrics_of_today_is_read(whole, tmp_path):
+    """They are unknown, and the others as they were."""
+    jobs, folder = whole
+    copy(folder, tmp_path)
+    for path in tmp_path.glob("*.json"):
+        found = json.loads(path.read_text())
+        for row in (*found["test"].values(), *found["validation"].values()):
+            del row["balanced"], row["macro_f1"]
+        path.write_text(json.dumps(found) + "\n")
+    old, new = execution.read(jobs, tmp_path), execution.read(jobs, folder)
+    assert len(old) == len(new) == len(jobs)
+    for one, other in zip(old, new, strict=True):
+        for network, row in one["test"].items():
+            assert (row["balanced"], row["macro_f1"]) == (None, None)
+            assert {**row, "balanced": 0, "macro_f1": 0} == {**other["test"][network], "balanced": 0, "macro_f1": 0}
+
+
 @pytest.mark.parametrize("step", [1, 5, 7, 12, 15])
 def test_interrupted_at_a_step(whole, tmp_path, step):
     jobs, folder = whole

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metapl.registry.errors import InputError
 from metapl.studies import specification
-from metapl.training.config import TrainConfig
+from metapl.training.config import PRESETS, TrainConfig
 
 TEXT = """
 seeds = 3
@@ -61,7 +61,7 @@ def test_the_example_of_the_module_is_a_study(tmp_path):
     assert (len(found.seeds), found.against, found.over) == (32, "none", {"labels": [10, 40]})
     assert found.reach == 0.99
     assert found.pairs == (("exact", "uda"),)
-    assert len(specification.jobs(found)) == 2 * 3 * 32
+    assert len(specification.jobs(found)) == 2 * 4 * 32
 
 
 def test_runs_come_setting_by_setting_arm_by_arm_seed_by_seed(tmp_path):
@@ -105,6 +105,18 @@ def test_baselines_may_be_asked_for_and_arms_have_the_last_word(tmp_path):
     text = "seeds = 1\n[common]\nbaselines = true\nlr = 0.5\n[arms.a]\n[arms.b]\nlr = 0.25"
     jobs = specification.jobs(specification.read(write(tmp_path, text)))
     assert [(job.config.baselines, job.config.lr) for job in jobs] == [(True, 0.5), (True, 0.25)]
+
+
+def test_a_preset_can_be_an_arm(tmp_path):
+    text = 'seeds = 1\n[common]\nema = 0.5\n[arms.a]\npreset = "flexmatch"\n[arms.b]\nlr = 0.25\npreset = "adamatch"\n'
+    found = specification.read(write(tmp_path, text + 'threshold = "none"'))
+    assert found.arms["a"] == tomllib.loads((PRESETS / "flexmatch.toml").read_text())
+    first, second = (job.config for job in specification.jobs(found))
+    assert (first.threshold, first.ema, second.lr) == ("flexible:warmup=true", 0.999, 0.25)
+    assert (second.alignment, second.threshold, second.consistency_target) == ("adamatch", "none", "soft")
+    assert tomllib.loads(specification.dump(found))["arms"]["a"]["method"] == "uda"
+    with pytest.raises(InputError, match=r"unknown preset 'flexmach': did you mean 'flexmatch'\?"):
+        specification.read(write(tmp_path, '[arms.a]\npreset = "flexmach"'))
 
 
 def test_combinations():

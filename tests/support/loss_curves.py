@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
+from metapl import methods
 from metapl.core import torch_private
-from metapl.methods import METHODS
 from metapl.training import loop, phases
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 
 STORED = Path(__file__).parents[1] / "training" / "loss_curves.json"
 STEPS = 50
+TRAINED = [name for name in methods.METHODS if name not in methods.guides()]
+"""The methods that take steps."""
 ALIKE = {
     "model": "mlp:width=16,depth=2",
     "labels": 20,
@@ -50,5 +52,5 @@ def curves(method):
 
 if __name__ == "__main__":
     torch_private.load_forward_formulas()
-    value = {"made_with": made_with(), "curves": {method: curves(method) for method in METHODS}}
+    value = {"made_with": made_with(), "curves": {method: curves(method) for method in TRAINED}}
     STORED.write_text(json.dumps(value, indent=1) + "\n")

@@ -25,6 +25,9 @@ TINY = (
     *("--model", "mlp:width=16,depth=1", "--device", "cpu"),
 )
 ROWS = {
+    "logistic": "logistic regression",
+    "self-training": "self-training",
+    "spreading": "label spreading",
     "supervised": "supervised only",
     "pseudo-labels": "pseudo labels",
     "uda": "UDA",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metapl.methods import METHODS
 from metapl.methods.base import Recipe
 from metapl.registry.errors import InputError
-from metapl.training import config
+from metapl.training import config, rules
 from metapl.training.config import TrainConfig, resolve
 from metapl.training.experiment import prepare
 
@@ -70,7 +70,7 @@ def test_any_configuration_reads_back(tmp_path_factory, **values):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stepz = 3", r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from augment, balanced"),
+        ("stepz = 3", r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from alignment, augment"),
         ("[train]\nsteps = 3", r"unknown key in .*given\.toml 'train'"),
         ('steps = "3"', r"given\.toml: steps = '3' must be a whole number, as in steps = "),
         ("steps = 3.0", r"given\.toml: steps = 3\.0 must be a whole number"),
@@ -165,7 +165,9 @@ def test_every_field_says_what_it_is():
 def test_every_number_of_the_recipe_is_in_the_configuration():
     values = {"feedback_weight": 0.5, "uda_ramp": 9, "ema": 0.5, "smoothing": 0.25}
     found = prepare(TrainConfig(**values)).recipe
-    assert set(Recipe._fields) - {"labelled"} <= set(FIELDS)  # which is counted in the split
+    built = {"labelled", "consistency", "logit_shift"}  # from the split, and from several fields
+    assert set(Recipe._fields) - built <= set(FIELDS)
+    assert set(rules.NUMBERS) | {"feedback_size", "class_weights"} == set(Recipe._fields) - built
     assert {name: getattr(found, name) for name in values} == values
 
 

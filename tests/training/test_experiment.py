@@ -85,7 +85,11 @@ def test_a_split_can_be_that_of_another_run(tmp_path):
         experiment.prepare(TrainConfig(split=str(tmp_path / "missing.json")))
 
 
-@pytest.mark.parametrize("name", presets())
+RECIPES = [name for name in presets() if resolve({}, None, name).method == "mpl"]
+RULES = [name for name in presets() if name not in RECIPES]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_presets_are_whole_and_say_where_they_are_from(name):
     """Every key is a field, none that the recipe decides is left to a default, and a comment names the source."""
     text = (PRESETS / f"{name}.toml").read_text()
@@ -97,8 +101,29 @@ def test_presets_are_whole_and_say_where_they_are_from(name):
         given
     )
     assert text.startswith("# ")
-    assert config.method == "mpl"
     assert config.grad == "exact"
+
+
+PUBLISHED = {
+    "fixmatch": ("none", "fixed", "hard", 0.95),
+    "flexmatch": ("none", "flexible:warmup=true", "hard", 0.95),
+    "freematch": ("fair:weight=0.05,decay=0.999", "adaptive:decay=0.999", "hard", 0.6),
+    "softmatch": ("marginal:decay=0.999,targets=false", "gaussian:decay=0.999,sigmas=2", "hard", 0.6),
+    "adamatch": ("adamatch", "relative", "soft", 0.9),
+}
+"""Alignment, threshold, target and τ of each paper; 0.6 is the default, of rules that take no τ."""
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_presets_of_consistency_have_the_published_rules(name):
+    config = resolve({}, None, name)
+    rules = (config.alignment, config.threshold, config.consistency_target, config.uda_threshold)
+    assert rules == PUBLISHED[name]
+    assert (config.method, config.uda_weight, config.ema, config.smoothing) == ("uda", 1.0, 0.999, 0.0)
+    given = tomllib.loads((PRESETS / f"{name}.toml").read_text())
+    assert {key: asdict(config)[key] for key in given} == given
+    assert not {"model", "batch", "steps", "lr", "data", "labels", "optimizer"} & set(given)
+    assert (PRESETS / f"{name}.toml").read_text().startswith("# ")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +147,8 @@ def test_presets_have_the_published_numbers(name, expected):
 
 
 def test_every_preset_is_held_to_its_numbers():
-    assert len(presets()) == 8
+    assert len(RECIPES) == 8
+    assert set(RULES) == set(PUBLISHED)
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
@@ -202,13 +228,14 @@ def test_a_weight_that_varies_is_a_consistency_loss(weight, consistent):
 
 
 PLANS = [
-    ({"baselines": True}, ["supervised", "pseudo-labels", "uda", "mpl", "finetune"]),
-    ({"baselines": True, "uda_weight": 0.0}, ["supervised", "pseudo-labels", "mpl", "finetune"]),
+    ({"baselines": True}, [*methods.PANEL, "supervised", "pseudo-labels", "uda", "mpl", "finetune"]),
+    ({"baselines": True, "uda_weight": 0.0}, [*methods.PANEL, "supervised", "pseudo-labels", "mpl", "finetune"]),
     ({}, ["mpl", "finetune"]),
     ({"finetune_steps": 0}, ["mpl"]),
     ({"method": "reduced"}, ["fixed", "reduced", "finetune"]),
     *(({"method": name}, [name]) for name in ("uda", "supervised")),
-    ({"method": "pseudo-labels", "baselines": True}, ["supervised", "pseudo-labels"]),
+    ({"method": "pseudo-labels", "baselines": True}, [*methods.PANEL, "supervised", "pseudo-labels"]),
+    *(({"method": name, "baselines": True}, [name]) for name in methods.PANEL),
 ]
 
 
@@ -224,7 +251,7 @@ def test_the_phases_of_a_run(options, names):
         assert getattr(given, part.steps) == (given.finetune_steps if last else given.steps)
         assert phases.unroll(given, part) == (3 if part.name in ("mpl", "reduced") else 1)
         assert getattr(given, part.labelled_batch) == (2 if last else given.labelled_batch)
-        assert prepared.keys.of(part.name) == keys[part.name]
+        assert part.fit or prepared.keys.of(part.name) == keys[part.name]
     assert (prepared.keys.split, prepared.keys.batches) == (keys["split"], keys["batches"])
 
 

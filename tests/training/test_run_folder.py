@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import math
 import re
 import shutil
 
 import pytest
 from command import invoke
 
-from metapl.training import run_folder
+from metapl.training import run_files, run_folder
 from metapl.training.config import TrainConfig
 
 # torch.func.jvp scripts its decompositions when it is first called.
@@ -148,3 +149,26 @@ def test_a_path_that_no_file_can_hold_is_refused_before_training(tmp_path):
     assert (found.code, found.out) == (2, "")
     assert r"d\udce9/t.csv cannot be written as UTF-8" in found.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_prior_in_a_file_means_the_same_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_folder._from_anywhere(TrainConfig(prior="p.json")).prior == str(tmp_path / "p.json")
+    assert run_folder._from_anywhere(TrainConfig(prior="/p.json")).prior == "/p.json"
+    assert [run_folder._from_anywhere(TrainConfig(prior=name)).prior for name in ("uniform", "labelled")] == [
+        "uniform",
+        "labelled",
+    ]
+
+
+def test_a_summary_of_an_earlier_version_is_read(tmp_path):
+    """What it lacks is unknown."""
+    row = {"top1": 0.5, "nll": 1.0, "ece": 0.25}
+    new = {**row, "top5": 0.75, "balanced": 0.4, "macro_f1": 0.3}
+    rest = {"validation": {}, "config": {}, "pseudo_labels": "soft", "seed": 0, "steps": 1, "seconds": 1.0}
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({"test": {"ema": row, "uda": new}, **rest, "peak_memory_bytes": 1}))
+    found = run_files.summary(path)["test"]
+    assert {name: value for name, value in found["ema"].items() if not math.isnan(value)} == row
+    assert set(found["ema"]) == set(found["uda"]) == set(new)
+    assert found["uda"] == new

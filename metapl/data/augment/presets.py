@@ -10,7 +10,7 @@ from collections.abc import Callable
 from metapl.data.augment import image_views, tabular
 from metapl.data.augment.base import Augment, compose, identity
 from metapl.data.form import Form
-from metapl.data.formats import tables
+from metapl.data.formats import features, tables
 
 
 def jitter(form: Form, *, noise: float = 0.1, drop: float = 0.1) -> Augment:
@@ -20,7 +20,8 @@ def jitter(form: Form, *, noise: float = 0.1, drop: float = 0.1) -> Augment:
 
     Args:
         form: of the data.
-        noise: standard deviation of the strong view's Gaussian noise, in standard deviations of the feature.
+        noise: standard deviation of the strong view's Gaussian noise, in standard deviations of the feature; of
+            features of a network in the root mean square of the example's own.
         drop: probability with which a column of the strong view comes from another example of the batch.
 
     Raises:
@@ -28,8 +29,12 @@ def jitter(form: Form, *, noise: float = 0.1, drop: float = 0.1) -> Augment:
     """
     if len(form.shape) != 1:
         raise ValueError(f"jitter is for tables and vectors, not for {form.kind} of shape {form.shape}")
-    features = range(form.shape[0])
-    whole = tables.Layout(tuple(features), (True,) * len(features))
+    every = range(form.shape[0])
+    if form.kind == "features":
+        parts = [tabular.swap(drop, every), *([tabular.relative_noise(noise)] if noise else [])]
+        strong = compose(*parts)
+        return Augment(identity, strong, lambda x, key: features.itself(x), features.prepare(form))  # noqa: ARG005
+    whole = tables.Layout(tuple(every), (True,) * len(every))
     owners, numbers = tables.layout(form.details["columns"]) if form.kind == "table" else whole
     return Augment(identity, compose(tabular.swap(drop, owners), tabular.noise(noise, numbers)))
 
@@ -48,4 +53,6 @@ def default(form: Form) -> Augment:
     """The views that fit a form of data."""
     if form.kind == "images":
         return image_views.fitting(form)
+    if form.kind == "features":  # noise on many numbers takes as long as the rest of a step, and gains nothing
+        return jitter(form, noise=0.0)
     return jitter(form) if len(form.shape) == 1 else Augment(identity, identity)

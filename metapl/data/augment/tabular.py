@@ -43,15 +43,19 @@ def swap(probability: float, groups: Sequence[int]) -> View:
         raise ValueError(f"swap({probability}) is no probability: it must be from 0 to 1")
     group = torch.tensor(groups)
     count = int(group.max()) + 1
+    alone = torch.equal(group, torch.arange(len(group)))
 
     def view(x: Tensor, key: Key) -> Tensor:
         batch = len(x)
         which_key, other_key = rng.split(key, 2)
         which = rng.uniform(which_key, (batch, count), device=x.device) < probability
         ahead = 1 + rng.randint(other_key, (batch, count), batch - 1, x.device)
-        other = (torch.arange(batch, device=x.device)[:, None] + ahead) % batch
-        columns = group.to(x.device)
-        return torch.where(which[:, columns], x.gather(0, other[:, columns]), x)
+        other = torch.arange(batch, device=x.device)[:, None] + ahead
+        other = torch.where(other < batch, other, other - batch)  # % of whole numbers is slow
+        if not alone:
+            columns = group.to(x.device)
+            which, other = which[:, columns], other[:, columns]
+        return torch.where(which, x.gather(0, other), x)
 
     return view
 
@@ -68,5 +72,24 @@ def noise(std: float, features: Sequence[bool]) -> View:
 
     def view(x: Tensor, key: Key) -> Tensor:
         return x + scale.to(x) * rng.normal(key, x.shape, x.dtype, x.device)
+
+    return view
+
+
+def relative_noise(std: float) -> View:
+    """Gaussian noise on vectors, in units of each one's root mean square: x + std · √(mean x²) · ε.
+
+    So it is the same whatever the scale of the vectors, and moves all directions alike. In float32 at least.
+
+    Raises:
+        ValueError: a negative standard deviation.
+    """
+    if std < 0:
+        raise ValueError(f"relative_noise({std}) must not be negative")
+
+    def view(x: Tensor, key: Key) -> Tensor:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        size = x.square().mean(-1, keepdim=True).sqrt()
+        return x + std * size * rng.normal(key, x.shape, x.dtype, x.device)
 
     return view

@@ -30,6 +30,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "y_test": ("y_test", "test_labels"),
     "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
     "classes": ("classes", "class_names", "target_names"),
+    "x_weak": ("x_weak",),
+    "x_strong": ("x_strong",),
+    "encoder": ("encoder",),
 }
 """What each array may be called."""
 
@@ -167,16 +170,26 @@ def read(form: Form, places: Sequence[Path]) -> Inputs:
     """
     names, parts = [], []
     for place in places:
-        x = numbers(_examples(place), shown(place))
-        if x.shape[1:] != tuple(form.shape):
-            raise InputError(
-                f"{shown(place)}: examples of shape {x.shape[1:]}, but the run learnt from {tuple(form.shape)}: "
-                "give arrays of that shape"
-            )
+        x = fresh(form, place)
         names += [f"{place}[{number}]" for number in range(len(x))]
         parts.append(standardised(x, form.details["mean"], form.details["std"], shown(place)))
         limits.require(sum(part.nbytes for part in parts), shown(place))
     return Inputs(names, torch.cat(parts))
+
+
+def fresh(form: Form, place: Path) -> np.ndarray:
+    """The examples of one file or folder, of the shape that a run learnt from.
+
+    Raises:
+        InputError: as `read`.
+    """
+    x = numbers(_examples(place), shown(place))
+    if x.shape[1:] != tuple(form.shape):
+        raise InputError(
+            f"{shown(place)}: examples of shape {x.shape[1:]}, but the run learnt from {tuple(form.shape)}: "
+            "give arrays of that shape"
+        )
+    return x
 
 
 def _examples(place: Path) -> np.ndarray:

@@ -15,7 +15,7 @@ from metapl.data.form import Form
 from metapl.data.formats import arrays as saved
 from metapl.data.formats import limits
 from metapl.data.formats.files import shown
-from metapl.data.sources import pools
+from metapl.data.sources import embedded, pools
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.held_out import hold_out
 from metapl.registry.errors import InputError
@@ -31,13 +31,15 @@ def is_arrays(place: Path) -> bool:
     return any((place / f"{name}.npy").is_file() for name in saved.NAMES["x"])
 
 
-def arrays(place: Path, *, test: float = 0.2) -> Dataset:
+def arrays(place: Path, *, test: float = 0.2, scale: str = "auto") -> Dataset:
     """An `.npz` file with `x` and `y`, or a folder with `x.npy` and `y.npy`; see `metapl.data.formats.arrays.NAMES`.
 
     `x_test` and `y_test` are the test set; without them a share of every class is held out. `x_unlabelled` follows the
     labelled examples in the training pool. Everything is in memory.
 
     - uint8 of 3 dimensions `[n, height, width]`, or of 4, see `metapl.data.formats.arrays.channels_first`, are images.
+    - Features of a network, see `metapl.data.formats.features.recognise`, are divided by their length. The weak and the
+      strong view of training are drawn from `x_weak` and `x_strong`, `[views, n, features]`, where these are there.
     - All else is numbers, kept as float32 and standardised by the training pool, see
       `metapl.data.formats.arrays.scale`. So are images with levels from 0 to 1: rounding them to 8 bits might lose
       something.
@@ -49,14 +51,34 @@ def arrays(place: Path, *, test: float = 0.2) -> Dataset:
     Args:
         place: the file or folder.
         test: share of every class that is held out, the same for every seed, unless there is `x_test`.
+        scale: of vectors: unit divides each by its length, standard brings each number to mean 0 and deviation 1, none
+            leaves them; auto is unit for features and standard for other numbers.
 
     Raises:
-        InputError: arrays that are not there, cannot be read or do not fit together, labels that are none.
+        InputError: arrays that are not there, cannot be read or do not fit together, labels that are none, a scale that
+            is unknown or for what are no vectors.
     """
     found, where = saved.load(place), shown(place)
     _require_whole(found, where)
     names, values = _classes(found, where)
     y = _indices(found["y"], values, f"{where}: y")
+    because = embedded.wanted(found, scale, where)
+    if because:
+        found = {**found, "x": embedded.stored(found, where)}
+    pool, held_out = _parts(found, y, values, test, where)
+    if saved.is_images(pool[0]):
+        images, kept = (pools.Part(saved.levels(x, where), y) for x, y in (pool, held_out))
+        return pools.of_images(images, kept, names)
+    if because:
+        return embedded.dataset(pool, held_out, embedded.form(pool[0], names, scale, because, where), found)
+    (x, y), (x_test, y_test) = pool, held_out
+    return _of_numbers((saved.numbers(x, where), y), (saved.numbers(x_test, where), y_test), names, where)
+
+
+def _parts(
+    found: saved.Arrays, y: Tensor, values: Sequence[int | str], test: float, where: str
+) -> tuple[tuple[np.ndarray, Tensor], tuple[np.ndarray, Tensor]]:
+    """The training pool and the test part, each as examples and their class indices."""
     x, more = found["x"], found.get("x_unlabelled", found["x"][:0])
     if "x_test" in found:
         x_test, y_test = found["x_test"], _indices(found["y_test"], values, f"{where}: y_test")
@@ -66,12 +88,7 @@ def arrays(place: Path, *, test: float = 0.2) -> Dataset:
         pool, held = hold_out(y, test, rng.key(0))
         x, x_test, y, y_test = x[pool.numpy()], x[held.numpy()], y[pool], y[held]
     x = np.concatenate([x, more])
-    y = torch.cat([y, torch.full((len(more),), -1)])
-    if saved.is_images(x):
-        return pools.of_images(
-            pools.Part(saved.levels(x, where), y), pools.Part(saved.levels(x_test, where), y_test), names
-        )
-    return _of_numbers((saved.numbers(x, where), y), (saved.numbers(x_test, where), y_test), names, where)
+    return (x, torch.cat([y, torch.full((len(more),), -1)])), (x_test, y_test)
 
 
 def _of_numbers(
@@ -91,7 +108,7 @@ def _require_whole(found: saved.Arrays, where: str) -> None:
             raise InputError(f"{where}: no array {name}: call it {' or '.join(saved.NAMES[name])}")
     if ("x_test" in found) != ("y_test" in found):
         raise InputError(f"{where}: x_test and y_test must be there both or neither: add the other one")
-    for name in found.keys() - {"classes"}:
+    for name in found.keys() - {"classes", "encoder"}:
         if not found[name].ndim or (name != "x_unlabelled" and not len(found[name])):
             raise InputError(f"{where}: {name} holds nothing: give an example at least")
     for x, y in (("x", "y"), ("x_test", "y_test")):

