@@ -34,15 +34,16 @@ from metapl.core import torch_private
 from metapl.data.formats import images
 
 COMMON = [
+    *("--method", "mpl", "--grad", "exact"),
     *("--device", "cpu", "--steps", "40", "--finetune-steps", "20", "--batch", "24", "--report-every", "15"),
     *("--labels", "20", "--validation", "30"),
 ]
 MLP = ["--model", "mlp:width=12"]
 ALONE = [*COMMON, *MLP, "--no-baselines"]
 KINDS: dict[str, list[str]] = {
-    "exact": ["--grad", "exact", *COMMON, *MLP],
-    "first-order": ["--grad", "first-order", *ALONE],
-    "reduced": ["--method", "reduced", *ALONE],
+    "exact": [*COMMON, *MLP],
+    "first-order": [*ALONE, "--grad", "first-order"],
+    "reduced": [*ALONE, "--method", "reduced"],
     "population": ["--seeds", "3", *ALONE],
     "folder": ["--data", "{images}", "--no-baselines", "--model", "convnet:width=4,depth=1,norm=batch", *COMMON],
     "shards": ["--data", "{shards}", "--no-baselines", "--model", "mlp:width=12", *COMMON],

@@ -150,7 +150,20 @@ def test_a_process_that_is_told_to_end_does_so_within_ten_seconds(tmp_path, phas
     """In the middle of long steps of each phase."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "metapl", "train", "--out", run, "--device", "cpu", "--steps", "8"]
-    command += ["--finetune-steps", "5000", "--batch", "512", "--report-every", "1", "--model", "mlp:width=64"]
+    command += [
+        "--method",
+        "mpl",
+        "--grad",
+        "exact",
+        "--finetune-steps",
+        "5000",
+        "--batch",
+        "512",
+        "--report-every",
+        "1",
+        "--model",
+        "mlp:width=64",
+    ]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         log = run / "metrics.jsonl"
         until = time.monotonic() + 300

@@ -4,7 +4,24 @@ import json
 
 from command import invoke
 
-TINY = ("--steps", 4, "--finetune-steps", 3, "--batch", 12, "--labels", 20, "--validation", 30, "--device", "cpu")
+TINY = (
+    "--method",
+    "mpl",
+    "--grad",
+    "exact",
+    "--steps",
+    4,
+    "--finetune-steps",
+    3,
+    "--batch",
+    12,
+    "--labels",
+    20,
+    "--validation",
+    30,
+    "--device",
+    "cpu",
+)
 MLP = (*TINY, "--report-every", 2, "--model", "mlp:width=6,depth=1")
 ALONE = (*MLP, "--no-baselines")
 EVERY = ("--checkpoint-every", 1)

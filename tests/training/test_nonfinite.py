@@ -93,6 +93,7 @@ def test_stopping_names_the_step_the_term_and_the_example():
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_where_all_is_finite_nothing_changes(policy):
     options = {
+        "method": "mpl",
         "model": "mlp:width=5",
         "steps": 3,
         "finetune_steps": 2,
@@ -116,7 +117,15 @@ def broken(experiment):
     return experiment._replace(data=experiment.data._replace(x=x))
 
 
-RUN = {"model": "mlp:width=5", "steps": 30, "finetune_steps": 2, "labels": 20, "device": "cpu", "batch": 50}
+RUN = {
+    "method": "mpl",
+    "model": "mlp:width=5",
+    "steps": 30,
+    "finetune_steps": 2,
+    "labels": 20,
+    "device": "cpu",
+    "batch": 50,
+}
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])

@@ -21,6 +21,7 @@ from metapl.training.experiment import prepare
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 TINY = {
+    "method": "mpl",
     "model": "mlp:width=6,depth=1",
     "device": "cpu",
     "steps": 3,
@@ -86,7 +87,7 @@ TRAINED = [name for name in METHODS if name not in methods.guides()]
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_every_step_of_every_method(method, tmp_path):
-    experiment = prepare(TrainConfig(**TINY, method=method))
+    experiment = prepare(TrainConfig(**{**TINY, "method": method}))
     assert_goes_on(lambda since: phases.run(experiment, since=since), tmp_path / "state")
 
 
