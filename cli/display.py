@@ -117,13 +117,13 @@ def _network(role: str, text: str, model: Model, experiment: Experiment) -> str:
 
 
 class Bars:
-    """Progress bars, one a phase, and the logs of each run; a context manager."""
+    """Progress bars, one a phase, and the logs of each run, which began at `started`; a context manager."""
 
-    def __init__(self, experiments: Sequence[Experiment], folders: Sequence[Path]) -> None:
-        self._experiments = experiments
+    def __init__(self, experiments: Sequence[Experiment], folders: Sequence[Path], started: float) -> None:
+        self._experiments, self._began = experiments, started
         self._logs = [loggers.start(one.config, folder) for one, folder in zip(experiments, folders, strict=True)]
         self._tasks: dict[str, Any] = {}
-        self._started: dict[str, float] = {}
+        self._first: dict[str, tuple[int, float]] = {}
         self._bars = Progress(
             TextColumn("{task.description}", table_column=Column(min_width=13, no_wrap=True)),
             BarColumn(bar_width=12),
@@ -159,23 +159,29 @@ class Bars:
             case phases.Chosen(phase, text) if len(self._experiments) == 1:
                 console.print(f"{phase:<14} {text}")
 
-    def _move(self, phase: str, step: int, steps: int) -> None:
-        """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""
-        now = time.perf_counter()
+    def _task(self, phase: str, step: int, steps: int) -> Any:
+        """The bar of a phase, which begins where the phase does, or where it goes on."""
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=steps, completed=step, text="", left="")
-        if step == 1:
-            self._started[phase] = now  # the first step has costs of its own
-            return
-        left = (now - self._started[phase]) / (step - 1) * (steps - step)
-        self._bars.update(self._tasks[phase], completed=step, left=f"{duration(left)} left" if steps > step else "")
+            self._first[phase] = step, time.perf_counter()  # the first step has costs of its own
+        return self._tasks[phase]
+
+    def _move(self, phase: str, step: int, steps: int) -> None:
+        """Move the bar; the time left follows from the average step so far, with its share of the evaluations."""
+        task = self._task(phase, step, steps)
+        first, then = self._first[phase]
+        left = (time.perf_counter() - then) / max(step - first, 1) * (steps - step)
+        text = f"{duration(left)} left" if first < step < steps else ""
+        self._bars.update(task, completed=step, left=text)
 
     def _report(self, index: int, event: loop.Reported) -> None:
         """Evaluate a run on the validation part, and log."""
         line = phases.look(self._experiments[index], event)
+        seconds = time.perf_counter() - self._began
         for log in self._logs[index]:
-            log.write({**line, "images_per_second": event.images_per_second})
-        self._bars.update(self._tasks[event.phase], text=_text(event, line["validation"]))
+            log.write({**line, "images_per_second": event.images_per_second, "seconds": seconds})
+        task = self._task(event.phase, event.step, event.steps)
+        self._bars.update(task, text=_text(event, line["validation"]))
 
 
 def duration(seconds: float) -> str:

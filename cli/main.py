@@ -19,11 +19,12 @@ from metapl.cli import (
     grads,
     predict,
     report,
+    status,
     streams,
     train,
     tune,
 )
-from metapl.cli.streams import OUTPUT
+from metapl.cli.streams import INTERRUPTED, OUTPUT
 from metapl.cli.tell import listen, tell
 from metapl.registry.errors import InputError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     help="Meta Pseudo Labels, with a meta-gradient that is proven right and chosen per run.",
 )
 app.command("train", help=train.HELP)(train.train)
+app.command("status", help=status.HELP)(status.status)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.command("predict", help=predict.HELP)(predict.predict)
 app.command("report", help=report.HELP)(report.report)
@@ -63,8 +65,6 @@ def _root(
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 CommandLineError: type[Exception] = UsageError.__bases__[0]
 
-INTERRUPTED = 130
-
 
 def main() -> None:
     """Run the command line; the exit code is 2 for bad input or output, 130 when interrupted."""
@@ -82,24 +82,35 @@ def _run() -> int:
     """The exit code of the verb."""
     try:
         code = app(standalone_mode=False)
-    except InputError as error:
-        return _failed(flags.spoken(error))
-    except CommandLineError as error:
-        return _failed(_one_line(error))
     except (KeyboardInterrupt, typer.Abort):
+        _say("metapl: interrupted")
         code = INTERRUPTED
-    except OSError as error:
+    except SystemExit:  # so Click and rich end where the reader has gone
+        code = streams.PIPE_CLOSED
+    except Exception as error:
+        code = _code(error)
+        if code is None:
+            raise
+    return code if isinstance(code, int) else 0
+
+
+def _code(error: Exception) -> int | None:
+    """Say in one line what an error is, and return the exit code; None for a fault of the program."""
+    if isinstance(error, InputError):
+        return _failed(flags.spoken(error))
+    if isinstance(error, CommandLineError):
+        return _failed(_one_line(error))
+    if isinstance(error, OSError):
         # What is written to has no name here; a file that no verb expected to fail has one.
         return _output(error) if error.filename is None else _failed(f"{error.filename}: {error.strerror}: see to it")
-    except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
-            raise
-        return _failed("there is not enough memory for this: lower --batch, the size of the model or of the data")
-    except SystemExit:  # so Click and rich end where the reader has gone
-        return streams.PIPE_CLOSED
-    if code == INTERRUPTED:
-        _say("metapl: interrupted")
-    return code if isinstance(code, int) else 0
+    if _is_of_memory(error):
+        return _failed(MEMORY)
+    return None
+
+
+MEMORY = (
+    "there is not enough memory for this: give --microbatch, or lower --batch, the size of the model or of the data"
+)
 
 
 def _is_of_memory(error: Exception) -> bool:

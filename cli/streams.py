@@ -12,6 +12,9 @@ from typing import Any
 PIPE_CLOSED = 141
 """Exit code where the reader of standard output has gone, as in `metapl grads | head -1`: that of any other program."""
 
+INTERRUPTED = 130
+"""Exit code of what is interrupted by the keyboard."""
+
 
 def prepare() -> None:
     """Make the streams safe to write to, once, at the start of a command.

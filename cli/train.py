@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +13,15 @@ from metapl import methods
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry.errors import InputError
+from metapl.studies import checks
 from metapl.training.automatic import AUTO
 from metapl.training.config import TrainConfig, resolve
+from metapl.training.keeping import Keeping
 
 if TYPE_CHECKING:
     from metapl.training.experiment import Experiment
+    from metapl.training.phases import Result
+    from metapl.training.session import Session
 
 HELP = """Train a classifier from few labels and much unlabelled data, beside a classical panel; print the test table.
 
@@ -32,38 +35,64 @@ OutOption = typer.Option(
 
 SeedsOption = typer.Option(help="Train so many seeds from --seed on, as one vectorised program where that is possible.")
 
+ResumeOption = typer.Option(
+    help="Go on with the run in this folder where it stopped, to the numbers that it would have had.",
+    show_default=False,
+)
 
-@with_flags(fields(TrainConfig))
+ForceOption = typer.Option(help="With --resume: although the data, the configuration or a version has changed.")
+
+
+@with_flags([*fields(TrainConfig), *fields(Keeping)])
 def train(
     *,
     out: Annotated[Path | None, OutOption] = None,
     seeds: Annotated[int, SeedsOption] = 1,
     config: Config = None,
     preset: Preset = "",
+    resume: Annotated[Path | None, ResumeOption] = None,
+    force: Annotated[bool, ForceOption] = False,
     trust_code: TrustCode = False,
     **flags: Any,
 ) -> None:
     """See HELP."""
     started = time.perf_counter()
-    resolved = resolve({key: value for key, value in flags.items() if value is not None}, config, preset, trust_code)
-    from metapl.studies import checks, execution  # noqa: PLC0415 - imports torch
-    from metapl.training import loggers  # noqa: PLC0415 - imports torch
-    from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
-
+    given = {key: value for key, value in flags.items() if value is not None}
+    keeping = Keeping(**{one.name: given.pop(one.name) for one in fields(Keeping) if one.name in given})
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
     checks.require_few("--seeds", seeds)
+    if resume is not None:
+        if out or config or preset or seeds != 1:
+            raise InputError("--resume has the folder, the seeds and the configuration: leave out what names another")
+        session = _resumed(resume, given, keeping.spare, (force, trust_code))
+    else:
+        session = _begun(resolve(given, config, preset, trust_code), out, seeds)
+    if session is not None:
+        _run(session, keeping, started - session.seconds)
+
+
+def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
+    """New runs; none where there are more processes than seeds."""
+    from metapl.studies import execution  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
+    from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
+
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
-    experiment = prepare(resolved)
-    loggers.require(resolved)
-    if resolved.method == resolved.grad == AUTO:
-        experiment = _chosen(experiment, resolved.alignment != AUTO)
-    folder = out or _free_name(experiment.config)
+    experiment = prepare(config)
+    loggers.require(config)
+    if config.method == config.grad == AUTO:
+        experiment = _chosen(experiment, config.alignment != AUTO)
+    config, folder = experiment.config, out or _free_name(experiment.config)
     if seeds == 1:
-        _one(experiment, folder, started)
-    elif mine := execution.mine(range(seeds)):  # of more processes than seeds, some have none
-        _several(experiment, mine, folder, started)
+        return session.begin([experiment], [folder], folder)
+    mine = execution.mine(range(seeds))
+    if not mine:
+        return None
+    experiments = population.members([replace(config, seed=config.seed + number) for number in mine])
+    folders = several.make(folder, config.seed, seeds)
+    return session.begin(experiments, [folders[number] for number in mine], folder)
 
 
 def _chosen(experiment: Experiment, aligned: bool) -> Experiment:
@@ -78,51 +107,58 @@ def _chosen(experiment: Experiment, aligned: bool) -> Experiment:
     return assemble(choice.config, experiment.data, experiment.split)
 
 
-def _one(experiment: Experiment, folder: Path, started: float) -> None:
-    from metapl.cli import display  # noqa: PLC0415 - imports torch
-    from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
-    from metapl.training import phases, run_folder  # noqa: PLC0415 - imports torch
+def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[bool, bool]) -> Session | None:
+    """Runs that go on; none where all are finished. `allowed` says whether by force, and whether code is trusted."""
+    from metapl.studies import execution  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
 
-    run_folder.create(folder)
-    run_folder.save_start(folder, experiment, fingerprint(experiment.data))
-    display.header(experiment, folder)
-    with display.Bars([experiment], [folder]) as bars:
-        for event in phases.run(experiment):
-            bars.show(0, event)
-            if isinstance(event, phases.Finished):
-                result = event.result
-    summary = run_folder.save_end(folder, experiment, result, started)
-    display.pictures(experiment, result, folder)
-    display.table([summary["test"]], title=display.title(experiment, 1))
-    display.footer(summary, folder)
+    force, trust_code = allowed
+    folders = several.find(folder)
+    then = several.configuration(folders, trust_code)
+    now = replace(then, **given)
+    loggers.require(now)
+    mine = execution.mine(range(len(folders)))
+    if not mine:
+        return None
+    experiments = population.members([replace(now, seed=now.seed + number) for number in mine])
+    found = session.resume(experiments, [folders[number] for number in mine], folder, (then, now), spare, force)
+    if found is None:
+        typer.echo(f"{folder} is finished: there is nothing to go on with")
+    return found
 
 
-def _several(first: Experiment, seeds: Sequence[int], folder: Path, started: float) -> None:
-    """One run folder a seed below the folder, and a table of means."""
-    from metapl.cli import display  # noqa: PLC0415 - imports torch
-    from metapl.data.fingerprint import fingerprint  # noqa: PLC0415 - imports torch
-    from metapl.training import phases, population, run_folder  # noqa: PLC0415 - imports torch
+def _run(session: Session, keeping: Keeping, started: float) -> None:
+    """Train, with a log and a folder for each run; print the table, of several runs their means."""
+    from metapl.cli import display, stops  # noqa: PLC0415 - imports torch
+    from metapl.training import changes, keeper, phases, population  # noqa: PLC0415 - imports torch
 
-    known = fingerprint(first.data)
-    experiments = population.members([replace(first.config, seed=first.config.seed + number) for number in seeds])
-    folders = [folder / f"seed{one.config.seed}" for one in experiments]
-    for one, place in zip(experiments, folders, strict=True):
-        run_folder.create(place)
-        run_folder.save_start(place, one, known)
-    display.header(first, folder, [one.config.seed for one in experiments])
-    summaries = []
-    with display.Bars(experiments, folders) as bars:
-        for member, event in population.train_all(experiments):
+    experiments, first = session.experiments, session.experiments[0]
+    kept = keeper.Keeper(session, methods.lengths(first.config), keeping, changes.made_with(), started)
+    display.header(first, session.root, () if session.alone else session.seeds)
+    summaries = session.summaries()
+    bars = display.Bars(experiments, [one.path for one in session.folders], started)
+    with session.held(), stops.told(session.root, kept), stops.heeded(), kept, bars:
+        for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
+            kept.see(member, event)
             index = member or 0
             if isinstance(event, population.Apart):
-                display.apart(len(seeds), event.why)
+                display.apart(len(experiments), event.why)
                 continue
             bars.show(index, event)
             if isinstance(event, phases.Finished):
-                summaries.append(run_folder.save_end(folders[index], experiments[index], event.result, started))
-                display.pictures(experiments[index], event.result, folders[index])
-    display.table([summary["test"] for summary in summaries], title=display.title(first, len(summaries)))
-    display.footer(summaries[-1], folders[-1])
+                summaries[index] = _finish(session, index, event.result, started)
+        kept.over()
+        last = session.folders[-1].path
+    display.table([summary["test"] for summary in summaries.values()], title=display.title(first, len(summaries)))
+    display.footer([*summaries.values()][-1], last)
+
+
+def _finish(session: Session, index: int, result: Result, started: float) -> dict[str, Any]:
+    from metapl.cli import display  # noqa: PLC0415 - imports torch
+    from metapl.training import run_folder  # noqa: PLC0415 - imports torch
+
+    one, folder = session.experiments[index], session.folders[index].path
+    return run_folder.save_end(folder, one, result, started, lambda: display.pictures(one, result, folder))
 
 
 def _free_name(config: TrainConfig) -> Path:

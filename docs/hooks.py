@@ -37,6 +37,7 @@ from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
 from metapl.registry import notation
 from metapl.training.config import PRESETS, TrainConfig, flag, presets, resolve
+from metapl.training.keeping import Keeping
 
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
@@ -129,8 +130,18 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def flags() -> str:
     """Every flag of `metapl train` that is a key of the configuration too."""
+    return options(TrainConfig)
+
+
+def keeping() -> str:
+    """The flags of `metapl train` that say how a run is kept."""
+    return options(Keeping)
+
+
+def options(record: type[TrainConfig] | type[Keeping]) -> str:
+    """The flags that are made from the fields of a dataclass."""
     rows = []
-    for field in fields(TrainConfig):
+    for field in fields(record):
         name, default = flag(field.name), field.default
         if isinstance(default, bool):
             name, default = f"{name}`, `--no-{name[2:]}", str(default).lower()
@@ -202,6 +213,7 @@ def preset_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "flags": flags,
+    "keeping": keeping,
     "estimators": estimators,
     "estimator options": estimator_options,
     "models": registry(MODELS),

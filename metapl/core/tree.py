@@ -28,6 +28,11 @@ leaves = pytree.tree_leaves
 """`leaves(tree)`: the leaves as a list."""
 
 
+def paths(tree: PyTree) -> list[str]:
+    """Where each leaf stands, such as ".student.params['weight']"; in the order of `leaves`."""
+    return [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
+
+
 def map(fn: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:  # noqa: A001 - read as tree.map
     """Apply `fn` to every leaf of `tree`, with the leaves of `rest` (same structure) beside it."""
     return pytree.tree_map(fn, tree, *rest)

@@ -44,14 +44,18 @@ def settle(temporary: Path, path: Path) -> None:
     Raises:
         OSError: it cannot be.
     """
-    _flush(temporary)
+    flush(temporary)
     temporary.replace(path)
     with suppress(OSError):  # not every file system can do it for a folder, and the file is whole without
-        _flush(path.parent)
+        flush(path.parent)
 
 
-def _flush(path: Path) -> None:
-    """Wait until what was written is on the disk, or a crash could leave the new name with nothing in it."""
+def flush(path: Path) -> None:
+    """Wait until what was written is on the disk, or a crash could leave the new name with nothing in it.
+
+    Raises:
+        OSError: it cannot be.
+    """
     place = os.open(path, os.O_RDONLY)
     try:
         os.fsync(place)

@@ -77,6 +77,11 @@ def plan(config: Any) -> list[PhaseSpec]:
     return [phase for phase in found.values() if getattr(config, phase.steps)]
 
 
+def lengths(config: Any) -> dict[str, int]:
+    """The steps of each phase of a run with a configuration, in order; none of those that are fitted at once."""
+    return {phase.name: 0 if phase.fit else getattr(config, phase.steps) for phase in plan(config)}
+
+
 def guides() -> list[str]:
     """The methods that can guide a consistency loss: those that are fitted at once."""
     return [name for name in METHODS if all(phase.fit for phase in find(name).phases)]

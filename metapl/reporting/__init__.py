@@ -17,13 +17,14 @@ from metapl.reporting import classes, facts, head, mistakes, render, results, tr
 __all__ = ["report"]
 
 
-def report(run: Path, device: str = "auto", trust_code: bool = False) -> str:
+def report(run: Path, device: str = "auto", trust_code: bool = False, note: str = "") -> str:
     """The HTML page about a finished run; its networks see the test set once more.
 
     Args:
         run: a folder that `metapl train` wrote.
         device: cpu, cuda or auto.
         trust_code: whether code that the folder names may be imported, see `metapl.registry.trust`.
+        note: what a reader must know of the run, such as that it is not finished.
 
     Raises:
         InputError: not a run, one that is incomplete or damaged, or one whose data cannot be read any more.
@@ -38,4 +39,4 @@ def report(run: Path, device: str = "auto", trust_code: bool = False) -> str:
         classes.split(found),
         head.configuration(found),
     ]
-    return render.page(head.head(found), sections)
+    return render.page(head.head(found, note), sections)

@@ -30,8 +30,8 @@ def title(facts: Facts) -> str:
     return f"{opening(METHODS[config.method])} on {Path(config.data).name or config.data}"
 
 
-def head(facts: Facts) -> Head:
-    """The title, what was trained, and the numbers of the run."""
+def head(facts: Facts, note: str = "") -> Head:
+    """The title, what was trained, and the numbers of the run; a note, if there is one, as a warning."""
     environment, summary = facts.environment, facts.summary
     threads = environment["threads"]
     cpu = f"CPU, {threads} thread{'s' * (threads != 1)}"
@@ -44,7 +44,7 @@ def head(facts: Facts) -> Head:
         "versions": f"metapl {environment['metapl']}, torch {environment['torch']}, Python {environment['python']}",
     }
     origin = ("Run ", Code(str(facts.run)))
-    return Head(title(facts), _lede(facts), shown, origin, DRIFTED if drifted(facts) else "")
+    return Head(title(facts), _lede(facts), shown, origin, note or (DRIFTED if drifted(facts) else ""))
 
 
 def _lede(facts: Facts) -> Text:

@@ -52,16 +52,16 @@ def _style(axes: Axes, title: str, y_label: str) -> None:
 def curves(log: Path, path: Path) -> None:
     """Losses of the last training phase, and accuracy on the validation part over the steps of every method.
 
-    Nothing is drawn where nothing was trained in steps.
+    Nothing is drawn where nothing was trained in steps, or where the log is lost.
 
     Args:
         log: a run's `metrics.jsonl`.
         path: the PNG to write.
     """
     lines = run_files.log(log)
-    if not lines:
-        return
     known, phases = methods.networks(), run_log.phases(lines)
+    if not phases:
+        return
     figure, ((left, right),) = _figure(1, 2, (11, 4))
     main = [line for line in lines if line["phase"] == phases[-1]]
     for name in main[0]["metrics"]:

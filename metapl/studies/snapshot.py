@@ -50,13 +50,13 @@ def trained(experiment: Experiment, steps: int, report: Callable[[loop.Reported]
     placed = method._replace(init=lambda key: tree.to(method.init(key), place))
     given = phases.batches(experiment, experiment.config.unroll)
     phase = loop.Phase("mpl", placed, given, steps, experiment.keys.of("mpl"))
-    state = loop.start(phase)
-    for event in loop.steps(phase, state):
+    at = loop.start(phase)
+    for event in loop.steps(phase, at):
         if isinstance(event, loop.Reported):
             report(event)
         else:
-            state = event.state
-    return Stage(experiment, state, steps)
+            at = event
+    return Stage(experiment, at.state, steps)
 
 
 def restored(experiment: Experiment, networks: Mapping[str, Variables]) -> Stage:

@@ -6,25 +6,23 @@ the best of a small search on the validation part of digits; `docs/results/defau
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from metapl.files import storage
-from metapl.files.escape import visible
 from metapl.methods import METHODS
 from metapl.registry import notation, trust
 from metapl.registry.errors import InputError, unknown
+from metapl.training.options import option as _option
+from metapl.training.options import require_within
 
-
-def _option(default: Any, text: str, **limits: float) -> Any:
-    """A field with its help text and its limits: `least` ≤ value ≤ `most`, or value > `above`."""
-    return field(default=default, metadata={"help": text, "limits": limits})
+ON_NONFINITE = ("stop", "skip", "rollback")
+"""The values of `on_nonfinite`; `metapl.training.nonfinite` has what they do."""
 
 
 @dataclass(frozen=True)
@@ -98,49 +96,26 @@ class TrainConfig:
     finetune_optimizer: str = _option("sgd:momentum=0.9", "Their update rule, without clipping.")
     finetune_batch: int = _option(0, "Their batch; 0: as labelled_batch.", least=0)
     report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
+    on_nonfinite: str = _option(
+        "stop", "At a step with numbers that are not finite: stop, skip it, or rollback to a state before it."
+    )
     log: str = _option("", "Where else to log: tensorboard, trackio or both, split by a comma.")
     seed: int = _option(0, "Determines the split, the initial weights, the batches and all draws.")
     device: str = _option("auto", "cpu, cuda or auto.")
 
     def __post_init__(self) -> None:
         """Check the limits of every field, and the fields that depend on each other."""
-        for one in fields(self):
-            _require_within(one.name, getattr(self, one.name), one.metadata["limits"])
+        require_within(self)
         if self.method not in ("auto", *METHODS):
             raise unknown("method", self.method, METHODS)
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise unknown("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.warmup + self.student_wait >= self.steps:
             raise InputError(
                 f"warmup = {self.warmup} and student_wait = {self.student_wait} leave nothing of steps = {self.steps}: "
                 "lower them or take more steps",
                 *("warmup", "student_wait", "steps"),
             )
-
-
-def _require_within(name: str, value: Any, limits: Mapping[str, float]) -> None:
-    if isinstance(value, str) and ("\0" in value or not _encodable(value)):
-        raise InputError(f"{name} = {visible(value)} cannot be written as UTF-8: give it a name of plain letters", name)
-    wrong = ""
-    if limits and isinstance(value, int) and value > notation.LARGEST:
-        wrong = f"at most {notation.LARGEST}"
-    elif isinstance(value, float) and not math.isfinite(value):
-        wrong = "a finite number"
-    elif "least" in limits and value < limits["least"]:
-        wrong = f"at least {limits['least']}"
-    elif "most" in limits and value > limits["most"]:
-        wrong = f"at most {limits['most']}"
-    elif "above" in limits and value <= limits["above"]:
-        wrong = f"more than {limits['above']}"
-    if wrong:
-        raise InputError(f"{name} = {value} must be {wrong}", name)
-
-
-def _encodable(text: str) -> bool:
-    """Whether a file can hold it, which names of files with other bytes than UTF-8 are not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metapl.files import storage
 from metapl.registry.errors import InputError, unknown
 from metapl.training.config import TrainConfig
+
+LOG = logging.getLogger("metapl")
+"""Where it is said that lines are missing."""
 
 Line = dict[str, Any]
 """One report of a phase: phase, step, and numbers in nested dicts."""
@@ -65,6 +71,36 @@ def _appending(path: Path) -> Log:
                 ) from None
 
     return Log(write, close)
+
+
+def rewind(folder: Path, before: Mapping[str, int], phase: str, step: int, every: int) -> None:
+    """Cut `metrics.jsonl` to the lines that a run has written before a step of a phase, for it to go on from there.
+
+    Args:
+        folder: of the run.
+        before: the phases that are over, with their steps.
+        phase: the one that goes on.
+        step: from which; the line of the step itself is not written yet.
+        every: steps between lines.
+    """
+    path, kept, length = folder / "metrics.jsonl", 0, 0
+    for line in storage.read_bytes(path, storage.TEXT).splitlines(keepends=True) if path.exists() else ():
+        if not line.endswith(b"\n") or not _is_before(line, before, phase, step):
+            break
+        kept, length = kept + 1, length + len(line)
+    if path.exists():
+        os.truncate(path, length)
+    wanted = sum(-(-steps // every) for steps in before.values()) + (step - 1) // every
+    if kept < wanted:
+        LOG.warning("%s lacks %d of the %d lines before the step that is next", path, wanted - kept, wanted)
+
+
+def _is_before(line: bytes, before: Mapping[str, int], phase: str, step: int) -> bool:
+    try:
+        found = json.loads(line)
+        return bool(found["phase"] in before or (found["phase"] == phase and found["step"] < step))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _jsonable(value: Any) -> Any:

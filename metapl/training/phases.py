@@ -19,9 +19,10 @@ from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
-from metapl.training import loop, seen
+from metapl.training import loop, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, Experiment
+from metapl.training.stored import Stored
 
 Rows = dict[str, dict[str, float]]
 """Metrics by network."""
@@ -50,33 +51,43 @@ class Chosen(NamedTuple):
     """The settings, and how they were chosen, in one line."""
 
 
+class Began(NamedTuple):
+    """A phase begins, or goes on where it was stopped."""
+
+    phase: str
+    networks: dict[str, Variables]
+    """Of the phases before that were trained."""
+
+
 class Finished(NamedTuple):
     """A run is over."""
 
     result: Result
 
 
-Event: TypeAlias = loop.Stepped | loop.Reported | Chosen | Finished
+Event: TypeAlias = Began | loop.Stepped | loop.Reported | Chosen | Finished
 """What a run yields."""
 
 
-def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:
+def run(experiment: Experiment, strict: bool = True, since: Stored | None = None) -> Iterator[Event]:
     """Train what the configuration asks for, and evaluate every network at the end, on the final weights.
 
     Args:
         experiment: what to train.
         strict: whether a loss that is no longer finite is an error, rather than a bad result.
+        since: where an earlier process stopped; the events are those that would have come next.
 
     Yields:
-        The events of `loop.steps`, phase by phase, or `Chosen` where it is fitted at once; `Finished` at the end.
+        `Began` and the events of `loop.steps`, phase by phase, or `Chosen` where it is fitted at once; `Finished` at
+        the end. What was fitted at once by an earlier process is fitted again.
 
     Raises:
-        InputError: a loss that is no longer finite, where `strict`.
+        InputError: a loss that is no longer finite, where `strict`; a stored state that is not of this run.
     """
-    networks: dict[str, Variables] = {}
+    networks: dict[str, Variables] = tree.to(since.networks, experiment.device) if since else {}
     fits: dict[str, Fitted] = {}
     fit = fitting(experiment)
-    for spec in methods.plan(experiment.config):
+    for spec in stored.remaining(methods.plan(experiment.config), since):
         if spec.fit:
             fits[spec.name] = fit(spec.fit)
             networks.update(fits[spec.name].networks)
@@ -84,7 +95,10 @@ def run(experiment: Experiment, strict: bool = True) -> Iterator[Event]:
             yield Chosen(spec.name, fits[spec.name].chosen)
             continue
         phase = prepare_phase(experiment, spec, networks)
-        for event in loop.steps(phase, loop.start(phase), experiment.config.report_every, strict):
+        fitted = {name for found in fits.values() for name in found.networks}
+        yield Began(spec.name, {name: one for name, one in networks.items() if name not in fitted})
+        at = stored.enter(loop.start(phase), since)
+        for event in loop.steps(phase, at, experiment.config.report_every, strict):
             yield event
             if isinstance(event, loop.Reported):
                 last = event.networks
@@ -133,9 +147,14 @@ def finish(events: Iterator[Event]) -> Result:
 def prepare_phase(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> loop.Phase:
     """A phase of a run, given the networks of the phases before."""
     config = experiment.config
-    method = spec.build(experiment.given, networks)
+    method = guarded(config, spec.build(experiment.given, networks))
     given = batches(experiment, unroll(config, spec), sizes(config, spec, method))
     return loop.Phase(spec.name, method, given, getattr(config, spec.steps), experiment.keys.of(spec.name))
+
+
+def guarded(config: TrainConfig, method: Method) -> Method:
+    """The method, with what the configuration wants of steps that are not finite."""
+    return nonfinite.POLICIES[config.on_nonfinite](method, config.report_every)
 
 
 def unroll(config: TrainConfig, spec: PhaseSpec) -> int:

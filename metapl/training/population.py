@@ -8,8 +8,9 @@ the rounding of batched matrix products.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -24,9 +25,10 @@ from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
-from metapl.training import experiment, loop, phases
+from metapl.training import experiment, loop, phases, stored
 from metapl.training.config import VARYING, TrainConfig
 from metapl.training.experiment import COUNTS, GUIDE, MEANS, Experiment
+from metapl.training.stored import Stored
 
 
 class Apart(NamedTuple):
@@ -84,14 +86,21 @@ def _convolves(model: Model, experiment: Experiment) -> bool:
     return any(param.ndim > 2 for param in model.init(experiment.keys.root)[0].values())
 
 
-def train_all(experiments: Sequence[Experiment], skip: Collection[int] = ()) -> Iterator[Event]:
+def train_all(
+    experiments: Sequence[Experiment],
+    skip: Collection[int] = (),
+    since: Mapping[int | None, Stored] = MappingProxyType({}),
+    strict: bool = False,
+) -> Iterator[Event]:
     """Train all members, together where that is possible and else one after another.
 
-    A member whose loss is no longer finite goes on with what it has, and the others with it.
+    Together, a member whose loss is no longer finite goes on with what it has, and the others with it.
 
     Args:
         experiments: of `members`.
         skip: members that need not be trained; they are where all train together.
+        since: where earlier processes stopped, by the index of the member; of None for all together.
+        strict: whether a loss that is no longer finite is an error, in members that train one after another.
 
     Yields:
         The events of `run`, or of `phases.run` for each member. `Apart` comes before members that train one after
@@ -100,7 +109,7 @@ def train_all(experiments: Sequence[Experiment], skip: Collection[int] = ()) -> 
     why = refuses(experiments) if len(experiments) > 1 else ""
     if len(experiments) > 1 and not why:
         try:
-            yield from run(experiments)
+            yield from run(experiments, since.get(None))
         except InputError:
             raise
         except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
@@ -111,24 +120,28 @@ def train_all(experiments: Sequence[Experiment], skip: Collection[int] = ()) -> 
         yield None, Apart(why)
     for index, one in enumerate(experiments):
         if index not in skip:
-            yield from ((index, event) for event in phases.run(one, strict=False))
+            yield from ((index, event) for event in phases.run(one, strict, since.get(index)))
 
 
-def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
+def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Iterator[Event]:
     """Train all members together: what `phases.run` gives for each of them.
 
     Args:
         experiments: of `members`.
+        since: where an earlier process stopped, for all of them.
 
     Yields:
-        `Stepped` for all members together; `Reported`, `Chosen` and `Finished` for each of them. What is fitted at once
-        is fitted for one member after another, since members may choose networks of different sizes.
+        `Began` and `Stepped` for all members together; `Reported`, `Chosen` and `Finished` for each of them. What is
+        fitted at once is fitted for one member after another, since members may choose networks of different sizes.
+
+    Raises:
+        InputError: a stored state that is not of this population.
     """
-    networks: dict[str, Variables] = {}
+    networks: dict[str, Variables] = tree.to(since.networks, experiments[0].device) if since else {}
     experiments = [*experiments]
     fits = [phases.fitting(one) for one in experiments]
     fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
-    for spec in methods.plan(experiments[0].config):
+    for spec in stored.remaining(methods.plan(experiments[0].config), since):
         if spec.fit:
             for index, fit in enumerate(fits):
                 found = fitted[index][spec.name] = fit(spec.fit)
@@ -139,7 +152,9 @@ def run(experiments: Sequence[Experiment]) -> Iterator[Event]:
         keys = torch.stack([one.keys.of(spec.name) for one in experiments])
         steps = getattr(experiments[0].config, spec.steps)
         phase = loop.Phase(spec.name, method, batches(experiments, spec, method), steps, keys, _count)
-        for event in loop.steps(phase, loop.start(phase), experiments[0].config.report_every, strict=False):
+        yield None, phases.Began(spec.name, {**networks})
+        at = stored.enter(loop.start(phase), since)
+        for event in loop.steps(phase, at, experiments[0].config.report_every, strict=False):
             if isinstance(event, loop.Stepped):
                 yield None, event
             else:
@@ -160,7 +175,8 @@ def together(experiments: Sequence[Experiment], spec: PhaseSpec, networks: Netwo
     varied = _varied(experiments)
 
     def method(varied: dict[str, Tensor], networks: Networks) -> Method:
-        return spec.build(experiments[0]._replace(varied=varied).given, networks)
+        built = spec.build(experiments[0]._replace(varied=varied).given, networks)
+        return phases.guarded(experiments[0].config, built)
 
     def init(key: Key) -> PyTree:
         states = [method(*member((varied, networks), index)).init(one) for index, one in enumerate(key)]

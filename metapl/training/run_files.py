@@ -31,6 +31,9 @@ from metapl.files.schema import (
 )
 from metapl.registry.errors import InputError
 
+SUMMARY = "summary.json"
+"""The last file that a run writes: where it is, the run is finished."""
+
 NETWORKS = tuple(methods.networks())
 """What the networks of a run are called, in the order of a table."""
 
@@ -64,7 +67,7 @@ def _scalar(value: Any, where: str) -> Any:
     return value
 
 
-SUMMARY = table(
+_SUMMARY = table(
     {
         "test": _by_network,
         "validation": _by_network,
@@ -77,7 +80,6 @@ SUMMARY = table(
     },
     {"weights": table({"sha256": text(64)}), "chosen": by_name(among(NETWORKS), text(LONGEST))},
 )
-"""The check of `summary.json`."""
 
 
 def _text_or_none(value: Any, where: str) -> str | None:
@@ -98,7 +100,7 @@ LINE = table(
         "metrics": by_name(text(100), measured),
         "validation": by_name(text(100), table({"top1": measured}, others=True)),
     },
-    {"pseudo_labels": by_name(text(100), measured)},
+    {"pseudo_labels": by_name(text(100), measured), "seconds": number},
     others=True,
 )
 """The check of one line of `metrics.jsonl`."""
@@ -203,7 +205,7 @@ def summary(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is none.
     """
-    return load(path, SUMMARY)
+    return load(path, _SUMMARY)
 
 
 def environment(path: Path) -> dict[str, Any]:
@@ -244,3 +246,13 @@ def log(path: Path) -> list[dict[str, Any]]:
     """
     lines = load_text(path).splitlines()
     return [LINE(parse(line, f"{path}, line {place}"), f"{path}, line {place}") for place, line in enumerate(lines, 1)]
+
+
+def whole_lines(path: Path) -> str:
+    """The text of `metrics.jsonl` of a run that goes on, whose last line may be half written.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    content = load_text(path)
+    return content[: content.rfind("\n") + 1]

@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,15 +107,18 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
         return config
 
 
-def save_end(out: Path, experiment: Experiment, result: Result, started: float) -> dict[str, Any]:
-    """Write the networks and `summary.json`, and return the summary. `started` is a `time.perf_counter()`."""
+def save_end(
+    out: Path, experiment: Experiment, result: Result, started: float, draw: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """Write the networks, call `draw`, write `summary.json`, and return it. `started` is a `time.perf_counter()`."""
     checkpoint.save_networks(out / CHECKPOINT, result.networks)
     checkpoint.write_json(out / "confusion.json", {name: found.tolist() for name, found in result.confusion.items()})
+    draw()  # the summary is the last file: where it is, all are
     summary = {
         "test": result.test,
         "validation": result.validation,
         "chosen": dict(result.chosen),
-        "config": asdict(experiment.config),
+        "config": asdict(_from_anywhere(experiment.config)),
         "pseudo_labels": experiment.labels,
         "seed": experiment.config.seed,
         "steps": experiment.config.steps,
@@ -123,7 +126,7 @@ def save_end(out: Path, experiment: Experiment, result: Result, started: float) 
         "peak_memory_bytes": _peak_memory(experiment.device),
         "weights": {"sha256": checksum.of(out / CHECKPOINT)},
     }
-    checkpoint.write_json(out / "summary.json", summary)
+    checkpoint.write_json(out / run_files.SUMMARY, summary)
     return summary
 
 
@@ -142,9 +145,8 @@ def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Variable
     """The networks on the CPU, checked against their checksum and against the configuration."""
     place = path / CHECKPOINT
     schema.require_file(place)
-    if (path / "summary.json").exists():
-        known = run_files.summary(path / "summary.json").get("weights", {"sha256": ""})
-        checksum.require(place, known["sha256"], path / "summary.json")
+    if (record := path / run_files.SUMMARY).exists():
+        checksum.require(place, run_files.summary(record).get("weights", {"sha256": ""})["sha256"], record)
     networks = checkpoint.load_networks(place)
     for name, network in networks.items():
         if name not in run_files.NETWORKS:

@@ -150,10 +150,10 @@ def test_interrupted(finished, tmp_path, monkeypatch):
     """The runs that were finished before are kept, and the same command makes the others."""
     out, train = tmp_path / "out", population.run
 
-    def stop(conditions):
+    def stop(conditions, since=None):
         if conditions[0].config.grad == "exact":
             raise KeyboardInterrupt
-        return train(conditions)
+        return train(conditions, since)
 
     with monkeypatch.context() as patched:
         patched.setattr(population, "run", stop)

@@ -46,7 +46,7 @@ def test_each_seed_is_its_own_run(tmp_path, options, word):
     assert (several.code, several.err) == (0, "")
     assert ("one after another" in several.out) == bool(word)
     assert word in several.out
-    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["seed5", "seed6"]
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["seed5", "seed6", "seeds.json"]
     for seed in (5, 6):
         assert invoke("train", *options, "--seed", seed, "--out", tmp_path / str(seed)).code == 0
         one, other = tmp_path / "both" / f"seed{seed}", tmp_path / str(seed)
@@ -80,7 +80,7 @@ def test_processes_share_the_seeds(tmp_path, monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         outcome = invoke("train", *MLP, "--no-baselines", "--seeds", 3, "--out", tmp_path / "runs")
         assert (outcome.code, outcome.err) == (0, "")
-        assert len(list((tmp_path / "runs").iterdir())) == (2, 3)[rank]
+        assert len(list((tmp_path / "runs").glob("seed?"))) == (2, 3)[rank]
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
     idle = invoke("train", *MLP, "--seeds", 3, "--out", tmp_path / "elsewhere")

@@ -347,8 +347,8 @@ def test_of_those_only_the_missing_are_trained(tmp_path):
 def test_whatever_goes_wrong_together_is_tried_alone(tmp_path, monkeypatch, error):
     whole = population.run
 
-    def broken(conditions):
-        for index, event in whole(conditions):
+    def broken(conditions, since=None):
+        for index, event in whole(conditions, since):
             yield index, event
             if isinstance(event, loop.Stepped) and event.phase == "finetune":
                 raise error

@@ -46,7 +46,7 @@ def test_a_relative_path_of_data_is_found_from_elsewhere(here, tmp_path, monkeyp
     assert (found.code, found.err) == (0, "")
     then = json.loads((here / "run" / "summary.json").read_text())
     assert json.loads((tmp_path / "m.json").read_text()) == then["test"]
-    assert then["config"]["data"] == "t.csv:label=label"
+    assert then["config"]["data"] == f"{here}/t.csv:label=label"
     assert run_folder.config(here / "run").data == f"{here}/t.csv:label=label"
     again = invoke("train", "--config", here / "run" / "config.toml", "--seed", "1", "--out", tmp_path / "again")
     assert again.code == 0

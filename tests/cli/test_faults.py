@@ -1,0 +1,201 @@
+"""Faults while a run goes on: full disks, folders that go away, files that vanish, memory that ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from command import invoke
+from going_on import ALONE, EVERY, contents, resumed
+from pictures import png, random_levels
+
+from metapl.data.formats import images as data_images
+from metapl.files import sealed, storage
+from metapl.training import keeper, state_files
+
+# torch.func.jvp scripts its decompositions when it is first called.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
+@pytest.fixture
+def wait(monkeypatch):
+    """Each state is written before the next step."""
+    due = keeper.Keeper._due
+
+    def waiting(self, at):
+        self._settle()
+        return due(self, at)
+
+    monkeypatch.setattr(keeper.Keeper, "_due", waiting)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of 400 kB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(place):
+    """Leave no byte free."""
+    with (place / "filler").open("wb", buffering=0) as file:
+        try:
+            for size in (4096, 1):
+                while file.write(b"x" * size):
+                    pass
+        except OSError:
+            pass
+
+
+def test_a_disk_that_is_full_for_a_while(whole, stop, small, wait):
+    """The state is not stored, which is said once; the one before stays; once there is room all goes on."""
+    stop("mpl", 2, lambda: fill(small))
+    outcome = invoke("train", *ALONE, *EVERY, "--out", small / "run")
+    assert outcome.code == 2
+    assert outcome.err.count("a state of the run is not stored, and the one before stays") == 1
+    assert "No space left on device" in outcome.err
+    assert outcome.err.endswith("of mpl is stored, `metapl train --resume {}` goes on\n".format(small / "run"))
+    os.remove(small / "filler")
+    assert resumed(small / "run") == whole(*ALONE)
+
+
+def test_states_go_to_the_spare_folder(whole, stop, small, wait, tmp_path):
+    stop("mpl", 2, lambda: fill(small))
+    spare = ("--spare", tmp_path / "spare")
+    outcome = invoke("train", *ALONE, *EVERY, *spare, "--out", small / "run")
+    assert outcome.code == 2
+    assert "not stored" not in outcome.err
+    assert "step 3 of 3 of finetune is stored" in outcome.err
+    assert state_files.states(tmp_path / "spare" / "run")
+    os.remove(small / "filler")
+    assert invoke("train", "--resume", small / "run", *spare).code == 0
+    found, expected = contents(small / "run"), whole(*ALONE)
+    # The log has no spare folder, and may lack the lines that it had no room for.
+    assert {name for name in expected if found.get(name) != expected[name]} <= {"metrics.jsonl", "plots/curves.png"}
+    assert state_files.states(tmp_path / "spare" / "run") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["final.safetensors", "confusion.json", "curves.png", "summary.json", "config.toml", "split.json"]
+)
+def test_each_file_may_meet_a_full_disk(whole, tmp_path, monkeypatch, name):
+    """The run ends with one line, and goes on to the same files."""
+    write = storage.write
+
+    def failing(path, save):
+        if path.name == name:
+            raise storage.InputError(
+                f"{path} cannot be written (No space left on device): name a file that you may write"
+            )
+        write(path, save)
+
+    for module in (storage, sys.modules["metapl.training.checkpoint"], sys.modules["metapl.files.storage"]):
+        monkeypatch.setattr(module, "write", failing)
+    outcome = invoke("train", *ALONE, "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert "No space left on device" in outcome.err
+    monkeypatch.undo()
+    if name == "config.toml":
+        shutil.rmtree(tmp_path / "run")
+        return
+    assert resumed(tmp_path / "run") == whole(*ALONE)
+
+
+def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path):
+    stop("mpl", 2, lambda: os.rename(tmp_path / "run", tmp_path / "other"))
+    assert invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run").code == 0
+    assert contents(tmp_path / "other") == whole(*ALONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_removed_comes_back_with_the_results(whole, stop, tmp_path):
+    stop("mpl", 2, lambda: shutil.rmtree(tmp_path / "run"))
+    invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run")
+    found = contents(tmp_path / "run")
+    assert found["checkpoints/final.safetensors"] == whole(*ALONE)["checkpoints/final.safetensors"]
+
+
+def test_an_image_that_vanishes(stop, tmp_path, monkeypatch):
+    """Of images that are read when they are asked for: the run stops in one line that names it, and goes on later."""
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+    images = tmp_path / "images"
+    for index, levels in enumerate(random_levels(60, 6, 6)):
+        path = images / str(index % 3) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(levels))
+    args = ("--data", images, *ALONE[: ALONE.index("--labels")], "--labels", 9, "--validation", 6, "--device", "cpu")
+    args = (*args, "--no-baselines", "--model", "mlp:width=6,depth=1")
+    assert invoke("train", *args, "--out", tmp_path / "whole").code == 0
+    stop("mpl", 2, lambda: os.rename(images, tmp_path / "away"))
+    outcome = invoke("train", *args, "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert ".png" in outcome.err
+    assert "of mpl is stored, `metapl train --resume" in outcome.err
+    os.rename(tmp_path / "away", images)
+    assert resumed(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["supervised", "pseudo-labels", "uda", "mpl", "finetune"])
+def test_a_process_that_is_told_to_end_does_so_within_ten_seconds(tmp_path, phase):
+    """In the middle of long steps of each phase."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "metapl", "train", "--out", run, "--device", "cpu", "--steps", "8"]
+    command += [
+        "--method",
+        "mpl",
+        "--grad",
+        "exact",
+        "--finetune-steps",
+        "5000",
+        "--batch",
+        "512",
+        "--report-every",
+        "1",
+        "--model",
+        "mlp:width=64",
+    ]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        log = run / "metrics.jsonl"
+        until = time.monotonic() + 300
+        while time.monotonic() < until and not (log.exists() and f'"{phase}"' in log.read_text()):
+            time.sleep(0.01)
+        process.terminate()
+        began = time.monotonic()
+        _, said = process.communicate()
+        assert time.monotonic() - began < 10
+    assert process.returncode == 128 + 15
+    assert said.decode().startswith("metapl: stopped by SIGTERM: step ")
+    assert f"`metapl train --resume {run}` goes on" in said.decode()
+
+
+def test_a_state_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch, wait, whole):
+    failures = iter([True, True, False])
+    write = sealed.write
+
+    def sometimes(*args):
+        if next(failures, False):
+            raise sealed.InputError("no room")
+        write(*args)
+
+    monkeypatch.setattr(sealed, "write", sometimes)
+    outcome = invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run")
+    assert outcome.code == 0
+    assert outcome.err == "metapl: a state of the run is not stored, and the one before stays: no room\n"
+    assert contents(tmp_path / "run") == whole(*ALONE)
+
+
+def test_the_log_is_written_line_by_line(stop, tmp_path):
+    lines = []
+    stop("mpl", 3, lambda: lines.extend((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
+    assert invoke("train", *ALONE, "--out", tmp_path / "run").code == 0
+    assert [json.loads(line)["step"] for line in lines] == [2]

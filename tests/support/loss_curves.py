@@ -1,0 +1,56 @@
+"""The losses of the first steps of every method, as they are now; run it to store them.
+
+    PYTHONPATH=tests/support python tests/support/loss_curves.py
+
+Store them again only where a change is meant to change them, and say in the commit why they did.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from metapl import methods
+from metapl.core import torch_private
+from metapl.training import loop, phases
+from metapl.training.config import TrainConfig
+from metapl.training.experiment import prepare
+
+STORED = Path(__file__).parents[1] / "training" / "loss_curves.json"
+STEPS = 50
+TRAINED = [name for name in methods.METHODS if name not in methods.guides()]
+"""The methods that take steps."""
+ALIKE = {
+    "model": "mlp:width=16,depth=2",
+    "labels": 20,
+    "validation": 30,
+    "batch": 32,
+    "labelled_batch": 16,
+    "uda_threshold": 0.15,  # so that there is a consistency loss from the first step on
+    "steps": STEPS,
+    "finetune_steps": 0,
+    "baselines": False,
+    "report_every": 1,
+    "device": "cpu",
+}
+
+
+def made_with():
+    """What the last digits depend on."""
+    return {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+
+
+def curves(method):
+    """The losses at every step, by phase and name."""
+    found = {}
+    for event in phases.run(prepare(TrainConfig(**ALIKE, method=method))):
+        if isinstance(event, loop.Reported):
+            for name, value in event.metrics.items():
+                found.setdefault(f"{event.phase}/{name}", []).append(value)
+    return found
+
+
+if __name__ == "__main__":
+    torch_private.load_forward_formulas()
+    value = {"made_with": made_with(), "curves": {method: curves(method) for method in TRAINED}}
+    STORED.write_text(json.dumps(value, indent=1) + "\n")
