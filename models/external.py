@@ -59,7 +59,7 @@ def _reason(error: Exception) -> str:
 def _timm(name: str, shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
     try:
         timm = importlib.import_module("timm")
-    except ImportError as error:
+    except Exception as error:  # beside ImportError what an installation that does not fit torch raises
         raise InputError(f"model 'timm:{name}' needs timm ({_reason(error)}): pip install timm") from error
     if len(shape) != 3:
         raise InputError(f"model 'timm:{name}' needs images, this data has shape {list(shape)}: use mlp")

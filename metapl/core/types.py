@@ -46,6 +46,9 @@ class Model(NamedTuple):
     """Whether the examples of a batch see each other in training, as they do through BatchNorm."""
     frozen: frozenset[str] = frozenset()
     """The parameters that are not trained, by name: they are among the buffers."""
+    start: Callable[[Tensor], Params] | None = None
+    """`start(means)`: parameters to start from, given the mean of each class's examples `[classes, *shape]`; None for
+    a network that starts without having seen any."""
 
 
 class Rule(NamedTuple):

@@ -44,6 +44,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
       these are, for who passes a batch in parts.
     - A tuple `x` is several positional inputs where forward requires several, a dict is inputs by name where they are
       forward's; anything else is the one input. Outputs have any structure.
+    - A static method `from_class_means` of the module becomes `Model.start`.
 
     Args:
         build: called once for the structure, and once per `init` with the global generator seeded from the key. The
@@ -64,6 +65,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
     noisy = [place for place, kind in enumerate(skeleton.kinds) if kind is dropout.Dropout]
     clipped = _clipped(module)
     scales, coupled, spread = _scales(module), _coupled(module), _spread(module)
+    start = getattr(module, "from_class_means", None)
     del module  # its tensors are not needed
 
     def init(key: Key) -> tuple[Params, Buffers]:
@@ -112,7 +114,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         after = {name: skeleton.tensor(parts, name).detach() for name in buffers}
         return logits, {name: value if name in skeleton.trained else value.clone() for name, value in after.items()}
 
-    return Model(init, apply, scales, coupled, frozenset(frozen))
+    return Model(init, apply, scales, coupled, frozenset(frozen), start)
 
 
 def _replacement(module: nn.Module) -> nn.Module:

@@ -30,6 +30,7 @@ from metapl.core import rng
 from metapl.data import inputs
 from metapl.data.form import Form
 from metapl.files import checksum
+from metapl.models.adapters import merge
 from metapl.registry.errors import InputError, unknown
 from metapl.serving import model_card
 from metapl.training import architectures, checkpoint, run_folder
@@ -44,8 +45,8 @@ INPUTS = {
 """What a graph takes, by the kind of a form."""
 
 
-def _text(serving: Serving) -> str:
-    """How `metapl.models.build` is to be called for a network."""
+def _field(serving: Serving) -> str:
+    """The field of `Models` that a network belongs to."""
     config = serving.config
     known = architectures.networks(config)
     found = {**methods.networks(), **known}[serving.name]
@@ -56,7 +57,12 @@ def _text(serving: Serving) -> str:
             f"--network {serving.name} of --method {config.method} is several networks, and no single module: "
             f"export {', '.join(whole)}"
         )
-    return architectures.text(config, found.built_from[""], _held(serving))
+    return found.built_from[""]
+
+
+def _text(serving: Serving) -> str:
+    """How `metapl.models.build` is to be called for a network."""
+    return architectures.text(serving.config, _field(serving), _held(serving))
 
 
 def _held(serving: Serving) -> dict[str, Tensor]:
@@ -68,20 +74,20 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def module(serving: Serving) -> nn.Module:
-    """The network as a plain module with its trained weights, in evaluation mode.
+    """The network as a plain module with its trained weights, in evaluation mode; adapters are merged into them.
 
     Raises:
         InputError: it is no single module, or one that is made otherwise now than when it was trained.
     """
     trained = _held(serving)
-    built = _build(serving)
+    built = architectures.partly_trained(serving.config, _field(serving))(_build(serving))
     held = _tensors(built)
     if {name: one.shape for name, one in held.items()} != {name: one.shape for name, one in trained.items()}:
         raise InputError(f"model {_text(serving)!r} has other tensors than were trained: restore its code of that time")
     with torch.no_grad():
         for name, tensor in held.items():
             tensor.copy_(trained[name])
-    return built.eval()
+    return merge(built).eval()
 
 
 def _build(serving: Serving) -> nn.Module:

@@ -15,6 +15,7 @@ from metapl.evaluation.table import by_network
 from metapl.files.escape import code, plain, visible
 from metapl.files.table import markdown
 from metapl.methods.spec import PhaseSpec
+from metapl.models.adapters import is_adapter
 from metapl.registry.errors import InputError
 from metapl.serving import loading
 from metapl.training import run_files
@@ -154,11 +155,14 @@ def _what(serving: Serving) -> str:
     form = serving.form
     trained = sum(value.numel() for value in serving.network.params.values())
     frozen = sum(serving.network.buffers[name].numel() for name in serving.model.frozen)
+    added = sum(value.numel() for name, value in serving.network.params.items() if is_adapter(name))
     some = f", {trained:,} of them trained" if frozen else ""
+    if added:
+        some = f"; {trained:,} numbers were trained, {added:,} of them in adapters that are merged into it"
     more = f" and {len(form.classes) - SHOWN:,} more" if len(form.classes) > SHOWN else ""
     return (
         f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
-        f"It has {trained + frozen:,} parameters{some}. "
+        f"It has {trained + frozen - added:,} parameters{some}. "
         f"Of the networks of its run it is `{serving.name}`: {methods.networks()[serving.name].role}.\n\n"
         f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."
     )

@@ -13,7 +13,8 @@ from metapl.core.types import Model
 from metapl.data.form import Form
 from metapl.methods.classical import model
 from metapl.methods.spec import Models, NetworkSpec
-from metapl.models import fitted
+from metapl.models import fitted, freezing
+from metapl.models.adapters import ADAPTERS
 from metapl.models.calibrator import affine, residual
 from metapl.models.mlp import mlp
 from metapl.nn import functional
@@ -40,8 +41,8 @@ def architectures(config: TrainConfig, form: Form) -> Models:
     Raises:
         InputError: a network that does not exist, or does not fit.
     """
-    student = _in_parts(config, _model(text(config, "student"), form))
-    teacher = _in_parts(config, _model(text(config, "teacher"), form))
+    student = _in_parts(config, _model(config, "student", form))
+    teacher = _in_parts(config, _model(config, "teacher", form))
     calibrator = functional.from_module(build_calibrator(config, form))
     return Models(student, teacher, calibrator, networks(config), model.model())
 
@@ -57,8 +58,29 @@ def build_calibrator(config: TrainConfig, form: Form) -> Callable[[], nn.Module]
     return lambda: notation.build(config.calibrator, CALIBRATORS, "calibrator", (classes,), classes)
 
 
-def _model(text: str, form: Form) -> Model:
-    return functional.from_module(lambda: zoo.build(text, form.shape, len(form.classes)))
+def partly_trained(config: TrainConfig, field: str) -> Callable[[nn.Module], nn.Module]:
+    """What makes of the module that `text` names the one that is trained: some of it frozen, with adapters.
+
+    Raises:
+        InputError: adapters that do not exist, or for networks without anything frozen. What it returns raises those of
+            `freeze` and of the adapters.
+    """
+    texts = {"student": config.freeze, "teacher": config.teacher_freeze or config.freeze}
+    adapt = notation.build(config.adapt, ADAPTERS, "adapt")
+    if config.adapt != freezing.NONE and set(texts.values()) == {freezing.NONE}:
+        raise InputError(
+            f"adapt = {config.adapt} is for frozen layers: give freeze too, such as '!head' for all but the layer head",
+            *("adapt", "freeze"),
+        )
+    frozen = texts.get(field, freezing.NONE)
+    if frozen == freezing.NONE:
+        return lambda module: module
+    return lambda module: adapt(freezing.freeze(module, frozen))
+
+
+def _model(config: TrainConfig, field: str, form: Form) -> Model:
+    finish = partly_trained(config, field)
+    return functional.from_module(lambda: finish(zoo.build(text(config, field), form.shape, len(form.classes))))
 
 
 def _in_parts(config: TrainConfig, model: Model) -> Model:

@@ -56,6 +56,9 @@ class Choice(NamedTuple):
 ERRORS = 1.5
 """Standard errors of the paired difference by which another candidate must be better than the preferred one."""
 
+FOLDS = 3
+"""Of the labelled examples; fewer where no class has as many labels."""
+
 SHORTER = 3
 """The candidates are trained for so much fewer steps."""
 
@@ -114,7 +117,7 @@ def _splits(given: Experiment) -> list[Split]:
     if len(split.validation):
         return [split]
     y = given.data.y[split.labelled.to(given.device)].cpu()
-    folds = choice.folds(split.labelled, y, given.keys.of("choice"))
+    folds = choice.folds(split.labelled, y, given.keys.of("choice"), FOLDS)
     # New examples are what a network is for, so those that are asked for are not among the unlabelled ones either.
     return [Split(one.shown, _without(split.unlabelled, one.asked), one.asked) for one in folds]
 

@@ -46,6 +46,9 @@ class TrainConfig:
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
     model: str = _option("auto", "The student's network, and the teacher's unless it has its own.")
     teacher_model: str = _option("", "The teacher's network; empty for the student's.")
+    freeze: str = _option("none", "Parameters that stay as they are: none or PATTERN|PATTERN; after ! all others.")
+    teacher_freeze: str = _option("", "Those of the teacher; empty for the student's.")
+    adapt: str = _option("none", "What is trained in place of frozen weights: none or lora, NAME:key=value,….")
     method: str = _option("auto", f"auto, which compares some on the labels, or {', '.join(METHODS)}.")
     calibrator: str = _option("residual", "With the method reduced: the network that corrects the fixed teacher.")
     baselines: bool = _option(

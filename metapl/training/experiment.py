@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metapl import methods, optim
-from metapl.core import rng, tree
+from metapl.core import tree
 from metapl.core.targets import TARGETS
 from metapl.core.types import Buffers, Estimator, Key, Model, Params
 from metapl.data import inputs
@@ -31,30 +30,17 @@ from metapl.registry.errors import InputError, unknown
 from metapl.training import rules
 from metapl.training.architectures import architectures
 from metapl.training.automatic import settle
+from metapl.training.class_means import class_means
 from metapl.training.config import TrainConfig
+from metapl.training.keys import Keys, keys_of
 from metapl.training.optimizers import Rule, rule
 from metapl.training.rules import Rules
 
-NUMBERED = ("supervised", "pseudo-labels", "uda", "mpl", "finetune", "reduced", "fixed")
-"""The phases whose keys are numbered; a phase of another name has its key from the name."""
-
-
-class Keys(NamedTuple):
-    """One key for each purpose, so that runs that differ in one thing share all the others."""
-
-    root: Key
-    split: Key
-    batches: Key
-
-    def of(self, phase: str) -> Key:
-        """The key of a phase, by its name."""
-        if phase in NUMBERED:
-            return rng.fold_in(self.root, 2 + NUMBERED.index(phase))
-        return rng.fold_in(self.root, 2**32 + zlib.crc32(phase.encode()))
-
-
 GUIDE = "answers of the guide"
 """Their name among what varies: log-probabilities `[examples, classes]`, known once the guide is fitted."""
+
+MEANS = "means of the labelled examples of each class"
+"""Their name among what varies in a population, for networks that start from them."""
 
 COUNTS = "labelled examples of each class"
 """Their name among what varies in a population; no field of the configuration is called so."""
@@ -102,6 +88,11 @@ class Experiment(NamedTuple):
         return torch.bincount(y[self.split.labelled.to(y.device)], minlength=len(self.data.form.classes))
 
     @property
+    def means(self) -> Tensor:
+        """Mean of the labelled examples of each class; see `class_means`."""
+        return self.varied[MEANS] if MEANS in self.varied else class_means(self.data, self.split)
+
+    @property
     def given(self) -> Given:
         """What methods are built from."""
         return Given(
@@ -122,7 +113,9 @@ class Experiment(NamedTuple):
         rates = self.schedule(self.number(rate), config.steps * pace, config.warmup * pace, wait * pace)
 
         def init(key: Key) -> tuple[Params, Buffers]:
-            return tree.to(model.init(key), self.device)
+            params, buffers = tree.to(model.init(key), self.device)
+            start = model.start(self.means) if model.start else {}
+            return {name: start.get(name, value).to(value) for name, value in params.items()}, buffers
 
         return Trainable(model._replace(init=init), self.optimizer(rates, model))
 
@@ -160,7 +153,8 @@ def _data(config: TrainConfig) -> Dataset:
 def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = None) -> Split:
     if file or config.split:
         return read(file or Path(config.split), data.y)
-    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled)
+    known = data.validation, data.groups
+    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled, *known)
     return split(data.y, data.form.classes, wanted, key)
 
 
@@ -180,7 +174,7 @@ def prepare(
     device = pick_device(config.device)
     data = _data(config)
     check(data.form)
-    parts = _split(config, data, _keys(config).split, split_file)
+    parts = _split(config, data, keys_of(config.seed).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
     return assemble(config, data, parts)
@@ -223,13 +217,8 @@ def assemble(config: TrainConfig, data: Dataset, parts: Split) -> Experiment:
         finetune_optimizer,
         optim.SCHEDULES[config.schedule],
         rules.read(config, data.form.classes, data.y.device),
-        _keys(config),
+        keys_of(config.seed),
     )
-
-
-def _keys(config: TrainConfig) -> Keys:
-    root = rng.key(config.seed)
-    return Keys(root, *rng.split(root, 2))
 
 
 def member(like: Experiment, config: TrainConfig) -> Experiment:
@@ -237,7 +226,7 @@ def member(like: Experiment, config: TrainConfig) -> Experiment:
 
     The data, on its device, and the networks are those of `like`.
     """
-    config, keys = settle(config, like.data.form), _keys(config)
+    config, keys = settle(config, like.data.form), keys_of(config.seed)
     return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
 
 

@@ -43,14 +43,21 @@ def require_network(name: str, network: Variables, config: TrainConfig, form: Fo
         if field == "calibrator":
             require_built(architectures.build_calibrator(config, form), own, f"{where}: calibrator {text!r}", "meta")
         else:
-            require(text, form, own, where)
+            require(text, form, own, where, finish=architectures.partly_trained(config, field))
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, persistent: bool = False) -> None:
+def require(
+    text: str,
+    form: Form,
+    tensors: Mapping[str, Tensor],
+    where: str,
+    persistent: bool = False,
+    finish: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> None:
     """Compare the network that `models.build` makes of a text with its weights.
 
     Networks from other packages are built with storage: their code is trusted, or they would not be imported.
@@ -61,6 +68,7 @@ def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, pe
         tensors: the weights.
         where: they are from.
         persistent: whether they are a `state_dict`, with every name of a tied weight, and not all tensors, each once.
+        finish: what is made of the module before it is compared.
 
     Raises:
         InputError: it is another one.
@@ -74,7 +82,7 @@ def require(text: str, form: Form, tensors: Mapping[str, Tensor], where: str, pe
                 raise InputError(f"{where}: model {text!r} cannot be that of its weights: {name} is beyond their size")
 
     def build() -> nn.Module:
-        return models.build(text, form.shape, len(form.classes))
+        return finish(models.build(text, form.shape, len(form.classes)))
 
     require_built(build, tensors, f"{where}: model {text!r}", "cpu" if outside else "meta", persistent)
 

@@ -26,7 +26,7 @@ from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.experiment import COUNTS, GUIDE, Experiment
+from metapl.training.experiment import COUNTS, GUIDE, MEANS, Experiment
 
 
 class Apart(NamedTuple):
@@ -183,8 +183,8 @@ def member(stack: PyTree, index: int) -> PyTree:
 def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
     """What is not the same in all, the members along the first axis; the others stay numbers, as in a run of its own.
 
-    These are numbers of the configuration, the classes of the labelled examples, which are in the splits, and what the
-    guides say.
+    These are numbers of the configuration, the classes and the means of the labelled examples, which are in the splits,
+    and what the guides say.
     """
     device = experiments[0].device
     columns = {name: [getattr(one.config, name) for one in experiments] for name in VARYING}
@@ -195,6 +195,8 @@ def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
     }
     if GUIDE in experiments[0].varied:
         found[GUIDE] = torch.stack([one.varied[GUIDE] for one in experiments])
+    if any(model.start for model in experiments[0].models[:2]):
+        found[MEANS] = torch.stack([one.means for one in experiments])
     counts = torch.stack([one.counts for one in experiments])
     return found if bool((counts == counts[0]).all()) else {**found, COUNTS: counts}
 

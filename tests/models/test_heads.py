@@ -40,7 +40,7 @@ def test_cosine_is_a_bounded_cosine(scale):
 
 
 def test_cosine_starts_by_saying_nothing_and_has_a_gradient_there():
-    head = models.build("cosine", (6,), 3).double()
+    head = models.build("cosine:scale=10", (6,), 3).double()
     x, y = torch.from_numpy(X), torch.tensor([0, 1, 2, 0, 1])
     assert torch.equal(head(x), torch.zeros(5, 3, dtype=torch.float64))
     (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(head(x), y), head.parameters())
