@@ -20,13 +20,14 @@ from metapl.registry import moved
 
 if TYPE_CHECKING:
     from metapl import estimators, methods, models, optim, testing
-    from metapl.core import autodiff, bilevel, inside, losses, rng, targets, tree
+    from metapl.core import autodiff, bilevel, implicit, inside, linear, losses, rng, targets, tree
     from metapl.core.autodiff import value_and_grad, vjp
     from metapl.core.bilevel import hypergradient
     from metapl.core.forward_mode import jvp
     from metapl.core.inside import gradient as grad_inside
     from metapl.core.inside import value_and_gradient as value_and_grad_inside
     from metapl.core.losses import cross_entropy, uda
+    from metapl.core.products import ggn, hvp
     from metapl.core.rng import fold_in, key, split
     from metapl.core.types import (
         Estimator,
@@ -109,15 +110,19 @@ __all__ = [
     "from_module",
     "from_torch",
     "functional",
+    "ggn",
     "grad_inside",
     "groups",
     "gumbel",
     "higher",
+    "hvp",
     "hypergradient",
+    "implicit",
     "injected",
     "inside",
     "jvp",
     "key",
+    "linear",
     "losses",
     "methods",
     "models",
@@ -147,7 +152,7 @@ __all__ = [
 
 _MODULES = {
     "": "estimators methods models optim testing",
-    ".core": "autodiff bilevel inside losses rng targets tree",
+    ".core": "autodiff bilevel implicit inside linear losses rng targets tree",
     ".nn": "functional",
 }
 """The modules among the names, by the package that they stand in."""
@@ -157,6 +162,7 @@ _NAMES = {
     "core.bilevel": "hypergradient",
     "core.forward_mode": "jvp",
     "core.losses": "cross_entropy uda",
+    "core.products": "ggn hvp",
     "core.rng": "fold_in key split",
     "core.types": "Estimator Instance MetaGradient Model Optimizer Problem TargetTransform TrainState Variables",
     "core.unrolling": "scan unroll",

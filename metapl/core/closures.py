@@ -127,8 +127,8 @@ def _live(value: Any) -> bool:
     return isinstance(value, Tensor) and not value.is_meta and (value.requires_grad or is_wrapped(value))
 
 
-def captured(fn: Callable[..., Any]) -> list[tuple[str, Tensor]]:
-    """The tensors that a function holds and that are more than constants, by name.
+def captured(fn: Any) -> list[tuple[str, Tensor]]:
+    """The tensors that a function, or a tuple of functions, holds and that are more than constants, by name.
 
     They require a gradient, or a running transform differentiates or batches them. An `nn.Module` is not looked into.
     """

@@ -24,6 +24,7 @@ __all__ = [
     "TorchDispatchMode",
     "across_vmap",
     "custom_function_call",
+    "inside_forward_mode",
     "inside_transform",
     "is_batched",
     "is_function",
@@ -64,6 +65,12 @@ _functorch: Any = torch._C._functorch
 def inside_transform() -> bool:
     """Whether a `torch.func` transform is running."""
     return _functorch.peek_interpreter_stack() is not None
+
+
+def inside_forward_mode() -> bool:
+    """Whether forward mode is among the transforms that are running."""
+    levels = _functorch.get_interpreter_stack() or []
+    return any(level.key() == _functorch.TransformType.Jvp for level in levels)
 
 
 def is_wrapped(tensor: Tensor) -> bool:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from metapl.core import closures, hvp, tree
 from metapl.core.replaying import ScanStep, Step, paired, replay
-from metapl.core.torch_private import across_vmap
+from metapl.core.torch_private import across_vmap, inside_forward_mode
 from metapl.core.types import PyTree
 from metapl.registry.errors import InputError, unknown
 
@@ -63,8 +63,8 @@ def scan(
     found in the closure of `step` and go in as arguments: through functions, optimisers, partials, containers and
     objects, but not through an `nn.Module`, whose parameters belong into the carry (see `metapl.core.closures`). `step`
     must be pure. Inside it take gradients with `metapl.core.inside.gradient`; those of `torch.func.grad` are right too,
-    but leave nothing to choose for the last three methods and cost more. Forward mode (`torch.func.jvp` of the whole)
-    needs "reverse".
+    but leave nothing to choose for the last three methods and cost more. Forward mode (`torch.func.jvp`, and `hessian`)
+    goes through the exact methods, which record every step there; not through the approximate ones.
 
     Args:
         step: the body of the loop.
@@ -98,8 +98,10 @@ def scan(
         with torch.no_grad():
             carry, before = tree.detach(_reverse(step, carry, inputs[:-last]))
         inputs = inputs[-last:]
-    # A rule that is set around says what second derivatives are, and needs no replaying.
-    if method == "reverse" and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
+    # A rule that is set around says what second derivatives are, and needs no replaying. Forward mode keeps nothing of
+    # the steps behind it, so that there is nothing to replay.
+    recorded = method == "reverse" or (method in ("replay", "mixed") and inside_forward_mode())
+    if recorded and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
         carry, ys = _reverse(step, carry, inputs)
     else:
         carry, ys = _replayed(step, carry, inputs, method, checkpoints=checkpoints)

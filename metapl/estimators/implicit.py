@@ -8,12 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metapl.core import autodiff, inside, tree
+from metapl.core import autodiff, inside, linear, tree
 from metapl.core.types import Estimator, Instance, MetaGradient, Params, PyTree
 from metapl.estimators import instances, many_steps, one_step, route
-
-Linear = Callable[[Params], Params]
-"""A linear map of the parameters."""
 
 
 def implicit(*, solver: str = "cg", iterations: int = 10, damping: float = 1.0, rate: float = 0.1) -> Estimator:
@@ -77,7 +74,7 @@ def _estimate(
     if solver == "fixed-point":
         u = _fixed_point(there, grads, hessian, v, iterations)
     else:
-        u = tree.scale(-1.0, SOLVERS[solver](partial(_damped, hessian, damping), v, iterations, rate))
+        u = tree.scale(-1.0, SOLVERS[solver](linear.damped(hessian, damping), v, iterations, rate))
     to_thetas = [tree.scale(1.0 / len(there.thetas), route.vjp(one, u)) for one in instances.apart(there)]
     scale = tree.norm(u) * tree.norm(grads)
     return found._replace(grads=tuple(to_thetas), scale=scale), memory
@@ -92,44 +89,14 @@ def _mean_loss(instance: Instance, targets: Sequence[PyTree], params: Params) ->
     return torch.stack(losses).mean()
 
 
-def _damped(hessian: Linear, damping: float, along: Params) -> Params:
-    found: Params = tree.add(hessian(along), tree.scale(damping, along))
-    return found
-
-
-def _conjugate_gradients(apply: Linear, v: Params, iterations: int, _rate: float) -> Params:
-    """(Hestenes and Stiefel, 1952.) Once the residual is zero the iterate stays as it is."""
-    q: Params = tree.zeros_like(v)
-    residual = direction = v
-    square = tree.dot(residual, residual)
-    for _ in range(iterations):
-        applied = apply(direction)
-        step = _ratio(square, tree.dot(direction, applied))
-        q = tree.add(q, tree.scale(step, direction))
-        residual = tree.sub(residual, tree.scale(step, applied))
-        before, square = square, tree.dot(residual, residual)
-        direction = tree.add(residual, tree.scale(_ratio(square, before), direction))
-    return q
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(b == 0, 0.0, a / b)
-
-
-def _neumann(apply: Linear, v: Params, iterations: int, rate: float) -> Params:
-    term: Params = tree.scale(rate, v)
-    q = term
-    for _ in range(iterations - 1):
-        term = tree.sub(term, tree.scale(rate, apply(term)))
-        q = tree.add(q, term)
-    return q
-
-
-SOLVERS: dict[str, Callable[[Linear, Params, int, float], Params]] = {"cg": _conjugate_gradients, "neumann": _neumann}
+SOLVERS: dict[str, Callable[[linear.Linear, Params, int, float], Params]] = {
+    "cg": lambda apply, v, iterations, _rate: linear.cg(iterations=iterations)(apply, v),
+    "neumann": lambda apply, v, iterations, rate: linear.neumann(iterations=iterations, rate=rate)(apply, v),
+}
 """By name, `solve(apply, v, iterations, rate)`: an approximate solution q of apply(q) = v."""
 
 
-def _fixed_point(instance: Instance, grads: Params, hessian: Linear, v: Params, iterations: int) -> Params:
+def _fixed_point(instance: Instance, grads: Params, hessian: linear.Linear, v: Params, iterations: int) -> Params:
     """u after `iterations` rounds, the first of which has q = v."""
 
     def update(at: tuple[Params, Params]) -> tuple[Params, tuple[()]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metapl.core import tree
 from metapl.core.types import Params, PyTree
+from metapl.registry.errors import InputError
 
 
 def counter(params: Params) -> Tensor:
@@ -60,9 +61,17 @@ def each(
 
     In the parameter's dtype: a float64 learning rate does not promote a float32 matrix, but it does a scalar. A complex
     parameter is a pair of real ones, as `torch.optim` has it.
+
+    Raises:
+        InputError: a gradient that is None, or gradients of another structure than the parameters.
     """
 
-    def typed(grad: Tensor, param: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def typed(grad: Tensor | None, param: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        if grad is None:
+            raise InputError(
+                f"the gradient of a parameter of shape {list(param.shape)} is None, as of one that has no part in the "
+                "loss: torch.autograd.grad(…, materialize_grads=True) gives zeros"
+            )
         if not param.is_complex():
             return tuple(value.to(param.dtype) for value in one(grad, param, *rest))
         pairs = [torch.view_as_real(value) if value.is_complex() else value for value in (grad, param, *rest)]
@@ -71,4 +80,10 @@ def each(
             torch.view_as_complex(value.contiguous()) if value.shape == pairs[1].shape else value for value in found
         )
 
-    return tree.map_unzip(typed, count, grads, params, *moments)
+    try:
+        return tree.map_unzip(typed, count, grads, params, *moments)
+    except ValueError as error:
+        ours, theirs = tree.sketch(grads), tree.sketch(params)
+        if ours == theirs:
+            raise
+        raise InputError(f"gradients {ours} and parameters {theirs} differ in structure") from error

@@ -122,6 +122,20 @@ def test_second_derivatives_go_through_outputs(how):
     assert relative_error(twice(functools.partial(by_scan, **how)), twice(by_loop)) <= 1e-10
 
 
+@every_exact
+def test_forward_mode_and_hessians(how):
+    """Through any exact method, replaying or not: against reverse mode over reverse mode of a plain loop."""
+
+    def of_start(fn):
+        return lambda w: fn([w, *numbers()[1:]])
+
+    w, along = numbers()[0], rng.normal(rng.key(9), (SIZE,), torch.float64)
+    found = torch.func.jvp(of_start(functools.partial(by_scan, **how)), (w,), (along,))[1]
+    assert relative_error(found, truth()[0] @ along) <= 1e-10
+    matrix = torch.func.hessian(of_start(functools.partial(by_scan, **how)))(w)
+    assert relative_error(matrix, torch.autograd.functional.hessian(of_start(by_loop), w)) <= 1e-10
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_last_steps_only(method):
     """w ← r w, so that y_k = r^k w; of four steps the last two: dy_3/dr = y_2 and dy_4/dr = 2 r y_2."""

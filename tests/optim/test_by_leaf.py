@@ -118,3 +118,15 @@ def test_hyperparameters_of_another_form_are_named():
         InputError, match=r"^injected: the state has hyperparameters {'lr': {.*, it began with {'lr': \*}$"
     ):
         rule.update(gradients(0), state, PARAMS)
+
+
+def test_a_gradient_that_is_none_or_missing_is_named():
+    params = {"a": f64([1.0, 2.0]), "b": f64(3.0)}
+    for rule in (optim.adam(0.1), optim.adam({"a": 0.1, "b": 0.1})):
+        with pytest.raises(
+            InputError, match=r"^the gradient of a parameter of shape \[\] is None, .*materialize_grads"
+        ):
+            rule.update({"a": params["a"], "b": None}, rule.init(params), params)
+    rule = optim.adam(0.1)
+    with pytest.raises(InputError, match=r"^gradients {'a': \*} and parameters {'a': \*, 'b': \*} differ in structure"):
+        rule.update({"a": params["a"]}, rule.init(params), params)
