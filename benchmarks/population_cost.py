@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--augment", default="auto")
     args = parser.parse_args()
     given = {"data": args.data, "augment": args.augment, "model": args.model, "method": args.method, "baselines": False}
+    given |= {"guide": "none", "alignment": "none"}
     experiments = population.members([TrainConfig(**given, seed=seed) for seed in range(args.members)])
     names = {"one run": True, f"{args.members} together": False}
     calls = {name: stepping(experiments, args.steps, alone) for name, alone in names.items()}

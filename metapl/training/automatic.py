@@ -12,6 +12,7 @@ The commands print what was decided, and the saved configuration has it.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from metapl.data.form import Form
 from metapl.training.config import TrainConfig
@@ -19,15 +20,23 @@ from metapl.training.config import TrainConfig
 AUTO = "auto"
 """The value that leaves a field open."""
 
+BEFORE = {"guide": "none", "alignment": "none"}
+"""What runs were trained with before these fields existed."""
+
 
 def plain(form: Form) -> bool:
     """Whether Euclidean distances between examples mean something: not between photographs."""
     return form.kind != "images" or form.small_and_grey
 
 
+def older(config: TrainConfig) -> TrainConfig:
+    """The configuration of a finished run: what its file leaves open is a field that its version had not."""
+    return replace(config, **{name: value for name, value in BEFORE.items() if getattr(config, name) == AUTO})
+
+
 def settle(config: TrainConfig, form: Form) -> TrainConfig:
     """The configuration with a name in place of each `auto`, for data of a form."""
-    decided = {
+    decided: dict[str, Any] = {
         "method": "uda" if config.grad == AUTO else "mpl",
         "grad": "exact",
         "model": "cosine" if form.kind == "features" else "mlp" if plain(form) else "convnet",

@@ -29,6 +29,7 @@ from metapl.files import checksum, schema
 from metapl.registry.errors import InputError, unknown
 from metapl.training import checkpoint, fitting, run_files
 from metapl.training.architectures import architectures
+from metapl.training.automatic import older
 from metapl.training.config import TrainConfig, dump, resolve
 from metapl.training.experiment import Experiment, pick_device, prepare
 from metapl.training.phases import Result
@@ -134,7 +135,7 @@ def config(path: Path, device: str = "auto", trust_code: bool = False) -> TrainC
     """
     if not (path / "config.toml").is_file():
         raise InputError(f"{path} is not a run: name a folder that `metapl train` wrote")
-    return resolve({"device": device}, path / "config.toml", trust_code=trust_code)
+    return older(resolve({"device": device}, path / "config.toml", trust_code=trust_code))
 
 
 def _networks(path: Path, config: TrainConfig, form: Form) -> dict[str, Variables]:

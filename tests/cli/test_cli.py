@@ -26,11 +26,13 @@ from metapl.training.config import TrainConfig, flag, resolve
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-TINY = ("--steps", "3", "--finetune-steps", "2", "--batch", "32", "--device", "cpu")
+MPL_ALONE = ("--method", "mpl", "--guide", "none")
+TINY = (*MPL_ALONE, "--steps", "3", "--finetune-steps", "2", "--batch", "32", "--device", "cpu")
 MLP = ("--model", "mlp:width=8,depth=1")
 ALONE = (*TINY, *MLP, "--no-baselines")
 MPL = {"teacher", "student", "ema", "finetuned"}
 PANEL = {"logistic", "self-training", "spreading"}
+FITTED = {*PANEL, "consensus"}
 BASELINES = {*PANEL, "supervised", "pseudo-labels", "uda"}
 
 
@@ -78,7 +80,7 @@ FILES = {
 
 def assert_whole(folder, networks, extra=frozenset()):
     """Every file of a run, each of which can be read, and every network in each of them."""
-    files = FILES - {"plots/curves.png"} if networks <= PANEL else FILES
+    files = FILES - {"plots/curves.png"} if networks <= FITTED else FILES
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == files | set(extra)
     summary = summary_of(folder)
     assert set(summary["test"]) == set(summary["validation"]) == set(networks_of(folder)) == networks
@@ -120,20 +122,20 @@ def test_the_summary_keeps_its_contract(train):
         ("uda", {"uda"}),
         ("pseudo-labels", {"supervised", "pseudo-labels"}),
         ("supervised", {"supervised"}),
-        *((name, {name}) for name in sorted(PANEL)),
+        *((name, {name}) for name in sorted(FITTED)),
     ],
 )
 def test_methods(train, method, networks):
     folder = train(*ALONE, "--method", method)
     assert_whole(folder, networks)
-    if method in PANEL:
+    if method in FITTED:
         assert not lines_of(folder)
     else:
         assert lines_of(folder)[-1]["phase"] == ("finetune" if method in ("mpl", "reduced") else method)
 
 
 def test_every_method_is_tested():
-    assert set(METHODS) == {"mpl", "reduced", "uda", "pseudo-labels", "supervised", *PANEL}
+    assert set(METHODS) == {"mpl", "reduced", "uda", "pseudo-labels", "supervised", *FITTED}
 
 
 @pytest.mark.slow
@@ -239,7 +241,8 @@ def test_flags_override_the_file_and_the_rest_is_saved(tmp_path):
     file.write_text('steps = 2\nmethod = "supervised"\nlabels = 30\nmodel = "mlp:width=4"\nbaselines = false\n')
     outcome = invoke("train", "--config", file, "--steps", "3", "--device", "cpu", "--out", tmp_path / "run")
     assert outcome.code == 0
-    expected = TrainConfig(steps=3, method="supervised", labels=30, model="mlp:width=4", baselines=False, device="cpu")
+    given = {"steps": 3, "method": "supervised", "labels": 30, "model": "mlp:width=4", "baselines": False}
+    expected = TrainConfig(**given, device="cpu", grad="exact", guide="consensus", alignment="uniform")
     assert tomllib.loads((tmp_path / "run" / "config.toml").read_text()) == asdict(expected)
 
 

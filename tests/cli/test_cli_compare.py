@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 
 SMALL = ("--model", "mlp:width=8,depth=1", "--batch", "16", "--device", "cpu", "--draws", "10", "--rounds", "2")
+MPL = ("--method", "mpl", "--guide", "none")
 FEW = (*SMALL, "--steps", "1", "--grad", "score", "--grad", "taylor:sign=released")
 
 
@@ -78,7 +79,7 @@ def test_estimators_of_several_steps_only():
 def test_a_run_to_start_from(tmp_path):
     run, file = tmp_path / "run", tmp_path / "numbers.json"
     train = ("--steps", "3", "--finetune-steps", "0", "--no-baselines", "--unroll", "2", "--labels", "20")
-    assert invoke("train", *SMALL[:6], *train, "--out", run).code == 0
+    assert invoke("train", *SMALL[:6], *MPL, *train, "--out", run).code == 0
     outcome = invoke("compare", "--run", run, *SMALL[4:], "--grad", "unroll", "--json", file)
     assert (outcome.code, outcome.err) == (0, "")
     record = json.loads(file.read_text())
@@ -91,7 +92,7 @@ def test_the_weights_of_the_run_are_those_that_are_compared(tmp_path):
     from metapl.training import run_folder  # noqa: PLC0415
 
     run = tmp_path / "run"
-    assert invoke("train", *SMALL[:6], "--steps", "2", "--no-baselines", "--out", run).code == 0
+    assert invoke("train", *SMALL[:6], *MPL, "--steps", "2", "--no-baselines", "--out", run).code == 0
     experiment, networks = run_folder.load(run, "cpu")
     found = snapshot.restored(experiment, networks)
     assert torch.equal(found.state.student.params["1.weight"], networks["student"].params["1.weight"])

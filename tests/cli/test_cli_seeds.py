@@ -11,7 +11,22 @@ from metapl.training import checkpoint, run_folder
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-SMALL = ("--steps", "4", "--finetune-steps", "2", "--batch", "16", "--device", "cpu", "--report-every", "2")
+SMALL = (
+    "--method",
+    "mpl",
+    "--guide",
+    "none",
+    "--steps",
+    "4",
+    "--finetune-steps",
+    "2",
+    "--batch",
+    "16",
+    "--device",
+    "cpu",
+    "--report-every",
+    "2",
+)
 MLP = (*SMALL, "--model", "mlp:width=4,depth=1")
 RECORDED = (*SMALL, "--model", "mlp:width=4,depth=1", "--grad", "unroll", "--no-baselines")
 

@@ -33,10 +33,20 @@ def test_folds_share_out_the_labelled_examples():
 
 
 def test_a_class_with_one_label_is_always_shown():
-    rounds, name = choice.trial(of_classes(3, 1, 2))
-    assert name == "chosen by 3 folds of 6 labelled examples"
+    rounds, name = choice.trial(of_classes(3, 1, 3))
+    assert name == "chosen by 3 folds of 7 labelled examples"
     assert all(3 in one.shown for one in rounds)
-    assert sorted(torch.cat([one.asked for one in rounds]).tolist()) == [0, 1, 2, 4, 5]
+    assert sorted(torch.cat([one.asked for one in rounds]).tolist()) == [0, 1, 2, 4, 5, 6]
+
+
+def test_folds_are_of_one_size_and_what_is_left_over_is_shown():
+    rounds, _ = choice.trial(of_classes(3, 1, 2))
+    assert [len(one.asked) for one in rounds] == [1, 1, 1]
+    asked = torch.cat([one.asked for one in rounds])
+    assert len(asked.unique()) == 3
+    assert 3 not in asked
+    for one in rounds:
+        assert torch.equal(torch.cat(one).sort().values, torch.arange(6))
 
 
 def test_one_label_a_class_leaves_nothing_to_ask():
@@ -54,7 +64,8 @@ def test_no_more_examples_take_part_than_are_needed(monkeypatch):
     monkeypatch.setattr(choice, "MOST", 8)
     rounds, name = choice.trial(of_classes(20, 20))
     assert name.endswith("of 8 labelled examples")
-    assert sum(len(one.asked) for one in rounds) == 8
+    assert [len(torch.cat(one)) for one in rounds] == [8] * 5
+    assert len(torch.cat([torch.cat(one) for one in rounds]).unique()) == 8
 
 
 @pytest.mark.parametrize(
@@ -69,13 +80,14 @@ def test_no_more_examples_take_part_than_are_needed(monkeypatch):
         (["000000000", "111110000", "111110000"], 1),
     ],
 )
-def test_another_setting_must_be_better_by_two_standard_errors(hits, winner):
-    assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits]) == winner
+def test_another_one_must_be_better_by_so_many_standard_errors(hits, winner):
+    assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits], errors=2.0) == winner
 
 
 def test_without_a_margin_one_more_is_enough():
     hits = [torch.tensor([True, False]), torch.tensor([True, True])]
-    assert (choice.best(hits), choice.best(hits, errors=0.0)) == (0, 1)
+    assert (choice.best(hits, errors=2.0), choice.best(hits)) == (0, 1)
+    assert choice.best([hits[1], hits[0], hits[1]]) == 0
 
 
 def drowned(examples=120):

@@ -132,7 +132,12 @@ def test_a_recipe_that_says_nothing():
     assert float(recipe.feedback_size(told)) == 2.0
     expected = {"feedback_weight": 1.0, "unroll": 1, "labelled": 1.0, "ema": 0.99, "smoothing": 0.0}
     uda = {"uda_weight": 1.0, "uda_temperature": 0.7, "uda_threshold": 0.6, "uda_ramp": 0}
-    rules = {"feedback_size": recipe.feedback_size, "consistency": recipe.consistency}
+    rules = {
+        "feedback_size": recipe.feedback_size,
+        "consistency": recipe.consistency,
+        "guide": None,
+        "guide_weight": 1.0,
+    }
     assert recipe._asdict() == {**expected, **uda, **rules, "class_weights": None, "logit_shift": None}
 
 

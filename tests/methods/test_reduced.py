@@ -126,7 +126,7 @@ def test_the_composed_teacher_corrects_what_the_fixed_one_says():
 
 @pytest.mark.parametrize("network", ["", "mlp:width=12,depth=1"])
 def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it(network):
-    options = {"labels": 40, "steps": 30, "baselines": False, "finetune_steps": 0}
+    options = {"labels": 40, "steps": 30, "baselines": False, "finetune_steps": 0, "guide": "none"}
     experiment = prepare(TrainConfig(method="reduced", model="mlp:width=16", teacher_model=network, **options))
     *events, finished = phases.run(experiment)
     result = finished.result
@@ -145,7 +145,7 @@ def test_a_run_leaves_the_fixed_teacher_as_it_was_and_corrects_it(network):
 def test_the_fixed_teacher_learns_by_uda(weight, alone):
     """What UDA makes of the same start, views and batches; without a weight, what supervised learning does."""
     sizes = {"labels": 40, "batch": 32, "steps": 4, "baselines": False, "finetune_steps": 0}
-    uda = {"uda_weight": weight, "uda_threshold": 0.0}
+    uda = {"uda_weight": weight, "uda_threshold": 0.0, "guide": "none"}
     experiment = prepare(TrainConfig(method="reduced", model="mlp:width=16,depth=1", **uda, **sizes))
     method = methods.find(alone).phases[-1].build(experiment.given, {})
     phase = loop.Phase(alone, method, phases.batches(experiment), experiment.config.steps, experiment.keys.of("fixed"))

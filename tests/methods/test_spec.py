@@ -12,14 +12,15 @@ from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
 
 PANEL = ["logistic", "self-training", "spreading"]
-TABLE = [*PANEL, "supervised", "pseudo-labels", "uda", "fixed", "teacher", "student", "ema", "finetuned"]
+FITTED = [*PANEL, "consensus"]
+TABLE = [*FITTED, "supervised", "pseudo-labels", "uda", "fixed", "teacher", "student", "ema", "finetuned"]
 
 
 def test_the_order_of_tables_and_of_preference():
     assert list(methods.networks()) == TABLE
     assert methods.preferred() == (
         *("finetuned", "ema", "pseudo-labels", "uda", "supervised"),
-        *PANEL[::-1],
+        *FITTED[::-1],
     )
     assert methods.best(TABLE) == "finetuned"
     assert methods.best(["supervised", "teacher", "uda"]) == "uda"
@@ -52,7 +53,7 @@ def test_what_a_record_names_is_there(name):
         assert not phase.continues or any(phase.continues in other.networks for other in method.phases)
     assert all(hasattr(known, field) for field in method.needs)
     assert bool(method.needs) == bool(method.otherwise)
-    assert methods.plan(TrainConfig(method=name))[-1] == method.phases[-1]
+    assert methods.plan(TrainConfig(method=name, guide="none"))[-1] == method.phases[-1]
 
 
 def test_a_phase_keeps_networks_by_the_names_of_the_files():
@@ -102,9 +103,10 @@ def test_the_names_are_known_without_torch():
 def test_the_panel_is_in_every_plan_but_its_own():
     assert list(methods.PANEL) == PANEL
     for name in methods.METHODS:
-        names = [phase.name for phase in methods.plan(TrainConfig(method=name))]
+        names = [phase.name for phase in methods.plan(TrainConfig(method=name, guide="none"))]
         assert names[:3] == PANEL if name not in PANEL else names == [name]
-        assert not {*PANEL} & {phase.name for phase in methods.plan(TrainConfig(method=name, baselines=False))} - {name}
+        alone = methods.plan(TrainConfig(method=name, guide="none", baselines=False))
+        assert not {*PANEL} & {phase.name for phase in alone} - {name}
 
 
 def test_a_phase_that_is_fitted_has_no_steps():

@@ -87,7 +87,9 @@ def test_the_student_sees_the_same_batches_in_the_same_order(size):
 
 @pytest.mark.parametrize(("name", "course"), [("cosine", optim.cosine), ("constant", optim.plateau)])
 def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
-    experiment = prepare(TrainConfig(steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2, schedule=name))
+    experiment = prepare(
+        TrainConfig(method="mpl", steps=10, unroll=3, optimizer="sgd", clip=0.0, student_wait=2, schedule=name)
+    )
     config = experiment.config
     paced = mpl.trained_student(experiment.given)
     schedule = course(config.lr, 30, 0, 6)
@@ -99,7 +101,7 @@ def test_the_schedule_of_the_student_lasts_for_all_its_steps(name, course):
 
 
 def test_a_run_takes_as_many_steps_of_each():
-    experiment = prepare(TrainConfig(steps=2, unroll=3, labels=10, batch=8))
+    experiment = prepare(TrainConfig(method="mpl", guide="none", steps=2, unroll=3, labels=10, batch=8))
     trained = methods.find("mpl").phases[0].build(experiment.given, {})
     state = trained.init(rng.key(0))
     for step in range(2):

@@ -14,7 +14,21 @@ from command import invoke
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-FLAGS = ("--steps", "4", "--finetune-steps", "2", "--no-baselines", "--model", "mlp:width=8", "--device", "cpu")
+FLAGS = (
+    "--method",
+    "mpl",
+    "--guide",
+    "none",
+    "--steps",
+    "4",
+    "--finetune-steps",
+    "2",
+    "--no-baselines",
+    "--model",
+    "mlp:width=8",
+    "--device",
+    "cpu",
+)
 
 
 @pytest.fixture(scope="module")

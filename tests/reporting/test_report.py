@@ -85,7 +85,7 @@ def test_sections_and_figures_of_every_method(made, name):
     found = [one.one("h3").text for one in page.all("figure")]
     assert [one for one in found if "ECE" not in one and one != "Where they are"] == FIGURES[name]
     assert found.count("Where they are") == (name == "reduced")
-    assert sum("ECE" in one for one in found) == (name in ("mpl", "pseudo-labels", "reduced")) + 1
+    assert sum("ECE" in one for one in found) == (name != "supervised") + 1
 
 
 def test_texts_of_the_data_stay_texts(made):

@@ -28,7 +28,7 @@ from metapl.training import checkpoint, run_folder
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-TINY = {"steps": 4, "finetune_steps": 2, "baselines": False, "device": "cpu"}
+TINY = {"method": "mpl", "guide": "none", "steps": 4, "finetune_steps": 2, "baselines": False, "device": "cpu"}
 CONVNET = "convnet:width=4,depth=2"
 """With BatchNorm, whose running statistics are buffers."""
 

@@ -26,7 +26,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    flags = ("--steps", "4", "--finetune-steps", "2", "--no-baselines", "--model", "convnet:width=4,depth=2")
+    flags = (
+        "--grad",
+        "exact",
+        "--steps",
+        "4",
+        "--finetune-steps",
+        "2",
+        "--no-baselines",
+        "--model",
+        "convnet:width=4,depth=2",
+    )
     assert invoke("train", *flags, "--device", "cpu", "--out", folder).code == 0
     return folder
 

@@ -26,7 +26,8 @@ from metapl.training import run_folder
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-TINY = {"steps": 4, "finetune_steps": 2, "model": "mlp:width=8,depth=1", "baselines": False, "device": "cpu"}
+TINY = {"method": "mpl", "guide": "none", "steps": 4, "finetune_steps": 2, "baselines": False, "device": "cpu"}
+TINY |= {"model": "mlp:width=8,depth=1"}
 SPECIES = ("ant", "bee", "cat")
 
 

@@ -17,6 +17,8 @@ from metapl.training.experiment import prepare
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 TINY = {
+    "method": "mpl",
+    "guide": "none",
     "data": "moons:points=60",
     "model": "mlp:width=3,depth=1",
     "batch": 8,

@@ -456,6 +456,8 @@ def test_the_extra_brings_it():
 REAL = """
 seeds = 2
 [common]
+method = "mpl"
+guide = "none"
 labels = 10
 steps = 3
 finetune_steps = 2

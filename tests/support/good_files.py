@@ -145,7 +145,15 @@ def _written(path, text):
 
 
 TINY = TrainConfig(
-    data="moons:points=60", model="mlp:width=3,depth=1", steps=4, finetune_steps=2, batch=8, validation=10, device="cpu"
+    method="mpl",
+    guide="none",
+    data="moons:points=60",
+    model="mlp:width=3,depth=1",
+    steps=4,
+    finetune_steps=2,
+    batch=8,
+    validation=10,
+    device="cpu",
 )
 
 

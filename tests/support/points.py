@@ -7,7 +7,15 @@ from metapl.studies import snapshot
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 
-TINY = {"model": "mlp:width=8,depth=1", "batch": 16, "validation": 0, "device": "cpu"}
+TINY = {
+    "method": "mpl",
+    "guide": "none",
+    "alignment": "none",
+    "model": "mlp:width=8,depth=1",
+    "batch": 16,
+    "validation": 0,
+    "device": "cpu",
+}
 
 
 def build(**options):

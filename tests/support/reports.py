@@ -21,6 +21,7 @@ from metapl.reporting import report
 from metapl.training import phases, run_folder
 
 TINY = (
+    *("--method", "mpl", "--guide", "none", "--alignment", "none"),
     *("--steps", "4", "--report-every", "2", "--finetune-steps", "4", "--finetune-lr", "0.05", "--batch", "32"),
     *("--model", "mlp:width=16,depth=1", "--device", "cpu"),
 )
@@ -28,6 +29,7 @@ ROWS = {
     "logistic": "logistic regression",
     "self-training": "self-training",
     "spreading": "label spreading",
+    "consensus": "graph and regression",
     "supervised": "supervised only",
     "pseudo-labels": "pseudo labels",
     "uda": "UDA",

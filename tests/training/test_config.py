@@ -167,7 +167,7 @@ def test_every_number_of_the_recipe_is_in_the_configuration():
     found = prepare(TrainConfig(**values)).recipe
     built = {"labelled", "consistency", "logit_shift"}  # from the split, and from several fields
     assert set(Recipe._fields) - built <= set(FIELDS)
-    assert set(rules.NUMBERS) | {"feedback_size", "class_weights"} == set(Recipe._fields) - built
+    assert set(rules.NUMBERS) | {"feedback_size", "class_weights", "guide"} == set(Recipe._fields) - built
     assert {name: getattr(found, name) for name in values} == values
 
 

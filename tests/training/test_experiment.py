@@ -15,6 +15,7 @@ from metapl.methods import METHODS
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 from metapl.training import experiment, phases
+from metapl.training.automatic import settle
 from metapl.training.config import PRESETS, VARYING, TrainConfig, presets, resolve
 from metapl.training.keys import NUMBERED
 from metapl.training.optimizers import rule
@@ -102,7 +103,7 @@ def test_presets_are_whole_and_say_where_they_are_from(name):
         given
     )
     assert text.startswith("# ")
-    assert config.grad == "exact"
+    assert (config.grad, config.guide, config.alignment) == ("exact", "none", "none")
 
 
 PUBLISHED = {
@@ -121,6 +122,7 @@ def test_presets_of_consistency_have_the_published_rules(name):
     rules = (config.alignment, config.threshold, config.consistency_target, config.uda_threshold)
     assert rules == PUBLISHED[name]
     assert (config.method, config.uda_weight, config.ema, config.smoothing) == ("uda", 1.0, 0.999, 0.0)
+    assert config.guide == "none"
     given = tomllib.loads((PRESETS / f"{name}.toml").read_text())
     assert {key: asdict(config)[key] for key in given} == given
     assert not {"model", "batch", "steps", "lr", "data", "labels", "optimizer"} & set(given)
@@ -171,7 +173,7 @@ def test_a_member_is_prepared_as_if_it_were_alone(options):
     shared = {**SMALL, **{key: value for key, value in options.items() if key == "balanced"}}
     like, config = experiment.prepare(TrainConfig(**shared)), TrainConfig(**{**shared, **options})
     found, alone = experiment.member(like, config), experiment.prepare(config)
-    assert found.config == config
+    assert found.config == alone.config == settle(config, like.data.form)
     assert found.data is like.data
     assert found.models is like.models
     assert (found.labels, dict(found.varied), found.device) == (alone.labels, {}, alone.device)
@@ -237,12 +239,19 @@ PLANS = [
     *(({"method": name}, [name]) for name in ("uda", "supervised")),
     ({"method": "pseudo-labels", "baselines": True}, [*methods.PANEL, "supervised", "pseudo-labels"]),
     *(({"method": name, "baselines": True}, [name]) for name in methods.PANEL),
+    ({"method": "consensus", "baselines": True}, [*methods.PANEL, "consensus"]),
+    ({"method": "uda", "guide": "consensus"}, ["consensus", "uda"]),
+    ({"method": "uda", "guide": "consensus", "uda_weight": 0.5}, ["consensus", "uda"]),
+    ({"guide": "consensus", "uda_weight": 0.0}, ["mpl", "finetune"]),
+    ({"method": "supervised", "guide": "consensus"}, ["supervised"]),
+    ({"method": "uda", "guide": "spreading", "baselines": True}, [*methods.PANEL, "supervised", "uda"]),
 ]
 
 
 @pytest.mark.parametrize(("options", "names"), PLANS)
 def test_the_phases_of_a_run(options, names):
-    given = TrainConfig(**{**SMALL, "baselines": False, "unroll": 3, "finetune_batch": 2, **options})
+    shared = {**SMALL, "method": "mpl", "guide": "none", "baselines": False, "unroll": 3, "finetune_batch": 2}
+    given = TrainConfig(**{**shared, **options})
     parts, prepared = methods.plan(given), experiment.prepare(given)
     assert [part.name for part in parts] == names
     places = ["split", "batches", "supervised", "pseudo-labels", "uda", "mpl", "finetune", "reduced", "fixed"]

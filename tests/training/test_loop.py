@@ -152,6 +152,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(broken_at, reported):
 # ---------------------------------------------------------------- whole runs
 
 TINY = {
+    "method": "mpl",
+    "guide": "none",
+    "alignment": "none",
     "model": "mlp:width=6,depth=1",
     "teacher_model": "convnet:width=4,depth=1",
     "device": "cpu",

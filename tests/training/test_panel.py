@@ -142,7 +142,7 @@ HOSTILE = {
         {"params/votes": torch.zeros(2**40, 0), "buffers/examples": torch.zeros(2**40, 0)},
         "at most 20000|beyond their size",
     ),
-    "fewer votes than examples": ({"params/votes": torch.zeros(12, 2)}, "other tensors"),
+    "fewer votes than examples": ({"params/votes": torch.zeros(22, 2)}, "other tensors"),
     "a vote for a third class": ({"params/votes": torch.zeros(20, 3)}, "other tensors"),
     "more that vote than there are": ({"buffers/ranks": torch.zeros(10_000)}, "nearest"),
     "a projection to more than there is": ({"buffers/scaled.projection": torch.eye(2, 7)}, "at most the 2 features"),

@@ -25,6 +25,8 @@ from metapl.training.phases import Finished
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 TINY = {
+    "method": "mpl",
+    "guide": "none",
     "data": "moons:points=100",
     "model": "mlp:width=5,depth=1",
     "batch": 16,
@@ -47,6 +49,7 @@ NUMBERS = {
     "uda_weight": 0.4,
     "uda_temperature": 0.5,
     "uda_threshold": 0.9,
+    "guide_weight": 0.5,
     "smoothing": 0.2,
     "ema": 0.3,
 }
@@ -121,6 +124,8 @@ CASES = {
     "microbatches": {"microbatch": 4, "steps": 6, "report_every": 3},
     "zeros": {"uda_weight": 0.0, "smoothing": 0.0},
     "images": {**DIGITS, "labels": 20},
+    "a guide": {"guide": "consensus"},
+    "a guide of images": {**DIGITS, "method": "uda", "guide": "consensus", "alignment": "uniform"},
     "convolutions": {**DIGITS, "model": "convnet:width=3,depth=1", "steps": 3},
 }
 
@@ -137,7 +142,8 @@ def test_a_hundred_steps():
 
 @pytest.mark.parametrize("name", VARYING)
 def test_one_number_alone(name):
-    assert_same([config(steps=8), config(steps=8, **{name: NUMBERS[name]})])
+    shared = {"steps": 8, "guide": "consensus" if name == "guide_weight" else "none"}
+    assert_same([config(**shared), config(**shared, **{name: NUMBERS[name]})])
 
 
 @pytest.mark.parametrize("seeds", [(3,), (3, 1, 4, 15)])

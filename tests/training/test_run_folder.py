@@ -63,6 +63,17 @@ def test_a_run_of_an_older_version_is_read(here, tmp_path):
     assert invoke("eval", tmp_path / "run").code == 0
 
 
+def test_a_run_from_before_the_guide_has_none(here, tmp_path):
+    shutil.copytree(here / "run", tmp_path / "run")
+    place = tmp_path / "run" / "config.toml"
+    lines = place.read_text().splitlines(keepends=True)
+    place.write_text("".join(line for line in lines if not line.startswith(("guide", "alignment"))))
+    found = run_folder.config(tmp_path / "run")
+    assert (found.guide, found.alignment) == ("none", "none")
+    assert run_folder.load(tmp_path / "run", "cpu")[0].config.guide == "none"
+    assert run_folder.config(here / "run").guide == "consensus"
+
+
 @pytest.mark.parametrize("data", ["digits", "moons:points=100", "~/t.csv", "/abs/t.csv"])
 def test_what_is_no_relative_path_stays(data):
     config = TrainConfig(data=data, data_dir="~/sets")

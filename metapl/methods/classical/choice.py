@@ -1,7 +1,6 @@
 """How a classical method chooses its settings: on the validation part, else by cross-validation, else not at all.
 
-A setting takes the place of the preferred one only if it is better by more than two standard errors of the paired
-difference. Few labels say little, and the best of many settings on them is mostly luck.
+The setting with the most right answers is taken, the preferred one of several, as a grid search has it.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def hits(trial: Trial, y: Tensor, answer: Callable[[Round], Tensor]) -> Tensor:
     return torch.cat([answer(one) == y[one.asked] for one in trial.rounds])
 
 
-def best(hits: Sequence[Tensor], errors: float = 2.0) -> int:
+def best(hits: Sequence[Tensor], errors: float = 0.0) -> int:
     """The setting to take, by the hits `[asked]` of each, bool; the first is the preferred one.
 
     The one with the most hits, the first of several, if it has over `errors` standard errors √(b + c) above the first,

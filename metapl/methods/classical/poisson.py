@@ -20,7 +20,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from metapl.methods.classical import graph
+ROWS = 1024
+"""Examples whose distances to all others are in memory at a time."""
 
 STEPS = 300
 """Of the random walk. A graph of some thousand examples has mixed by then."""
@@ -29,8 +30,21 @@ BALANCING = 200
 """Steps towards the shares of the classes."""
 
 
+def neighbours(z: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Squared distances and indices `[examples, count]` of the nearest others of each example, the nearest first."""
+    squares = z.square().sum(1)
+    distances, indices = [], []
+    for rows in torch.arange(len(z)).split(ROWS):
+        far = squares[rows, None] - 2 * z[rows] @ z.T + squares
+        far[torch.arange(len(rows)), rows] = torch.inf
+        found = far.topk(count, dim=1, largest=False)
+        distances.append(found.values.clamp(min=0))
+        indices.append(found.indices)
+    return torch.cat(distances), torch.cat(indices)
+
+
 def affinities(distances: Tensor, indices: Tensor) -> sparse.csr_matrix:
-    """W of what `graph.neighbours` found, `[examples, examples]`, symmetric, float64.
+    """W of what `neighbours` found, `[examples, examples]`, symmetric, float64.
 
     W = (V + Vᵀ) / 2, where V_ij = exp(−4 d²_ij / r²_i) if j is among the neighbours of i, and r_i is the distance to
     the last of them.
@@ -89,6 +103,6 @@ def answer(
         nearest: neighbours of each example in the graph.
         temperature: divides the potentials, in units of their standard deviation.
     """
-    found = potentials(affinities(*graph.neighbours(z, min(nearest, len(z) - 1))), y, classes)
+    found = potentials(affinities(*neighbours(z, min(nearest, len(z) - 1))), y, classes)
     logits = found / (temperature * found.std().clamp(min=1e-12))
     return torch.softmax(logits, dim=1) if prior is None else balanced(logits, prior)

@@ -1,7 +1,15 @@
-"""Label spreading over a graph of neighbours, and a classifier of new examples on what it says.
+"""Label spreading as scikit-learn has it, and a classifier of new examples on what it says.
 
-The classifier is votes of the nearest examples of the pool, each with its distribution, or a logistic regression on the
-classes that spreading gave, weighted by their probabilities.
+The classifier is scikit-learn's own, votes of the nearest examples of the pool with their distributions, or a logistic
+regression on the classes that spreading gave, weighted by their probabilities.
+
+Examples:
+    >>> import torch
+    >>> from metapl.methods.classical import spreading
+    >>> z = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
+    >>> y = torch.tensor([0, -1, -1, 1, -1, -1])
+    >>> spreading.spread(z, y, 2, alpha=0.8, nearest=3).argmax(1)
+    tensor([0, 0, 0, 1, 1, 1])
 """
 
 from __future__ import annotations
@@ -15,16 +23,16 @@ from scipy import sparse
 from torch import Tensor
 
 from metapl.core.types import Variables
-from metapl.methods.classical import choice, graph, linear, scaling
+from metapl.methods.classical import choice, linear, scaling
 from metapl.methods.classical.choice import Round, Trial
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import MethodSpec, NetworkSpec, PhaseSpec
 from metapl.models.fitted import Neighbours, Scaled
 
-NEAREST = (10, 5, 20)
+NEAREST = (20, 10, 7, 5)
 """Neighbours to choose from, the preferred number first."""
 
-ALPHAS = (0.9, 0.99, 0.5)
+ALPHAS = (0.8, 0.2, 0.99)
 """Shares of the neighbours to choose from, the preferred one first."""
 
 C = 10.0
@@ -35,11 +43,43 @@ CHOOSING = 2000
 
 
 class Settings(NamedTuple):
-    """Those of the graph."""
+    """Of `sklearn.semi_supervised.LabelSpreading(kernel="knn")`, and the scaling before it."""
 
     scaling: str
     nearest: int
     alpha: float
+
+
+def joined(z: Tensor, nearest: int) -> sparse.csr_matrix:
+    """The graph of the kernel "knn": 1 where j is among the `nearest` of i, itself included, `[examples, examples]`."""
+    from sklearn.neighbors import kneighbors_graph  # noqa: PLC0415 - a second to import
+
+    return kneighbors_graph(z.numpy(), nearest, include_self=True)
+
+
+def spread(
+    z: Tensor, y: Tensor, classes: int, *, alpha: float, nearest: int = 0, graph: sparse.csr_matrix | None = None
+) -> Tensor:
+    """The `label_distributions_` of scikit-learn, `[examples, classes]`, float32; zeros where no label arrives.
+
+    Args:
+        z: scaled inputs `[examples, components]`.
+        y: classes, int64; −1 where the class is not known.
+        classes: how many there are.
+        alpha: how much of an example's distribution comes from its neighbours, from 0 to 1.
+        nearest: neighbours of each example.
+        graph: that of `joined`, which several calls can share, in place of `nearest`.
+
+    Cost: without `graph`, the distances of all pairs.
+    """
+    from sklearn.semi_supervised import LabelSpreading  # noqa: PLC0415 - a second to import
+
+    kernel = {"kernel": "knn", "n_neighbors": nearest} if graph is None else {"kernel": lambda *_: graph}
+    with linear.quiet():
+        found = LabelSpreading(alpha=alpha, **kernel).fit(z.numpy(), y.numpy())
+    said = torch.zeros(len(z), classes)
+    said[:, found.classes_] = torch.from_numpy(found.label_distributions_).float()
+    return said
 
 
 class Known(NamedTuple):
@@ -54,28 +94,21 @@ class Known(NamedTuple):
         """What spreading says of all examples `[examples, classes]` from those that a round shows."""
         y = torch.full((len(self.z),), -1)
         y[one.shown] = self.y[one.shown]
-        return graph.spread_on(self.graph, y, self.classes, alpha)
-
-
-def _some(seen: Seen) -> Tensor:
-    """The examples on which settings are compared, the known ones first."""
-    return seen.x[: len(seen.y) + CHOOSING]
+        return spread(self.z, y, self.classes, alpha=alpha, graph=self.graph)
 
 
 def _graphs(seen: Seen) -> dict[tuple[str, int], Known]:
-    """By scaling and neighbours."""
-    found = {}
-    for name in scaling.SCALINGS:
-        z = scaling.fit(name, _some(seen), seen.form)(_some(seen))
-        distances, indices = graph.neighbours(z, min(max(NEAREST), len(z) - 1))
-        for nearest in NEAREST:
-            made = graph.graph(distances[:, :nearest], indices[:, :nearest])
-            found[name, nearest] = Known(z, seen.y, made, seen.classes)
-    return found
+    """By scaling and neighbours, of the known examples and some others."""
+    some = seen.x[: len(seen.y) + CHOOSING]
+    inputs = {name: scaling.fit(name, some, seen.form)(some) for name in scaling.SCALINGS}
+    return {
+        (name, nearest): Known(z, seen.y, joined(z, min(nearest, len(z))), seen.classes)
+        for (name, z), nearest in itertools.product(inputs.items(), NEAREST)
+    }
 
 
 def choose(seen: Seen) -> tuple[Settings, bool, Trial]:
-    """The settings of the graph, and whether the classifier is a logistic regression, as `choice` has it."""
+    """The settings of the spreading, and whether the classifier is a logistic regression, as `choice` has it."""
     trial = choice.trial(seen)
     names = scaling.preferred(seen.form)
     settings = [Settings(*one) for one in itertools.product(names, NEAREST, ALPHAS)]
@@ -86,7 +119,7 @@ def choose(seen: Seen) -> tuple[Settings, bool, Trial]:
     found = settings[choice.best(hits)]
     known = graphs[found[:2]]
     answers = [_spreading(known, found.alpha), _regression(known, found.alpha)]
-    return found, bool(choice.best([choice.hits(trial, seen.y, one) for one in answers], errors=0.0)), trial
+    return found, bool(choice.best([choice.hits(trial, seen.y, one) for one in answers])), trial
 
 
 def _spreading(known: Known, alpha: float) -> Callable[[Round], Tensor]:
@@ -124,14 +157,13 @@ def votes(scaled: Scaled, z: Tensor, said: Tensor, nearest: int) -> Variables:
 
 
 def fit(seen: Seen) -> Fitted:
-    """The classifier of a run; labelled examples keep their labels in it."""
+    """The classifier of a run; see `choose`."""
     (name, nearest, alpha), regression, trial = choose(seen)
     scaled, z = scaling.apart(seen, name)
-    nearest = min(nearest, len(z) - 1)
+    nearest = min(nearest, len(z))
     y = torch.full((len(z),), -1)
     y[: seen.labelled] = seen.y[: seen.labelled]
-    said = graph.spread(z, y, classes=seen.classes, nearest=nearest, alpha=alpha)
-    said[: seen.labelled] = torch.nn.functional.one_hot(y[: seen.labelled], seen.classes).float()
+    said = spread(z, y, seen.classes, alpha=alpha, nearest=nearest)
     if regression:
         network = linear.network(scaled, *_on_spread(z, said, seen.classes))
     else:
@@ -152,7 +184,7 @@ METHOD = MethodSpec(
             networks={
                 "spreading": NetworkSpec(
                     title="label spreading",
-                    role="label spreading over a graph of neighbours, with a classifier of new examples on top",
+                    role="label spreading over a graph of neighbours (scikit-learn), with a classifier on top",
                     row=3,
                     preference=3,
                     built_from={"": "classical"},

@@ -1,0 +1,97 @@
+"""Which method is trained by `--method auto`: what the candidates are asked for, and which one is taken."""
+
+import pytest
+import torch
+
+from metapl.training import choosing, phases
+from metapl.training.config import TrainConfig
+from metapl.training.experiment import assemble, prepare
+
+TINY = {"data": "moons:points=200", "model": "mlp:width=4,depth=1", "labels": 10, "validation": 0, "device": "cpu"}
+TINY |= {"steps": 3, "batch": 16}
+
+
+def prepared(**options):
+    return prepare(TrainConfig(**{**TINY, **options}))
+
+
+def test_folds_leave_what_they_ask_for_out_of_the_unlabelled_examples():
+    given = prepared(labels=12)
+    found = choosing._splits(given)
+    assert len(found) == 5
+    labelled, unlabelled = set(given.split.labelled.tolist()), set(given.split.unlabelled.tolist())
+    assert labelled < unlabelled
+    asked = [set(one.validation.tolist()) for one in found]
+    assert [len(one) for one in asked] == [2] * 5
+    assert len(set().union(*asked)) == 10
+    for one, out in zip(found, asked, strict=True):
+        assert set(one.labelled.tolist()) == labelled - out
+        assert set(one.unlabelled.tolist()) == unlabelled - out
+
+
+def test_the_validation_part_is_asked_for_where_there_is_one():
+    given = prepared(validation=30)
+    assert choosing._splits(given) == [given.split]
+
+
+def test_one_label_a_class_chooses_nothing():
+    given = prepared(labels=2)
+    assert choosing.choose([given]) == [
+        choosing.Choice(given.config, "uda", "one label a class leaves nothing to compare on")
+    ]
+
+
+def test_a_candidate_that_is_clearly_better_is_chosen():
+    """After one step with a small rate a network knows nothing yet, and a regression does."""
+    given = prepared(validation=80, labels=20, lr=1e-6, steps=3)
+    (found,) = choosing.choose([given])
+    assert found.how == "80 validation examples"
+    scores = {one.name: one.right for one in found.scores}
+    assert found.config.method == found.name in ("logistic", "self-training", "spreading")
+    assert scores[found.name] == max(scores.values()) > scores["uda"] + 10
+    assert found.scores[0].name == "uda"
+    assert {one.asked for one in found.scores} == {80}
+    names = {"uda", "uda, uniform alignment", "supervised", "logistic", "self-training", "spreading"}
+    assert set(scores) == names
+    assert given.config.method == "uda"
+
+
+def test_the_scores_are_those_of_runs_of_their_own():
+    given = prepared(validation=40)
+    (found,) = choosing.choose([given], aligned=True)
+    config = given.config.__class__(**{**vars(given.config), "steps": 1})
+    rows = phases.finish(phases.run(assemble(config, given.data, given.split))).validation
+    scores = {one.name: one.right / one.asked for one in found.scores}
+    assert set(scores) == set(rows) - {"consensus"}
+    for name, share in scores.items():
+        assert share == pytest.approx(rows[name]["top1"], abs=1e-6)
+
+
+def test_experiments_are_chosen_for_each_alone():
+    configs = [{"seed": 3}, {"seed": 5}]
+    both = choosing.choose([prepared(**one) for one in configs])
+    assert both == [choosing.choose([prepared(**one)])[0] for one in configs]
+    assert [one.config.seed for one in both] == [3, 5]
+    assert both[0].how == "5 folds of 10 labelled examples"
+
+
+def hits(text):
+    return torch.tensor([letter == "1" for letter in text])
+
+
+@pytest.mark.parametrize(
+    ("uda", "other", "name"),
+    [
+        ("1111110000", "1111110000", "uda"),
+        ("1111100000", "1111111000", "uda"),  # 2 more, and 1.5 · √2
+        ("1111100000", "1111111100", "supervised"),  # 3 more, and 1.5 · √3
+        ("1111100000", "0111111110", "uda"),  # 3 more, 1.5 · √5
+    ],
+)
+def test_another_candidate_must_be_better_by_one_and_a_half_standard_errors(uda, other, name):
+    config = prepared().config
+    candidates = {"supervised": TrainConfig(method="supervised"), "uda": config}
+    found = choosing._best(config, {"supervised": hits(other), "uda": hits(uda)}, candidates, "so")
+    assert (found.name, found.config.method, found.hurts) == (name, name, name == "supervised")
+    assert found.scores[0] == ("uda", uda.count("1"), 10)
+    assert found.config.seed == config.seed
