@@ -124,7 +124,9 @@ def table(out: Path) -> None:
     for name in SETS:
         for count in COUNTS:
             found = {
-                arm: json.loads(path.read_text()) for arm in ARMS if (path := place(out, name, count, arm)).exists()
+                arm: json.loads(path.read_text(encoding="utf-8"))
+                for arm in ARMS
+                if (path := place(out, name, count, arm)).exists()
             }
             if "panel" not in found:
                 continue

@@ -92,15 +92,17 @@ def check(what: What, data_dir: DataDir = "") -> None:
             console.print(f"file       {path.name} is {'' if same else 'not '}as published ({known.digest})")
         if not files:
             console.print("files      not published ones, or not with known checksums: not checked")
-    _describe(find.load(what, data_dir))
+    _describe(what, find.load(what, data_dir))
 
 
-def _describe(data: Dataset) -> None:
+def _describe(what: str, data: Dataset) -> None:
     import torch  # noqa: PLC0415 - slow to import
     from rich.table import Table  # noqa: PLC0415
 
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
+    from metapl.data.augment import presets  # noqa: PLC0415 - imports torch
     from metapl.data.formats import features  # noqa: PLC0415 - imports torch
+    from metapl.data.sources import EMBEDDED  # noqa: PLC0415 - imports torch
 
     shape = "×".join(map(str, data.form.shape))
     kind = str(data.x.dtype).removeprefix("torch.")
@@ -109,6 +111,12 @@ def _describe(data: Dataset) -> None:
         console.print(f"vectors    {features.told(data.form, data.x.shape)}")
     unknown = int((data.y < 0).sum())
     console.print(f"labels     of {data.classes} classes" + (f"; {unknown:,} have none" if unknown else ""))
+    if data.validation is not None:
+        console.print(f"validation {len(data.validation):,} of those to train on, which the data has for it")
+    for note in data.notes:
+        console.print(f"{note.about:<10} {note.text}")
+    if what.partition(":")[0] not in EMBEDDED:
+        console.print(f"views      {presets.told(data.form)}")
     counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
     if data.classes > FEW:
         for part, found in zip(("training", "test"), counts, strict=True):
@@ -185,7 +193,10 @@ OutOption = typer.Option(help="The file to write; its name ends in .npz.", show_
 
 @app.command("prepare", help="Write a data set as one .npz file, which --data reads too.")
 def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "") -> None:
-    """Arrays `x`, `y`, `x_test`, `y_test` as stored, −1 where a label is unknown, and the names `classes`."""
+    """Arrays `x`, `y`, `x_test`, `y_test`, and `x_val`, `y_val` where there is a validation set, all as stored.
+
+    −1 is where a label is unknown, and `classes` has the names.
+    """
     if out.suffix != ".npz" or out.is_dir():
         raise InputError(f"--out {out} must be a file that ends in .npz: name one")
     import numpy as np  # noqa: PLC0415 - quick help
@@ -197,9 +208,12 @@ def prepare(what: What, out: Annotated[Path, OutOption], data_dir: DataDir = "")
     data = find.load(what, data_dir)
     if data.form.kind == "features":
         raise InputError(f"{what} holds features, which are arrays already: give it to --data as it is")
+    x, y = _array(data.x), data.y.numpy()
+    given = np.zeros(0, np.int64) if data.validation is None else data.validation.numpy()
     arrays: dict[str, Any] = {
-        "x": _array(data.x),
-        "y": data.y.numpy(),
+        "x": np.delete(x, given, axis=0) if len(given) else x,
+        "y": np.delete(y, given),
+        **({"x_val": x[given], "y_val": y[given]} if len(given) else {}),
         "x_test": _array(data.x_test),
         "y_test": data.y_test.numpy(),
         "classes": np.array(data.form.classes),

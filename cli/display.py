@@ -18,6 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from metapl import methods
+from metapl.cli.described import described
 from metapl.cli.streams import OUTPUT
 from metapl.cli.tables import printed
 from metapl.core import tree
@@ -69,6 +70,8 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         f"{len(parts.unlabelled)} unlabelled ({shared}), {len(parts.validation)} validation, "
         f"{len(experiment.data.y_test)} test"
     )
+    for line in described(experiment):
+        console.print(line)
     if experiment.data.form.kind == "features":
         console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
     if methods.guide_of(config):

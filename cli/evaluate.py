@@ -12,12 +12,18 @@ from metapl.registry.errors import InputError
 
 HELP = """Evaluate the networks of a finished run once more, from its files."""
 
+DataOption = typer.Option(
+    help="Files or folders of fresh examples with their labels: class folders, a table, an .npz; instead of a part.",
+    show_default=False,
+)
+
 PARTS = ("test", "validation")
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder that `metapl train` wrote.")],
     part: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    data: Annotated[list[Path] | None, DataOption] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write the metrics to this file too.", show_default=False)] = None,
     trust_code: TrustCode = False,
@@ -28,10 +34,25 @@ def evaluate(
     from metapl.cli import display  # noqa: PLC0415 - imports torch
     from metapl.training import checkpoint, phases, run_folder  # noqa: PLC0415 - imports torch
 
-    experiment, networks = run_folder.load(run, device, trust_code)
-    rows = phases.evaluate(experiment, networks, part)
+    if data:
+        rows, count = _fresh(run, data, device, trust_code)
+        title = f"{count:,} fresh examples, networks of {run}"
+    else:
+        experiment, networks = run_folder.load(run, device, trust_code)
+        rows, title = phases.evaluate(experiment, networks, part), f"{part} of {run}"
     if not rows:
         raise InputError(f"{run} was trained with --validation 0, so that part is empty: use --part test")
-    display.table([rows], title=f"{part} of {run}")
+    display.table([rows], title=title)
     if json is not None:
         checkpoint.write_json(json, rows)
+
+
+def _fresh(run: Path, places: list[Path], device: str, trust_code: bool) -> tuple[dict[str, dict[str, float]], int]:
+    """The metrics of every network of the run, and the number of examples."""
+    from metapl.serving import predict  # noqa: PLC0415 - imports torch
+    from metapl.training import run_files, run_folder  # noqa: PLC0415 - imports torch
+
+    rows, count = {}, 0
+    for name in run_files.summary(run / "summary.json")["test"]:
+        rows[name], count = predict.evaluate(run_folder.serve(run, name, device, trust_code), places)
+    return rows, count

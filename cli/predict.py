@@ -15,6 +15,9 @@ HELP = """Predict the classes of fresh examples with a network of a finished run
 
 A row for each example: its name, or its columns in a table; its class, and how probable that and each class is."""
 
+WORST = 5
+"""Pairs of classes that are named as mistakes."""
+
 ERRORS = "surrogateescape"
 """The name of a file need not be text; so it comes out as it came in."""
 
@@ -51,3 +54,6 @@ def predict(
     if count.labelled:
         share = f"{100 * count.right / count.labelled:.2f} %"
         tell(f"accuracy   {share} of the {count.labelled:,} that came with a label")
+        worst = [f"{number:,} {one} as {other}" for (one, other), number in count.mistakes.most_common(WORST)]
+        if worst:
+            tell(f"mistakes   {', '.join(worst)}{', …' * (len(count.mistakes) > WORST)}")

@@ -20,10 +20,10 @@ from metapl.training.config import TrainConfig, resolve
 if TYPE_CHECKING:
     from metapl.training.experiment import Experiment
 
-HELP = """Train a classifier from few labels and much unlabelled data, beside a classical panel, and print the test table.
+HELP = """Train a classifier from few labels and much unlabelled data, beside a classical panel; print the test table.
 
-Without arguments: ten labelled digits, in a minute on two cores. The method is chosen on the labels; --grad exact, or any
-other estimator of the feedback, trains a teacher and a student by Meta Pseudo Labels."""
+Without arguments: ten labelled digits, in a minute on two cores. The method is chosen on the labels; --grad exact, or
+any other estimator of the feedback, trains a teacher and a student by Meta Pseudo Labels."""
 
 
 OutOption = typer.Option(

@@ -1,4 +1,4 @@
-"""Steps in a row that are replayed on the way back, one at a time: what `metapl.core.unrolling.unroll` is made of."""
+"""Steps in a row that are replayed on the way back, one at a time: what `metapl.core.unrolling.scan` is made of."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ T = TypeVar("T", Tensor, Tensor | None)
 Step: TypeAlias = Callable[[PyTree, PyTree], PyTree]
 """`step(carry, input)`: the next carry, of the same structure."""
 
+ScanStep: TypeAlias = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+"""`step(carry, input)`: the next carry, of the same structure, and what this step puts out."""
 
-def replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], rule: hvp.Rule | None) -> PyTree:
-    """The last carry. On the way back every step is run once more, and recorded by itself.
+
+def replay(
+    step: ScanStep, carry: PyTree, inputs: Sequence[PyTree], rule: hvp.Rule | None
+) -> tuple[PyTree, list[PyTree]]:
+    """The last carry and the output of every step. On the way back every step is run once more, recorded by itself.
 
     Args:
         step: the body of the loop.
@@ -33,7 +38,7 @@ def replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], rule: hvp.Rule |
         rule: for Hessian-vector products, within the steps.
 
     Raises:
-        ValueError: leaves that are not tensors, or a step that changes the structure of its carry.
+        ValueError: leaves that are not tensors, or a step that changes the structure of its carry or returns no pair.
         InputError: on the way back, a tensor that requires a gradient and that was not found.
     """
     first, structure = tree.flatten(carry)
@@ -41,35 +46,47 @@ def replay(step: Step, carry: PyTree, inputs: Sequence[PyTree], rule: hvp.Rule |
     if not all(isinstance(leaf, Tensor) or leaf is None for leaf in (*first, *rest)):
         raise ValueError("unroll(): every leaf of the carry and of the inputs must be a tensor: torch.as_tensor(...)")
     held = [tensor for _, tensor in closures.captured(step)]
-    loop = _Loop(step, rule, structure, input_structure, len(first), held)
-    trail = _Replay.apply(loop, *first, *rest, *held)  # type: ignore[no-untyped-call]
-    return tree.unflatten(list(trail[-len(first) :]), structure)
+    loop = _Loop(step, rule, structure, input_structure, len(first), held, [])
+    found = list(_Replay.apply(loop, *first, *rest, *held))  # type: ignore[no-untyped-call]
+    end = len(first) * len(inputs)
+    outputs = iter(found[end:])
+    puts = [tree.unflatten([next(outputs) for _ in range(one.num_leaves)], one) for one in loop.outputs]
+    return tree.unflatten(found[end - len(first) : end], structure), puts
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """What `_Replay` needs beside tensors. Not a tuple: torch.vmap would take it apart as a tree, `held` included."""
+    """What `_Replay` needs beside tensors; `outputs` takes the structure of each step's output out of it.
 
-    step: Step
+    Not a tuple: torch.vmap would take it apart as a tree, `held` included.
+    """
+
+    step: ScanStep
     rule: hvp.Rule | None
     structure: Any
     input_structure: Any
     size: int
     held: Sequence[Tensor]
     """What the step closes over and gradients flow to: it goes in after the carry and the inputs."""
+    outputs: list[Any]
 
     def carries(self, leaves: Sequence[T]) -> list[list[T]]:
         """The leaves of every carry, from those of all carries in a row."""
         return [list(leaves[start : start + self.size]) for start in range(0, len(leaves), self.size)]
 
-    def holding(self, held: Sequence[Tensor]) -> Step:
+    def puts(self, leaves: Sequence[T]) -> list[list[T]]:
+        """The leaves of every step's output, from those of all in a row."""
+        rest = iter(leaves)
+        return [[next(rest) for _ in range(one.num_leaves)] for one in self.outputs]
+
+    def holding(self, held: Sequence[Tensor]) -> ScanStep:
         """The step with these tensors in place of those that it closes over."""
         swap = {id(old): new for old, new in zip(self.held, held, strict=True)}
         return closures.swapped(self.step, swap) if swap else self.step
 
-    def flat(self, step: Step, carry: Sequence[Tensor], given: PyTree) -> list[Tensor]:
-        """One step, from the leaves of a carry to those of the next."""
-        after = step(tree.unflatten(list(carry), self.structure), given)
+    def flat(self, step: ScanStep, carry: Sequence[Tensor], given: PyTree) -> tuple[list[Tensor], list[Tensor], Any]:
+        """One step, from the leaves of a carry to those of the next and of the output, and the output's structure."""
+        after, output = paired(step(tree.unflatten(list(carry), self.structure), given))
         try:  # by name: a step may list the entries of a dict in another order
             leaves: list[Any] = self.structure.flatten_up_to(after)
         except ValueError:
@@ -77,11 +94,26 @@ class _Loop:
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             found = tree.flatten(after)[1]
             raise ValueError(f"unroll(): step turned a carry of structure {self.structure} into {found}") from None
-        return leaves
+        puts, structure = tree.flatten(output)
+        strange = next((leaf for leaf in puts if not isinstance(leaf, Tensor)), None)
+        if strange is not None:
+            raise ValueError(f"scan(): an output of step is {strange!r}, a {type(strange).__name__}, not a tensor")
+        return leaves, puts, structure
+
+
+def paired(found: Any) -> tuple[PyTree, PyTree]:
+    """What the step of a scan returned, or a `ValueError` if it is no pair."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        kind = f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
+        raise ValueError(f"scan(): step must return (carry, output), it returned {kind}: output may be ()")
+    return found
 
 
 class _Replay(torch.autograd.Function):
-    """All carries from the first and the inputs. Every carry is an output, so that higher derivatives see it too."""
+    """All carries from the first and the inputs, and after them what the steps put out.
+
+    Every carry is an output, so that higher derivatives see it too.
+    """
 
     generate_vmap_rule = True
 
@@ -91,20 +123,25 @@ class _Replay(torch.autograd.Function):
         end = loop.size + loop.input_structure.num_leaves
         step = loop.holding(leaves[end:])
         trail: list[Tensor] = []
+        puts: list[Tensor] = []
+        loop.outputs.clear()
         for given in tree.unflatten(list(leaves[loop.size : end]), loop.input_structure):
             # A copy where the step passes a tensor on: autograd wants outputs that are not inputs. A view of all
             # others: autograd writes on outputs, and a step may return a tensor that is somebody else's.
             passed = {id(leaf) for leaf in (*carry, *tree.leaves(given), *leaves[end:])}
-            after = loop.flat(step, carry, given)
+            after, output, structure = loop.flat(step, carry, given)
             carry = [leaf.clone() if id(leaf) in passed else leaf.view_as(leaf) for leaf in after]
+            passed |= {id(leaf) for leaf in after}
             trail += carry
-        return tuple(trail)
+            puts += [leaf.clone() if id(leaf) in passed else leaf.view_as(leaf) for leaf in output]
+            loop.outputs.append(structure)
+        return (*trail, *puts)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.loop = inputs[0]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[1:], *output[: -ctx.loop.size])
+        ctx.save_for_backward(*inputs[1:], *output[: ctx.loop.size * (len(ctx.loop.outputs) - 1)])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
@@ -114,7 +151,8 @@ class _Replay(torch.autograd.Function):
         inputs = tree.unflatten(saved[start : start + count], loop.input_structure)
         held = saved[start + count : start + count + len(loop.held)]
         carries = loop.carries([*saved[:start], *saved[start + count + len(held) :]])
-        arriving = loop.carries(list(cotangents))
+        arriving = loop.carries(list(cotangents[: loop.size * len(inputs)]))
+        to_puts = loop.puts(list(cotangents[loop.size * len(inputs) :]))
         needed = list(ctx.needs_input_grad[1:])
         end = start + count
         back: list[Tensor | None] = [None] * loop.size
@@ -124,7 +162,7 @@ class _Replay(torch.autograd.Function):
             start = end - len(tree.leaves(inputs[index]))
             # Of the first carry only what the caller asks for: often nothing, which spares the Hessian there.
             asked = needed[: loop.size] if index == 0 else [tree.differentiable(leaf) for leaf in carries[index]]
-            along = list(map(_sum, back, arriving[index]))
+            along = [*map(_sum, back, arriving[index]), *to_puts[index]]
             at = _Step(carries[index], inputs[index], held)
             wanted = [*asked, *needed[start:end], *needed[len(needed) - len(held) :]]
             back, to_input, more = _step_vjp(loop, at, along, wanted)
@@ -153,7 +191,7 @@ Grads: TypeAlias = list[Tensor | None]
 def _step_vjp(
     loop: _Loop, at: _Step, cotangents: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> tuple[Grads, Grads, Grads]:
-    """One step replayed, and the vjp of its carry to the wanted leaves of all that it depends on."""
+    """One step replayed, and the vjp of its carry and output to the wanted leaves of all that it depends on."""
     primals, structure = tree.flatten(tuple(at))
     moving = [index for index, want in enumerate(wanted) if want]
     arriving = [index for index, cotangent in enumerate(cotangents) if cotangent is not None]
@@ -164,8 +202,9 @@ def _step_vjp(
             full[index] = leaf
         carry, given, held = tree.unflatten(full, structure)
         with hvp.using(loop.rule):
-            after = loop.flat(loop.holding(held), carry, given)
-        return tuple(after[index] for index in arriving)
+            after, output, _ = loop.flat(loop.holding(held), carry, given)
+        found = [*after, *output]
+        return tuple(found[index] for index in arriving)
 
     grads: Grads = [None] * len(primals)
     if arriving and moving:

@@ -123,3 +123,12 @@ def lerp(start: PyTree, end: PyTree, weight: float | Tensor) -> PyTree:
 def size(tree: PyTree) -> int:
     """How many numbers the tree holds."""
     return sum(leaf.numel() for leaf in leaves(tree))
+
+
+def sketch(tree: PyTree) -> str:
+    """The structure of a tree in one line, for messages, with a * for each leaf.
+
+    >>> sketch({"w": torch.zeros(3), "rest": (torch.zeros(()), ())})
+    "{'w': *, 'rest': (*, ())}"
+    """
+    return repr(map(lambda _: "*", tree)).replace("'*'", "*")

@@ -1,4 +1,4 @@
-"""`unroll`: an inner loop as one differentiable function, the counterpart of a scan.
+"""`scan` and `unroll`: an inner loop as one differentiable function.
 
 Examples:
     >>> import torch
@@ -7,6 +7,15 @@ Examples:
     ...     return w - rate * w
     >>> unroll(step, torch.tensor(1.0), [torch.tensor(0.5), torch.tensor(0.5)])
     tensor(0.2500)
+
+    `scan` also keeps something of every step, such as the loss before it, and takes inputs that are stacked:
+
+    >>> from metapl.core.unrolling import scan
+    >>> def measured(w, rate):
+    ...     return step(w, rate), w**2 / 2
+    >>> last, losses = scan(measured, torch.tensor(1.0), torch.tensor([0.5, 0.5]))
+    >>> losses
+    tensor([0.5000, 0.1250])
 """
 
 from __future__ import annotations
@@ -20,7 +29,7 @@ import torch
 from torch import Tensor
 
 from metapl.core import closures, hvp, tree
-from metapl.core.replaying import Step, replay
+from metapl.core.replaying import ScanStep, Step, paired, replay
 from metapl.core.torch_private import across_vmap
 from metapl.core.types import PyTree
 from metapl.registry.errors import InputError, unknown
@@ -37,18 +46,19 @@ METHODS = ("reverse", *RULES)
 """The ways to go back through a step."""
 
 
-def unroll(
-    step: Step,
+def scan(
+    step: ScanStep,
     carry: PyTree,
-    inputs: Sequence[PyTree],
+    xs: PyTree,
     *,
+    length: int | None = None,
     method: str | hvp.Rule = "replay",
     checkpoints: bool = False,
     last: int | None = None,
-) -> PyTree:
-    """Apply `step` once for every input, and return the last carry.
+) -> tuple[PyTree, PyTree]:
+    """Apply `step(carry, x) -> (carry, y)` once for every x; the last carry, and every y, stacked along a first axis.
 
-    The result is differentiable in the carry, in every input and in what `step` closes over, by `torch.func` and by
+    Both are differentiable in the carry, in every input and in what `step` closes over, by `torch.func` and by
     `.backward()` alike, and as often as `step` is. Tensors that require a gradient, or that a transform batches, are
     found in the closure of `step` and go in as arguments: through functions, optimisers, partials, containers and
     objects, but not through an `nn.Module`, whose parameters belong into the carry (see `metapl.core.closures`). `step`
@@ -59,7 +69,9 @@ def unroll(
     Args:
         step: the body of the loop.
         carry: what goes from step to step, such as parameters, buffers and optimiser state.
-        inputs: what each step gets, all of the same structure.
+        xs: what each step gets. A list has one entry a step; any other tree is stacked, its leaves `[steps, ...]`. None
+            where there is nothing to get.
+        length: the number of steps; it can be left out unless `xs` is None.
         method: what is kept on the way there, and how the way back goes for K steps.
             "reverse": record every step. The memory of K steps. Inside of a `torch.vmap` whose result is differentiated
             it goes by "replay", since torch's own second derivatives of normalisation layers are wrong there.
@@ -74,11 +86,49 @@ def unroll(
 
     Raises:
         InputError: an unknown method; on the way back, a tensor that requires a gradient and that was not found.
-        ValueError: `last` below 1, checkpoints of "reverse", which keeps everything, inputs that are no list, or leaves
-            that are not tensors.
+        ValueError: `last` below 1, checkpoints of "reverse", which keeps everything, leaves that are not tensors, a
+            step that returns no pair, inputs of different lengths, or outputs that differ in structure.
+    """
+    _require(method, checkpoints=checkpoints, last=last)
+    inputs = entries(xs, length)
+    if not inputs:
+        return carry, ()
+    before: list[PyTree] = []
+    if last is not None and last < len(inputs):
+        with torch.no_grad():
+            carry, before = tree.detach(_reverse(step, carry, inputs[:-last]))
+        inputs = inputs[-last:]
+    # A rule that is set around says what second derivatives are, and needs no replaying.
+    if method == "reverse" and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
+        carry, ys = _reverse(step, carry, inputs)
+    else:
+        carry, ys = _replayed(step, carry, inputs, method, checkpoints=checkpoints)
+    return carry, _stacked([*before, *ys])
+
+
+def unroll(
+    step: Step,
+    carry: PyTree,
+    inputs: Sequence[PyTree],
+    *,
+    method: str | hvp.Rule = "replay",
+    checkpoints: bool = False,
+    last: int | None = None,
+) -> PyTree:
+    """Apply `step(carry, input) -> carry` once for every input, and return the last carry.
+
+    It is `scan` for steps without outputs: the same derivatives, options and errors. `inputs` is a list.
     """
     if isinstance(inputs, Tensor):
-        raise ValueError("unroll(): inputs is a list with one entry a step: of a stacked tensor, list(inputs)")
+        raise ValueError("unroll(): inputs is a list with one entry a step: of a stacked tensor, list(inputs), or scan")
+    return scan(partial(_silent, step), carry, list(inputs), method=method, checkpoints=checkpoints, last=last)[0]
+
+
+def _silent(step: Step, carry: PyTree, given: PyTree) -> tuple[PyTree, tuple[()]]:
+    return step(carry, given), ()
+
+
+def _require(method: str | hvp.Rule, *, checkpoints: bool, last: int | None) -> None:
     if method == "first-order":
         raise InputError("unroll(method='first-order') is now method='stopped': the same numbers by another name")
     if isinstance(method, str) and method not in METHODS:
@@ -87,34 +137,64 @@ def unroll(
         raise ValueError("unroll(method='reverse') records every step: checkpoints need a method that replays")
     if last is not None and last < 1:
         raise ValueError(f"unroll(last={last}) must be at least 1")
-    if last is not None and last < len(inputs):
-        with torch.no_grad():
-            carry = tree.detach(_reverse(step, carry, inputs[:-last]))
-        inputs = inputs[-last:]
-    if not inputs:
-        return carry
-    # A rule that is set around says what second derivatives are, and needs no replaying.
-    if method == "reverse" and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
-        return _reverse(step, carry, inputs)
+
+
+def entries(xs: PyTree, length: int | None = None) -> list[PyTree]:
+    """The inputs of a loop as a list with one entry a step, from what `scan` takes; its `ValueError`s."""
+    if xs is None:
+        if length is None:
+            raise ValueError("scan(): xs is None, so that length must say how many steps there are")
+        return [None] * length
+    if isinstance(xs, list):
+        found = xs
+    else:
+        leaves, structure = tree.flatten(xs)
+        strange = next((leaf for leaf in leaves if not isinstance(leaf, Tensor) or leaf.ndim == 0), None)
+        sizes = {leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim}
+        if strange is not None or len(sizes) != 1:
+            what = "a leaf without a first axis" if strange is not None else f"first axes of {sorted(sizes)}"
+            raise ValueError(f"scan(): xs is stacked along the steps, or a list with one entry a step: it has {what}")
+        found = [tree.unflatten(list(one), structure) for one in zip(*(leaf.unbind() for leaf in leaves), strict=True)]
+    if length is not None and length != len(found):
+        raise ValueError(f"scan(length={length}): xs has {len(found)} steps")
+    return found
+
+
+def _stacked(ys: Sequence[PyTree]) -> PyTree:
+    structures = [tree.flatten(one)[1] for one in ys]
+    other = next((one for one in structures if one != structures[0]), None)
+    if other is not None:
+        raise ValueError(f"scan(): outputs differ in structure from step to step: {structures[0]} and {other}")
+    return tree.map(lambda *leaves: torch.stack(leaves), *ys)
+
+
+def _replayed(
+    step: ScanStep, carry: PyTree, inputs: list[PyTree], method: str | hvp.Rule, *, checkpoints: bool
+) -> tuple[PyTree, list[PyTree]]:
     rule = RULES.get(method) if isinstance(method, str) else method
     if not checkpoints:
         return replay(step, carry, inputs, rule)
     size = math.ceil(math.sqrt(len(inputs)))
-    segments = [list(inputs[start : start + size]) for start in range(0, len(inputs), size)]
-    return replay(partial(_segment, step, rule), carry, segments, None)
+    segments = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+    carry, ys = replay(partial(_segment, step, rule), carry, segments, None)
+    return carry, [one for segment in ys for one in segment]
 
 
-def _segment(step: Step, rule: hvp.Rule | None, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
+def _segment(
+    step: ScanStep, rule: hvp.Rule | None, carry: PyTree, inputs: Sequence[PyTree]
+) -> tuple[PyTree, list[PyTree]]:
     """The steps between two checkpoints, as one step."""
     return replay(step, carry, inputs, rule)
 
 
-def _reverse(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> PyTree:
+def _reverse(step: ScanStep, carry: PyTree, inputs: Sequence[PyTree]) -> tuple[PyTree, list[PyTree]]:
+    ys = []
     for given in inputs:
-        carry = step(carry, given)
-    return carry
+        carry, y = paired(step(carry, given))
+        ys.append(y)
+    return carry, ys
 
 
-def _tensors(step: Step, carry: PyTree, inputs: Sequence[PyTree]) -> list[Any]:
+def _tensors(step: ScanStep, carry: PyTree, inputs: Sequence[PyTree]) -> list[Any]:
     held = [tensor for _, tensor in closures.captured(step)]
     return [leaf for leaf in tree.leaves((carry, list(inputs), held)) if isinstance(leaf, Tensor)]

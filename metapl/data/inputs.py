@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from metapl.data import groups
 from metapl.data.augment.crops import normalise
-from metapl.data.examples import Inputs, join
+from metapl.data.examples import Inputs, subset
 from metapl.data.form import Form
 from metapl.data.formats import arrays, features, images, tables
+from metapl.data.sources import pools
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
 
@@ -51,10 +52,13 @@ def with_unlabelled(data: Dataset, text: str) -> Dataset:
         InputError: they cannot be read, or the data set holds no examples of the kind that files give.
     """
     more = read(data.form, [Path(text)]).x
-    if data.form.kind == "features" and isinstance(more, Tensor):
+    if (data.form.kind == "features" or "scale" in data.form.details) and isinstance(more, Tensor):
         more = more.to(data.x.dtype)
     if more.dtype != data.x.dtype or more.shape[1:] != data.x.shape[1:]:
         why = "has stored views" if data.form.kind == "features" else "is embedded"
         raise InputError(f"--unlabelled {text}: the data {why} and takes no more examples: give your own --data")
-    unknown = torch.full((len(more),), -1, dtype=torch.int64)
-    return data._replace(x=join(data.x, more), y=torch.cat([data.y, unknown]))
+    known = [data.x_test, *([subset(data.x, data.validation)] if data.validation is not None else [])]
+    more, notes = pools.without_copies(more, known) if data.form.kind in ("images", "arrays") else (more, [])
+    pool = pools.with_unknown(pools.Part(data.x, data.y), more)
+    found = groups.extended(data.groups, len(pool.y))
+    return data._replace(x=pool.x, y=pool.y, groups=found, notes=(*data.notes, *notes))

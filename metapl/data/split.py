@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metapl.core import rng
 from metapl.core.types import Key
+from metapl.data import groups as together
 from metapl.files import schema
 from metapl.registry.errors import InputError
 
@@ -75,6 +76,11 @@ class Wanted(NamedTuple):
     """Equally many of each class; otherwise in the proportions of the labelled examples, one of each at least."""
     labelled_in_unlabelled: bool = True
     """Whether the labelled examples are also in the unlabelled set, as in the released code of Meta Pseudo Labels."""
+    given: Tensor | None = None
+    """Positions in the pool of a validation set that came with the data: all of it, or what `validation` takes of it,
+    is the validation set, and no more of it is learnt from unless `validation` is 0."""
+    groups: Tensor | None = None
+    """`[examples]`: nobody whose group has one in the validation set is learnt from; see `metapl.data.groups`."""
 
 
 def split(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Split:
@@ -94,19 +100,40 @@ def split(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Split:
     if not available.all():
         name = names[int(available.argmin())]
         raise InputError(f"class {name!r} has no labelled example in the training pool: label one, or leave it out")
-    validation = _validation(wanted.validation, len(known), classes)
     validation_key, labelled_key = rng.split(key, 2)
-    held_out = _draw(y, known, validation, names, wanted.balanced, validation_key)
-    free = _without(known, held_out)
-    every = not wanted.labels and len(known) < len(y)
+    if wanted.given is not None and wanted.validation:
+        apart = wanted.given
+        held_out = _of_given(y, names, wanted, validation_key)
+    else:
+        validation = _validation(wanted.validation, len(known), classes)
+        apart = held_out = _draw(y, known, validation, names, wanted.balanced, validation_key)
+        if wanted.groups is not None and validation:
+            quota = dict(enumerate(y[held_out].bincount(minlength=classes).tolist()))
+            order = known[rng.permutation(rng.fold_in(validation_key, 1), len(known))]
+            taken = together.take(y, quota, order, wanted.groups)
+            apart, held_out = taken.nonzero()[:, 0], (taken & (y >= 0)).nonzero()[:, 0]
+    free, rest = _without(known, apart), _without(torch.arange(len(y)), apart)
+    every = not wanted.labels and len(free) < len(rest)
     labels = len(free) if every else wanted.labels or classes
-    _require_enough(labels, validation, len(known), classes)
+    _require_enough(labels, len(known) - len(free), len(known), classes)
     labelled = free if every else _draw(y, free, labels, names, wanted.balanced, labelled_key)
     missing = [name for label, name in enumerate(names) if not (y[labelled] == label).any()]
     if missing:
         raise InputError(f"class {missing[0]!r} has no labelled example left: lower --validation or label more")
-    rest = _without(torch.arange(len(y)), held_out)
     return Split(labelled, rest if wanted.labelled_in_unlabelled else _without(rest, labelled), held_out)
+
+
+def _of_given(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Tensor:
+    """The validation set out of the one that came with the data."""
+    given = wanted.given if wanted.given is not None else torch.zeros(0, dtype=torch.int64)
+    if wanted.validation < 0:
+        return given
+    if not len(names) <= wanted.validation <= len(given):
+        raise InputError(
+            f"--validation {wanted.validation}: the data has a validation set of {len(given)}: give {len(names)} to "
+            f"{len(given)} to take some of it, or 0 to learn from it"
+        )
+    return _draw(y, given, wanted.validation, names, wanted.balanced, key)
 
 
 def _validation(wanted: int, known: int, classes: int) -> int:

@@ -3,8 +3,9 @@
 Each constructor returns an `Optimizer(init, update)`; `update(grads, state, params)` returns what to *add* to the
 parameters, and the next state. The numbers are those of the optimiser of the same name in `torch.optim`, or of the
 paper where torch has none. A learning rate may be a number, a tensor or a schedule (a function of the step count);
-other hyperparameters may be numbers or tensors, and gradients flow to all of them. A new optimiser is a file here and a
-line in `OPTIMIZERS`.
+other hyperparameters may be numbers or tensors, and gradients flow to all of them. Each may also be a dict with a value
+for each parameter (`by_leaf`), and be kept in the state (`injected`). A new optimiser is a file here and a line in
+`OPTIMIZERS`.
 
 Floor 3: imports `core` and `registry`; estimators, training and everything above may import it.
 
@@ -27,9 +28,11 @@ from metapl.optim.adagrad import adagrad
 from metapl.optim.adam import adam, adamw
 from metapl.optim.adamax import adamax
 from metapl.optim.bridge import from_torch, to_torch
+from metapl.optim.by_leaf import by_leaf
 from metapl.optim.chain import chain
 from metapl.optim.clip import clip_by_global_norm, clip_by_value
 from metapl.optim.groups import groups
+from metapl.optim.injected import injected
 from metapl.optim.lamb import lamb
 from metapl.optim.lars import lars
 from metapl.optim.lion import lion
@@ -64,6 +67,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "by_leaf",
     "chain",
     "clip_by_global_norm",
     "clip_by_value",
@@ -71,6 +75,7 @@ __all__ = [
     "cosine",
     "from_torch",
     "groups",
+    "injected",
     "lamb",
     "lars",
     "lion",

@@ -9,6 +9,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class AdadeltaState(NamedTuple):
@@ -19,6 +20,7 @@ class AdadeltaState(NamedTuple):
     change: PyTree
 
 
+@by_leaf
 def adadelta(
     lr: schedule.Rate = 1.0,
     *,

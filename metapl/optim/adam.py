@@ -10,6 +10,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class AdamState(NamedTuple):
@@ -56,6 +57,7 @@ def _adam(rule: Rule, *, decoupled: bool) -> Optimizer:
     return Optimizer(init, update, rule)
 
 
+@by_leaf
 def adam(
     lr: schedule.Rate = 1e-3,
     *,
@@ -74,6 +76,7 @@ def adam(
     return _adam(Rule("adam", {**options, "amsgrad": amsgrad, "maximize": maximize}), decoupled=False)
 
 
+@by_leaf
 def adamw(
     lr: schedule.Rate = 1e-3,
     *,

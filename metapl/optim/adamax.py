@@ -10,6 +10,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class AdamaxState(NamedTuple):
@@ -20,6 +21,7 @@ class AdamaxState(NamedTuple):
     largest: PyTree
 
 
+@by_leaf
 def adamax(
     lr: schedule.Rate = 2e-3,
     *,

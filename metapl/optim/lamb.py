@@ -9,6 +9,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class LambState(NamedTuple):
@@ -19,6 +20,7 @@ class LambState(NamedTuple):
     square: PyTree
 
 
+@by_leaf
 def lamb(
     lr: schedule.Rate = 1e-3,
     *,

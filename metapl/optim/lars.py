@@ -9,6 +9,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class LarsState(NamedTuple):
@@ -18,6 +19,7 @@ class LarsState(NamedTuple):
     momentum: PyTree
 
 
+@by_leaf
 def lars(
     lr: schedule.Rate,
     *,

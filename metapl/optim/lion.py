@@ -10,6 +10,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class LionState(NamedTuple):
@@ -19,6 +20,7 @@ class LionState(NamedTuple):
     mean: PyTree
 
 
+@by_leaf
 def lion(
     lr: schedule.Rate = 1e-4,
     *,

@@ -10,6 +10,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class NadamState(NamedTuple):
@@ -21,6 +22,7 @@ class NadamState(NamedTuple):
     product: Tensor
 
 
+@by_leaf
 def nadam(
     lr: schedule.Rate = 2e-3,
     *,

@@ -10,6 +10,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class RadamState(NamedTuple):
@@ -33,6 +34,7 @@ def _rectification(beta2: float | Tensor, step: Tensor) -> tuple[Tensor, Tensor]
     return rectified, torch.sqrt(ratio * correction)
 
 
+@by_leaf
 def radam(
     lr: schedule.Rate = 1e-3,
     *,

@@ -9,6 +9,7 @@ from torch import Tensor
 from metapl.core import tree
 from metapl.core.types import Optimizer, Params, PyTree, Rule
 from metapl.optim import parts, schedule
+from metapl.optim.by_leaf import by_leaf
 
 
 class RmspropState(NamedTuple):
@@ -20,6 +21,7 @@ class RmspropState(NamedTuple):
     momentum: PyTree
 
 
+@by_leaf
 def rmsprop(
     lr: schedule.Rate = 1e-2,
     *,

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from metapl.registry.errors import InputError
+
 Schedule: TypeAlias = Callable[[Tensor], Tensor]
 """`schedule(step)`: the value at a step count (int64 scalar, 0 at the first step), a float32 or float64 scalar."""
 
-Rate: TypeAlias = float | Tensor | Schedule
-"""What an optimiser takes as its learning rate."""
+Rate: TypeAlias = float | Tensor | Schedule | Mapping[str, Any]
+"""What an optimiser takes as its learning rate; a dict, shaped as the parameters, has one for each."""
 
 
 def at(rate: Rate, step: Tensor) -> float | Tensor:
     """The value of a learning rate at a step count."""
+    if isinstance(rate, Mapping):
+        raise InputError("a learning rate for each parameter: let optim.by_leaf make the constructor of this rule")
     return rate(step) if callable(rate) else rate
 
 

@@ -27,6 +27,11 @@ def line(old: str) -> str:
     return f"{old} moved to {(MODULES | NAMES)[old]} in 0.2.0{there}, see docs/what_moved.md"
 
 
+def knows(old: str) -> bool:
+    """Whether a dotted name is a place of version 0.1.0 that is elsewhere now, or gone."""
+    return old in MODULES or old in NAMES or old in GONE
+
+
 def _apart(name: str, module: str) -> str:
     """Where a name went that is not found under the same name in the new place of its module."""
     home, _, new = NAMES[name].rpartition(".")
@@ -41,7 +46,7 @@ class _Finder:
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:  # noqa: ARG004
-        if fullname in MODULES or fullname in NAMES or fullname in GONE:
+        if knows(fullname):
             raise ImportError(line(fullname), name=fullname)
 
 

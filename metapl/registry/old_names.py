@@ -123,6 +123,10 @@ NAMES: dict[str, str] = {
     "metapl.data.augment.identity": "metapl.data.augment.base.identity",
     "metapl.data.augment.noise": "metapl.data.augment.base.noise",
     "metapl.data.augment.shift": "metapl.data.augment.base.shift",
+    "metapl.data.sources.arrays.UNKNOWN": "metapl.data.sources.array_labels.UNKNOWN",
+    "metapl.data.sources.table.GRADES": "metapl.data.sources.table_labels.GRADES",
+    "metapl.data.sources.table.QUANTITY": "metapl.data.sources.table_labels.QUANTITY",
+    "metapl.data.sources.table.USUAL": "metapl.data.sources.table_labels.USUAL",
     "metapl.estimators.route.Lesson": "metapl.core.types.Instance",
     "metapl.estimators.route.credit": "metapl.estimators.route.vjp",
     "metapl.estimators.route.part_credit": "metapl.estimators.route.part_vjp",
@@ -205,6 +209,9 @@ NAMES: dict[str, str] = {
 
 GONE: dict[str, str] = {
     "metapl.config.PAIRED": "a method says what it needs, in metapl.methods.spec",
+    "metapl.data.sources.pools.TEST": "parts have many names, in metapl.data.sources.parts",
+    "metapl.data.sources.pools.UNLABELLED": "parts have many names, in metapl.data.sources.parts",
+    "metapl.data.sources.pools.unlabelled_below": "parts have many names, in metapl.data.sources.parts",
     "metapl.experiment.Part": "a method says what it needs, in metapl.methods.spec",
     "metapl.experiment.Report": "the loop of metapl.training.loop yields events",
     "metapl.population.Report": "the loop of metapl.training.loop yields events",

@@ -89,9 +89,11 @@ def _examples(facts: Facts, shown: Sequence[Mistake]) -> Tensor:
 
 
 def levels(x: Tensor, form: Form) -> Tensor:
-    """Stored images `[images, channels, height, width]` as grey levels, uint8, be they those or standardised."""
+    """Stored images `[images, channels, height, width]` as uint8, be they levels already or standardised."""
     if x.dtype == torch.uint8:
         return x
+    if "scale" in form.details:
+        return x.round().clamp(0, 255).to(torch.uint8)
     mean, std = (torch.tensor(form.details[name]).view(-1, 1, 1) for name in ("mean", "std"))
     return (255 * (x * std + mean)).round().clamp(0, 255).to(torch.uint8)
 

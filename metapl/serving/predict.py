@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +16,14 @@ from torch import Tensor
 from metapl.data import inputs
 from metapl.data.examples import Examples, Inputs, subset
 from metapl.data.form import Form
-from metapl.data.formats.csv_file import DELIMITERS, Table, load
-from metapl.data.formats.tables import parse
+from metapl.data.formats.cells import reading
+from metapl.data.formats.csv_file import DELIMITERS, Table
+from metapl.data.formats.table_file import load
 from metapl.data.loader import in_order
 from metapl.evaluation import metrics
 from metapl.files.escape import cell
 from metapl.registry.errors import InputError
+from metapl.serving.labels import indices, known
 from metapl.training.run_folder import Serving
 
 
@@ -30,6 +33,8 @@ class Count(NamedTuple):
     rows: int
     labelled: int
     right: int
+    mistakes: Counter[tuple[str, str]]
+    """How often which class was taken for which."""
 
 
 class _Given(NamedTuple):
@@ -52,15 +57,46 @@ class Writable(Protocol):
 def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
     """Softmax of the logits, `[at most batch, classes]`, float32 on the CPU, of stored examples in their order.
 
-    Computed in float64 and rounded once, so that they sum to 1 within 2⁻²⁴. Examples that are not in memory are read
-    batch by batch.
+    Computed in float64 and rounded once, so that they sum to 1 within 2⁻²⁴.
+    """
+    return (torch.softmax(part, -1).float() for part in logits(serving, x, batch))
+
+
+def logits(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
+    """The logits, `[at most batch, classes]`, float64 on the CPU, of stored examples in their order.
+
+    Examples that are not in memory are read batch by batch.
     """
     prepare = inputs.prepare(serving.form)
     device = next(iter(serving.network.params.values())).device
     for index in torch.arange(len(x)).split(batch):
         part = in_order(subset(x, index), device, prepare, batch)
-        logits = metrics.predict(serving.model, *serving.network, part)
-        yield torch.softmax(logits.double(), -1).float().cpu()
+        yield metrics.predict(serving.model, *serving.network, part).double().cpu()
+
+
+def evaluate(serving: Serving, places: Sequence[Path], batch: int = 256) -> tuple[dict[str, float], int]:
+    """The metrics of a network on fresh examples that came with labels, and how many these are.
+
+    Args:
+        serving: the network.
+        places: of the examples, as `metapl.data.inputs.read` takes them; labels are found as by
+            `metapl.serving.labels.known`.
+        batch: how many examples are predicted at a time.
+
+    Raises:
+        InputError: what the readers refuse, or no label that is a class of the run.
+    """
+    found = inputs.read(serving.form, places)
+    y = indices(serving.form, known(serving.form, places, found.names))
+    labelled = (y >= 0).nonzero()[:, 0]
+    if not len(labelled):
+        classes = ", ".join(serving.form.classes[:5])
+        raise InputError(
+            f"{' '.join(map(str, places))}: no labels of the classes {classes}: give folders called so, a table with "
+            "the column of the labels, or an .npz with y"
+        )
+    every = torch.cat(list(logits(serving, subset(found.x, labelled), batch)))
+    return {name: metric(every, y[labelled]) for name, metric in metrics.METRICS.items()}, len(labelled)
 
 
 def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
@@ -83,12 +119,14 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
         InputError: what the readers refuse, which for images may be after some rows; tables of different columns.
     """
     found = inputs.read(serving.form, places)
-    given = _table(serving.form, places, found.names) if serving.form.kind == "table" else _named(found)
+    told = known(serving.form, places, found.names)
+    given = _table(serving.form, places, found.names, told) if serving.form.kind == "table" else _named(found, told)
     classes = serving.form.classes
     added = ["prediction", "confidence", *(f"p({name})" for name in classes)]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(cell, [*given.header, *(_free(name, given.header) for name in added)]))
     left, labelled, right = zip(given.rows, given.labels, strict=True), 0, 0
+    mistakes: Counter[tuple[str, str]] = Counter()
     for some in probabilities(serving, found.x, batch):
         for values, (cells, label) in zip(some.tolist(), itertools.islice(left, len(some)), strict=True):
             confidence = max(values)
@@ -96,15 +134,17 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
             writer.writerow([*map(cell, (*cells, prediction)), *(f"{value:.9g}" for value in (confidence, *values))])
             labelled += bool(label)
             right += label == prediction
-    return Count(len(found.x), labelled, right)
+            mistakes.update([(label, prediction)] if label not in ("", prediction) else [])
+    return Count(len(found.x), labelled, right, mistakes)
 
 
-def _named(found: Inputs) -> _Given:
-    return _Given(["name"], ([name] for name in found.names), itertools.repeat("", len(found.names)))
+def _named(found: Inputs, told: Sequence[str]) -> _Given:
+    return _Given(["name"], ([name] for name in found.names), told)
 
 
-def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
-    tables = [load(place) for place in places]
+def _table(form: Form, places: Sequence[Path], names: Sequence[str], told: Sequence[str]) -> _Given:
+    how = reading(form.details.get("reading", {}))
+    tables = [load(place, how.header, how.encoding) for place in places]
     header = list(tables[0].columns)
     for table in tables:
         if table.columns.keys() != set(header):
@@ -112,18 +152,18 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str]) -> _Given:
     rows: list[Sequence[str]] = []
     for place, table in zip(places, tables, strict=True):
         order = [list(table.columns).index(name) for name in header]
-        rows += ([cells[column] for column in order] for cells in _as_written(place, table))
-    blank = [""] * len(rows)
-    labels = itertools.chain.from_iterable(table.columns.get(form.details["label"], ()) for table in tables)
-    known = _classes(labels, form.classes) or blank
+        plain = how.header and not how.encoding
+        rows += ([cells[column] for column in order] for cells in _as_written(place, table, plain))
     if len(places) == 1:
-        return _Given(header, rows, known)
+        return _Given(header, rows, told)
     named = ([name, *cells] for name, cells in zip(names, rows, strict=True))
-    return _Given([_free("name", header), *header], named, known)
+    return _Given([_free("name", header), *header], named, told)
 
 
-def _as_written(place: Path, table: Table) -> list[list[str]]:
-    """The rows of a file as they are in it, where `load` tidies blanks and empties what means missing."""
+def _as_written(place: Path, table: Table, plain: bool) -> list[list[str]]:
+    """The rows of a plain CSV file as they are in it, where `load` tidies blanks and empties what means missing."""
+    if not plain or place.suffix.lower() not in (".csv", ".tsv"):
+        return [list(cells) for cells in zip(*table.columns.values(), strict=True)]
     for delimiter in DELIMITERS:
         with suppress(csv.Error), place.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -131,12 +171,6 @@ def _as_written(place: Path, table: Table) -> list[list[str]]:
             if [" ".join(name.split()) for name in header] == list(table.columns):
                 return rows
     raise InputError(f"{place} has changed while it was read: run it again")
-
-
-def _classes(labels: Iterable[str], classes: Sequence[str]) -> list[str]:
-    """Labels as the classes are written, where numbers have their shortest form: 1.0 for the class 1 too."""
-    numbers = {parse(name): name for name in classes if parse(name) is not None}
-    return [label and numbers.get(parse(label), label) for label in labels]
 
 
 def _free(name: str, taken: Collection[str]) -> str:

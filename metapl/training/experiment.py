@@ -153,12 +153,16 @@ def _data(config: TrainConfig) -> Dataset:
 def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = None) -> Split:
     if file or config.split:
         return read(file or Path(config.split), data.y)
-    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled)
+    known = data.validation, data.groups
+    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled, *known)
     return split(data.y, data.form.classes, wanted, key)
 
 
 def prepare(
-    config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
+    config: TrainConfig,
+    split_file: Path | None = None,
+    check: Callable[[Form], object] = lambda _: None,
+    data: Dataset | None = None,
 ) -> Experiment:
     """Check a configuration by building everything that it names.
 
@@ -166,12 +170,13 @@ def prepare(
         config: what to build.
         split_file: a `split.json` to read in place of the configuration's own way to a split.
         check: called with the form of the data before any network is built for it.
+        data: in place of what the configuration names.
 
     Raises:
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
-    data = _data(config)
+    data = data or _data(config)
     check(data.form)
     parts = _split(config, data, keys_of(config.seed).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))

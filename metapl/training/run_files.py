@@ -8,6 +8,7 @@ from typing import Any
 
 from metapl import methods
 from metapl.data.form import Form
+from metapl.data.formats.grey import WHITES
 from metapl.data.formats.tables import layout
 from metapl.evaluation.metrics import ADDED
 from metapl.files.schema import (
@@ -102,7 +103,10 @@ LINE = table(
 )
 """The check of one line of `metrics.jsonl`."""
 
-IMAGES = table({"mean": listed(number), "std": listed(positive)}, {"mirror": flag})
+IMAGES = table(
+    {"mean": listed(number), "std": listed(positive)},
+    {"mirror": flag, "white": whole(WHITES[0], WHITES[-1]), "scale": listed(number, 2, 2)},
+)
 """The check of the form of images."""
 
 _number = table({"name": text(), "kind": among(("number",)), "mean": number, "std": number, "missing": flag})
@@ -117,7 +121,11 @@ def _column(value: Any, where: str) -> dict[str, Any]:
     return found
 
 
-TABLE = table({"columns": listed(_column, 1), "label": text()})
+_reading = table(
+    {}, {"missing": listed(text()), "decimal": text(1), "percent": flag, "header": flag, "encoding": text(40)}
+)
+
+TABLE = table({"columns": listed(_column, 1), "label": text()}, {"reading": _reading, "marker": listed(text())})
 """The check of the form of a table."""
 
 FORM = {

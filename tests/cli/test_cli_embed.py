@@ -45,7 +45,7 @@ def place(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     y = np.arange(120) % 2
     x = generator.integers(0, 120, (120, 8, 8, 3)) + 100 * y[:, None, None, None]
-    np.savez(tmp_path / "images.npz", x=x.astype(np.uint8), y=np.where(np.arange(120) < 100, y, -1))
+    np.savez(tmp_path / "images.npz", x=x.astype(np.uint8), y=np.where(np.arange(120) < 100, y, -1), classes=["0", "1"])
     yield tmp_path
     sys.modules.pop("own_flat", None)
 

@@ -12,7 +12,7 @@ from asserts import assert_close_tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metapl.core import hvp, inside, rng
-from metapl.core.unrolling import METHODS, unroll
+from metapl.core.unrolling import METHODS, scan, unroll
 
 f64 = functools.partial(torch.tensor, dtype=torch.float64)
 WIDTH = 1013
@@ -114,6 +114,22 @@ def test_activations_are_those_of_one_step(method):
     assert many - one <= 1.2 * 64 * carry
     assert peaks(64, method=method, checkpoints=True)[0] - one <= (2 * 8 + 2) * carry
     assert peaks(64, method="reverse")[0] > 15 * one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_the_losses_of_all_steps_cost_no_carries(checkpoints):
+    """What a step puts out is kept, and nothing else for its sake."""
+
+    def measured(w, scale):
+        value, grads, _ = inside.value_and_gradient(loss, w, scale)
+        return w - 0.1 * grads, value
+
+    w, steps = rng.normal(rng.key(1), (WIDTH,), torch.float64).requires_grad_(), 64
+    scales = torch.linspace(1.0, 1.6, steps, dtype=torch.float64)
+    with counted(w, scales) as storages:
+        scan(measured, w, scales, checkpoints=checkpoints)[1].sum().backward()
+    assert storages.most_carries <= (8 + 8 if checkpoints else steps) + EXTRA
 
 
 A = torch.diag(f64([0.5, 1.0, 3.0]))

@@ -70,9 +70,9 @@ def test_a_constant_feature_becomes_0(tmp_path, constant):
 
 
 def test_arrays_of_more_dimensions_have_one_mean(tmp_path):
-    """Floating-point images: channels first, in no fewer digits than they had."""
+    """Channels first, in no fewer digits than they had, where somebody says that they are no images."""
     x = GENERATOR.random((20, 6, 5, 3)).astype(np.float32)
-    data = load(save(tmp_path, x=x, y=Y))
+    data = load(save(tmp_path, x=x, y=Y), read_as="numbers")
     pool = x[POOL].astype(np.float64)
     assert data.form.shape == (3, 6, 5)
     assert data.form.details["mean"] == pytest.approx(pool.mean(), rel=1e-12)
@@ -194,7 +194,13 @@ def test_unknown_labels_are_not_held_out(tmp_path):
 )
 def test_usual_names(tmp_path, names):
     x, y, x_test, y_test = names
-    given = {x: random_levels(20, 4, 4), y: Y, x_test: random_levels(5, 4, 4), y_test: Y[:5], "val_images": np.zeros(1)}
+    given = {
+        x: random_levels(20, 4, 4),
+        y: Y,
+        x_test: random_levels(5, 4, 4),
+        y_test: Y[:5],
+        "more_images": np.zeros(1),
+    }
     data = load(save(tmp_path, **given))
     np.testing.assert_array_equal(data.x[:, 0].numpy(), random_levels(20, 4, 4))
     assert data.y_test.tolist() == Y[:5].tolist()
@@ -219,7 +225,7 @@ def test_fresh_examples_are_standardised_by_the_form(tmp_path):
 @pytest.mark.parametrize("shape", [(20, 4), (20, 5, 6, 3), (20, 5, 6)])
 def test_the_pool_read_again_is_the_pool(tmp_path, shape):
     x = GENERATOR.normal(size=shape)
-    data = load(save(tmp_path, x=x, y=Y))
+    data = load(save(tmp_path, x=x, y=Y), read_as="numbers")
     np.save(tmp_path / "pool.npy", x[POOL])
     assert torch.equal(arrays.read(data.form, [tmp_path / "pool.npy"]).x, data.x)
 

@@ -53,7 +53,7 @@ REFUSED = {
         {**WHOLE, "classes": np.array(["a", "b"])},
         r"y: label 2 is none of the 2 classes: correct it or name it",
     ),
-    "negative": ({"x": X, "y": Y - 2}, r"the classes are \['0'\]: give two at least"),
+    "negative": ({"x": X, "y": Y - 2}, r"label -2 is none of the 2 classes: correct it or name it, or give marker="),
     "below -1": ({"x": X, "y": np.where(Y == 0, -5, Y)}, r"y: label -5 is none of the 2 classes: correct it"),
     "not in classes": (
         {"x": X, "y": np.array(["a", "b", "z"])[Y], "classes": np.array(["a", "b"])},
@@ -75,7 +75,10 @@ REFUSED = {
     "infinity": ({"x": X, "y": np.where(Y == 1, np.inf, Y)}, r"y: inf is no class: give integers or texts"),
     "one-hot": ({"x": X, "y": np.eye(3)[Y]}, r"y: shape \(12, 3\) is not one label an example: give y\.argmax\(1\)"),
     "dates": ({"x": X, "y": Y.astype("datetime64[D]")}, r"y: datetime64\[D\] are no labels: give integers or texts"),
-    "one class": ({"x": X, "y": Y * 0}, r"the classes are \['0'\]: give two at least, each with a name of its own"),
+    "one class": (
+        {"x": X, "y": Y * 0},
+        r"the classes are \['0'\]: give two at least, each with a name of its own",
+    ),
     "no class": ({"x": X, "y": Y * 0 - 1}, r"the classes are \[\]: give two at least"),
     "a name twice": (
         {**WHOLE, "classes": np.array(["a", "b", "a"])},

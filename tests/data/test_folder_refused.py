@@ -83,3 +83,31 @@ def test_folders_are_recognised_by_their_names(tmp_path, names, expected):
 def test_files_are_no_folders(tmp_path):
     assert not recognise(tmp_path / "nowhere")
     assert not recognise(save(tmp_path / "a.png", LEVELS))
+
+
+def damage(place):
+    """Two images of each class that can be read, and one that cannot; so among those without labels."""
+    for number, name in enumerate(
+        ("cat/1", "cat/2", "cat/3", "dog/1", "dog/2", "dog/3", "unlabelled/1", "unlabelled/2")
+    ):
+        save(place / f"{name}.png", random_levels(6, 7, seed=number))
+    bad = ["cat/2", "dog/3", "unlabelled/2"]
+    for name in bad:
+        (place / f"{name}.png").write_bytes((place / f"{name}.png").read_bytes()[:60])
+    return bad
+
+
+def test_all_damaged_files_are_in_one_message(tmp_path):
+    damage(tmp_path)
+    message = r"^2 files are no images that can be read: .*cat/2.png, .*dog/3.png: remove them, or give skip_bad=true$"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, test=0.5)
+
+
+def test_damaged_files_can_be_left_out(tmp_path):
+    damage(tmp_path)
+    data = load(tmp_path, skip_bad=True, test=0.5)
+    assert (len(data.y), len(data.y_test)) == (3, 2)
+    (text,) = [note.text for note in data.notes if note.about == "left out"]
+    assert text.startswith("3 files that are no images: ")
+    assert all(name in text for name in ("cat/2.png", "dog/3.png", "unlabelled/2.png"))

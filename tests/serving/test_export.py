@@ -155,7 +155,8 @@ def test_tied_and_derived_weights(tmp_path, outside):
     found, x = plain(tmp_path / "out"), draw(5, 1, 8, 8)
     assert found.third.weight is found.second.weight
     with torch.no_grad():
-        assert torch.equal(found(x), logits_of(run, x))
+        # Not to the last bit: how a product is summed depends on where its factors lie in memory.
+        torch.testing.assert_close(found(x), logits_of(run, x), rtol=1e-6, atol=1e-6)
     assert "With metapl and the code of the network" in (tmp_path / "out" / "README.md").read_text()
 
 

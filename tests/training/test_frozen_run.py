@@ -20,21 +20,8 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "half_frozen_network.py").write_text(NETWORK, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     model = "module:half_frozen_network:half_frozen"
-    flags = (
-        "--method",
-        "mpl",
-        "--guide",
-        "none",
-        "--no-baselines",
-        "--steps",
-        6,
-        "--finetune-steps",
-        2,
-        "--report-every",
-        6,
-        "--validation",
-        20,
-    )
+    short = ("--steps", 6, "--finetune-steps", 2, "--report-every", 6)
+    flags = ("--method", "mpl", "--guide", "none", "--no-baselines", *short, "--validation", 20)
     done = invoke("train", "--data", "moons", "--model", model, *flags, "--out", tmp_path / "run")
     assert done.code == 0, done.err
     return tmp_path / "run", done.out

@@ -18,9 +18,14 @@ def _moved(form: Form, pad: float, flip: str) -> View:
     """Padded and cropped, and mirrored in half of the cases."""
     if flip not in ("auto", "yes", "no"):
         raise ValueError(f"flip={flip!r} must be auto, yes or no")
-    mirrored = flip == "yes" or (flip == "auto" and form.details.get("mirror", form.shape[0] == 3))
+    mirrored = flip == "yes" or (flip == "auto" and mirrors(form))
     crop = crops.pad_crop(round(pad * form.shape[1]))
     return compose(crops.flip(), crop) if mirrored else crop
+
+
+def mirrors(form: Form) -> bool:
+    """Whether images are mirrored unless somebody says otherwise: in colours, and no lettering by their source."""
+    return bool(form.details.get("mirror", form.shape[0] == 3))
 
 
 def _normalise(form: Form) -> Augment:
@@ -84,7 +89,7 @@ def small(
     return _normalise(form)._replace(shared=moved, strong=strong)
 
 
-def large(form: Form, *, magnitude: float = 17.0, layers: int = 2, area: float = 0.08) -> Augment:
+def large(form: Form, *, magnitude: float = 17.0, layers: int = 2, area: float = 0.08, flip: bool = True) -> Augment:
     """RandAugment as the release has it for ImageNet: for photographs.
 
     Both views share a random crop, resized; each is mirrored on its own, and the strong one changed by RandAugment.
@@ -94,6 +99,7 @@ def large(form: Form, *, magnitude: float = 17.0, layers: int = 2, area: float =
         magnitude: M, of a level of 10.
         layers: operations in a row.
         area: the least share of the image that a crop keeps.
+        flip: whether to mirror in half of the cases.
 
     Raises:
         ValueError: data other than square images.
@@ -104,6 +110,8 @@ def large(form: Form, *, magnitude: float = 17.0, layers: int = 2, area: float =
     scale = height / 224
     altered = randaugment(magnitude=magnitude, layers=layers, translate=100 * scale, cutout=40 * scale)
     shared = crops.random_resized_crop(height, area=(area, 1.0))
+    if not flip:
+        return _normalise(form)._replace(shared=shared, strong=altered)
     return _normalise(form)._replace(shared=shared, weak=crops.flip(), strong=compose(crops.flip(), altered))
 
 
@@ -113,7 +121,13 @@ def fitting(form: Form) -> Augment:
     RandAugment changes a small drawing or letter beyond recognition: with it a perceptron on 4,000 MNIST digits, guided
     by labels that were 83 % right, got 74 % right.
     """
-    height, width = _require_images("fitting", form)
+    _require_images("fitting", form)
     if form.small_and_grey:
         return crop(form, pad=0.07, cutout=0.125)
-    return small(form) if height <= 96 or height != width else large(form)
+    return small(form) if fits_small(form) else large(form)
+
+
+def fits_small(form: Form) -> bool:
+    """Whether images have at most 96 pixels either way, or are oblong."""
+    _, height, width = form.shape
+    return height <= 96 or height != width

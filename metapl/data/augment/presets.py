@@ -49,6 +49,16 @@ VIEWS: dict[str, Callable[..., Augment]] = {
 """The views by name, for `--augment NAME:key=value,…`."""
 
 
+def told(form: Form) -> str:
+    """The views that fit a form of data, in words, and how to have others."""
+    if form.kind != "images":
+        return "jitter, see --augment" if len(form.shape) == 1 else "none: --augment has none for such arrays"
+    name = "crop" if form.small_and_grey else "small" if image_views.fits_small(form) else "large"
+    off = "flip=false" if name == "large" else "flip=no"
+    mirrored = name == "large" or image_views.mirrors(form)
+    return f"{name}, mirrored: --augment {name}:{off} if left is not right" if mirrored else f"{name}, not mirrored"
+
+
 def default(form: Form) -> Augment:
     """The views that fit a form of data."""
     if form.kind == "images":

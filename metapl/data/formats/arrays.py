@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from metapl.data.examples import Inputs
 from metapl.data.form import Form
-from metapl.data.formats import limits, npy
+from metapl.data.formats import grey, limits, npy
 from metapl.data.formats.files import shown
+from metapl.data.formats.grey import channels_first
 from metapl.data.formats.npy import Arrays
 from metapl.registry.errors import InputError
 
@@ -28,7 +29,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "y": ("y", "Y", "y_train", "labels", "train_labels", "target", "targets"),
     "x_test": ("x_test", "X_test", "test_images"),
     "y_test": ("y_test", "test_labels"),
+    "x_validation": ("x_validation", "x_val", "X_val", "x_valid", "X_valid", "x_dev", "val_images"),
+    "y_validation": ("y_validation", "y_val", "y_valid", "y_dev", "val_labels"),
     "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
+    "groups": ("groups", "group"),
     "classes": ("classes", "class_names", "target_names"),
     "x_weak": ("x_weak",),
     "x_strong": ("x_strong",),
@@ -49,6 +53,22 @@ def load(place: Path) -> Arrays:
     return npy.load(place, lambda given: _named(given, place))
 
 
+def names(place: Path) -> list[str]:
+    """The names of the arrays that there are, those that are left alone among them.
+
+    Raises:
+        InputError: as `load`.
+    """
+    found: list[str] = []
+
+    def choose(given: Collection[str]) -> dict[str, str]:
+        found.extend(given)
+        return {}
+
+    npy.load(place, choose)
+    return found
+
+
 def _named(given: Any, place: Path) -> dict[str, str]:
     """The name under which each array is given."""
     found = {}
@@ -59,15 +79,6 @@ def _named(given: Any, place: Path) -> dict[str, str]:
         if present:
             found[name] = present[0]
     return found
-
-
-def channels_first(x: np.ndarray) -> np.ndarray:
-    """Arrays of 4 dimensions with the channels second; others as they are.
-
-    Where the second dimension is 1 or 3, it is the channels already; else it is the last one, if that is 1 or 3. So
-    images of one or of three rows must be given with their channels first.
-    """
-    return np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3) else x
 
 
 def is_images(x: np.ndarray) -> bool:
@@ -91,13 +102,15 @@ def levels(x: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def images(place: Path) -> Tensor:
-    """The images of an `.npy` or `.npz` file.
+def images(place: Path, scale: grey.Scale | None = None) -> Tensor:
+    """The images of an `.npy` or `.npz` file; those of other dtypes than uint8 need to know black and white.
 
     Raises:
         InputError: no array `x`, or one that holds no images.
     """
     x = _examples(place)
+    if scale and x.ndim in (3, 4) and x.dtype.kind in "biuf":
+        return grey.levels(numbers(x[:, None] if x.ndim == 3 else x, shown(place)), scale, shown(place))
     if not is_images(x):
         raise InputError(
             f"{shown(place)}: {x.dtype} of shape {x.shape} are no images: give uint8 [n, height, width, channels]"

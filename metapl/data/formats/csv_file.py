@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import itertools
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,27 +34,60 @@ class Table(NamedTuple):
     """The line of the file on which each row begins, from 1."""
 
 
-def load(place: Path) -> Table:
-    """Read a CSV file in UTF-8 whose first line names the columns.
+def load(place: Path, header: bool = True, encoding: str = "") -> Table:
+    """Read a CSV file, compressed by gzip or not, whose first line names the columns.
 
     The delimiter is that of `, ; tab |` which makes the most of the first line. Fields may be quoted as `"a ""b"" c"`.
     Empty lines, and lines of empty fields, are left out. Missing is what is empty or one of `? NA N/A n/a NaN nan NAN
     NULL Null null`.
 
+    Args:
+        place: the file.
+        header: whether the first line names the columns; without, they are `column1` and so on.
+        encoding: of the text; else UTF-8, or UTF-16 where it begins with the mark of that.
+
     Raises:
         InputError: a file that cannot be read or is not text, no or doubtful names of columns, no rows, rows of another
             length, broken quotes.
     """
-    text = _text(place)
+    found, delimiter = rows(place, encoding=encoding)
+    if not header and found:
+        found = [(0, [f"column{number}" for number in range(1, len(found[0][1]) + 1)]), *found]
+    return table(place, found, delimiter)
+
+
+def rows(place: Path, blanks: bool = False, encoding: str = "") -> tuple[list[tuple[int, list[str]]], str]:
+    """The rows of a file, each with its line, the first line among them, and what separates the cells.
+
+    Args:
+        place: the file.
+        blanks: whether cells are separated by blanks, where the first line has nothing else that separates them.
+        encoding: as of `load`.
+
+    Raises:
+        InputError: a file that cannot be read or is not text, broken quotes.
+    """
+    text = text_of(place, encoding)
     delimiter = max(DELIMITERS, key=lambda one: _width(text, one))
+    if blanks and _width(text, delimiter) == 1:
+        lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
+        return [(number, cells) for number, cells in lines if cells], " "
     try:
-        rows = list(_rows(text, delimiter))
+        return list(_rows(text, delimiter)), delimiter
     except csv.Error as error:
         raise InputError(f"{place} is not a CSV file ({error}): look for a quote without its partner") from None
-    if len(rows) < 2:
+
+
+def table(place: Path, found: Sequence[tuple[int, list[str]]], delimiter: str) -> Table:
+    """The table of rows, of which the first names the columns.
+
+    Raises:
+        InputError: no or doubtful names of columns, no rows, rows of another length.
+    """
+    if len(found) < 2:
         raise InputError(f"{place} has no rows: write the names of the columns in the first line, then a row a line")
-    (first, header), *body = rows
-    _check_header(header, f"{place}, line {first}")
+    (first, header), *body = found
+    check_header(header, f"{place}, line {first}")
     for line, cells in body:
         if len(cells) != len(header):
             raise InputError(
@@ -63,17 +99,50 @@ def load(place: Path) -> Table:
     return Table(str(place), columns, tuple(line for line, _ in body))
 
 
-def _text(place: Path) -> str:
+def text_of(place: Path, encoding: str = "") -> str:
+    """The text of a file, compressed by gzip or not.
+
+    Args:
+        place: the file.
+        encoding: as of `load`.
+
+    Raises:
+        InputError: a file that cannot be read, or is not text in that encoding.
+    """
     try:
-        text = storage.read_text(place)
+        content = storage.read_bytes(place, storage.TEXT)
+        if place.suffix.lower() == ".gz":
+            content = _unpacked(content, place)
     except OSError as error:
         raise InputError(f"{place} cannot be read ({error.strerror}): give a CSV file, or much data as .npz") from None
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = encoding or ("utf-16" if marked else "utf-8-sig")
+    try:
+        text = content.decode(encoding)
+    except LookupError:
+        raise InputError(f"encoding={encoding} is none: give utf-8, utf-16, cp1252, latin-1 or another") from None
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{place}, line {line} is not text in UTF-8: save the table as CSV in UTF-8") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        shown = encoding.removesuffix("-sig").upper()
+        raise InputError(
+            f"{place}, line {line} is not text in {shown}: save the table as CSV in UTF-8, or give encoding=cp1252 if "
+            "that is what it is in"
+        ) from None
+    text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise InputError(f"{place} is not text: save the table as CSV in UTF-8")
     return text
+
+
+def _unpacked(content: bytes, place: Path) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            found = file.read(storage.TEXT + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{place}: damaged or cut short ({error}): fetch or write it again") from None
+    if len(found) > storage.TEXT:
+        raise InputError(f"{place}: more than {storage.TEXT:,} bytes of text: give less, or much data as .npz")
+    return found
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -96,7 +165,12 @@ def _width(text: str, delimiter: str) -> int:
         return 0
 
 
-def _check_header(names: Sequence[str], where: str) -> None:
+def check_header(names: Sequence[str], where: str) -> None:
+    """Check the names of columns.
+
+    Raises:
+        InputError: one that is empty or there twice, or numbers that are no names.
+    """
     if "" in names:
         raise InputError(f"{where}: column {names.index('') + 1} has no name: name it, or delete it from the file")
     if len(set(names)) < len(names):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from metapl.data.formats import limits
@@ -20,13 +20,19 @@ from metapl.data.formats.files import Readable, shown
 from metapl.files import storage
 from metapl.registry.errors import InputError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
-"""Of the names of image files."""
+_ALWAYS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+_SOMETIMES = {"avif": (".avif",), "jpg_2000": (".jp2", ".j2k")}
+
+ENDINGS = (*_ALWAYS, *(ending for name, some in _SOMETIMES.items() if features.check(name) for ending in some))
+"""Of the names of image files; AVIF and JPEG 2000 where Pillow was built with them."""
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's name for images of so many channels."""
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Pillow's names for images without colours."""
+
+WHITE = 2**16 - 1
+"""The level of white in files of 16 bits, unless something else is said."""
 
 _FILTERS = threading.Lock()
 
@@ -38,6 +44,8 @@ class Header(NamedTuple):
     width: int
     grey: bool
     """Whether the file holds grey levels; an image in colours or with a palette that happens to be grey does not."""
+    deep: bool = False
+    """Whether its levels have more than 8 bits."""
 
 
 @contextmanager
@@ -85,46 +93,49 @@ def _opened(file: Readable) -> Iterator[Image.Image]:
         raise InputError(f"{shown(file)}: no image that can be read ({_reason(error)}): remove it") from None
 
 
-def _high_byte(image: Image.Image) -> Image.Image:
-    """8 of 16 bits, as Pillow does by itself where an image has colours."""
+def _high_byte(image: Image.Image, white: int) -> Image.Image:
+    """The upper 8 bits of levels up to white, as Pillow takes those of 16 by itself where an image has colours."""
     levels = np.asarray(image)
     if levels.size and not 0 <= levels.min() <= levels.max() < 2**16:
         raise ValueError("its grey levels have more than 16 bits")
-    return Image.fromarray((levels >> 8).astype(np.uint8))
+    if levels.size and levels.max() > white:
+        raise ValueError(f"its level {levels.max()} is beyond white, which is {white}: give white={WHITE}")
+    return Image.fromarray((levels >> (white.bit_length() - 8)).astype(np.uint8))
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, white: int) -> Image.Image:
     """An image in 8 bits without transparency: as it looks on white."""
     if image.mode == "F":
         raise ValueError("its grey levels are fractions, and nobody knows which of them is white")
     if image.mode.startswith("I"):
-        return _high_byte(image)
+        return _high_byte(image, white)
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def fit(image: Image.Image, shape: Sequence[int]) -> Tensor:
+def fit(image: Image.Image, shape: Sequence[int], white: int = WHITE) -> Tensor:
     """An image as uint8 levels `[channels, height, width]`, see `decode`.
 
     Raises:
         ValueError: levels that are not of 8 or 16 bits.
     """
     channels, height, width = shape
-    image = _opaque(image).convert(MODES[channels])
+    image = _opaque(image, white).convert(MODES[channels])
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).view(height, width, channels).permute(2, 0, 1).contiguous()
 
 
-def decode(file: Readable, shape: Sequence[int]) -> Tensor:
+def decode(file: Readable, shape: Sequence[int], white: int = WHITE) -> Tensor:
     """An image file as uint8 levels `[channels, height, width]`, white = 255.
 
     - It is turned as its EXIF says. Of an animation it is the first frame.
     - Transparent parts are as they look on white.
-    - Of 16 bits the upper 8 count. Colours become grey by ITU-R 601-2 (0.299 R + 0.587 G + 0.114 B), grey becomes three
-      equal channels, and palettes, CMYK, YCbCr and HSV become RGB.
+    - Of 16 bits the upper 8 count, of files whose white has fewer the upper 8 of these. Colours become grey by
+      ITU-R 601-2 (0.299 R + 0.587 G + 0.114 B), grey becomes three equal channels, and palettes,
+      CMYK, YCbCr and HSV become RGB.
     - Where the size is another, the largest part about the centre that has the wanted proportions is scaled to it,
       bicubic with antialiasing: the shorter side fits, and what is too long is cut. Where the size is the same, the
       levels are those in the file.
@@ -132,12 +143,13 @@ def decode(file: Readable, shape: Sequence[int]) -> Tensor:
     Args:
         file: a path, or a member of a shard.
         shape: wanted, 1 or 3 channels.
+        white: the level of white in files of 16 bits, 2ⁿ − 1 with n from 8 to 16.
 
     Raises:
         InputError: a file that is no image, is cut short, or cannot be read.
     """
     with _opened(file) as image:
-        return fit(image, shape)
+        return fit(image, shape, white)
 
 
 def header(file: Readable) -> Header:
@@ -147,4 +159,14 @@ def header(file: Readable) -> Header:
         InputError: as `decode`.
     """
     with _opened(file) as image:
-        return Header(image.height, image.width, image.mode in GREY)
+        return Header(image.height, image.width, image.mode in GREY, image.mode.startswith("I"))
+
+
+def brightest(file: Readable) -> int:
+    """The largest grey level in a file.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    with _opened(file) as image:
+        return int(np.asarray(image).max(initial=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -51,6 +52,16 @@ def find(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """
     found = (file for file in _walk(folder) if file.name.lower().endswith(endings))
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def others(folder: Path, endings: tuple[str, ...]) -> Counter[str]:
+    """How many files below a folder have names that end otherwise, by what these end with, as of `find`.
+
+    Raises:
+        InputError: a folder that may not be read.
+    """
+    names = (file.name.lower() for file in _walk(folder))
+    return Counter(Path(name).suffix or "no ending" for name in names if not name.endswith(endings))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -6,8 +6,9 @@ What they become is in `metapl.data.formats.decode`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,9 +20,10 @@ from torch import Tensor
 
 from metapl.data.examples import Examples, Inputs, join
 from metapl.data.form import Form
-from metapl.data.formats import arrays, files, shards
-from metapl.data.formats.decode import ENDINGS, decode, fit, header
+from metapl.data.formats import arrays, files, grey, shards
+from metapl.data.formats.decode import ENDINGS, WHITE, brightest, decode, fit, header
 from metapl.data.formats.files import Readable, shown
+from metapl.data.formats.grey import WHITES
 from metapl.registry.errors import InputError
 
 IN_MEMORY = 2**30
@@ -35,6 +37,9 @@ SMALL = 96
 
 MEASURED = 50_000
 """The most images that `moments` looks at."""
+
+LISTED = 10
+"""Damaged files that an error names."""
 
 _CHUNK = 256
 
@@ -50,8 +55,8 @@ def find(folder: Path) -> list[Path]:
 class Files:
     """Images that are decoded when asked for, by as many threads as there are processors and some more."""
 
-    def __init__(self, files: Sequence[Readable], shape: Sequence[int]) -> None:
-        self._files = files
+    def __init__(self, files: Sequence[Readable], shape: Sequence[int], white: int = WHITE) -> None:
+        self._files, self._white = files, white
         self.shape, self.dtype = torch.Size([len(files), *shape]), torch.uint8
 
     def __len__(self) -> int:
@@ -68,19 +73,51 @@ class Files:
         wanted = [self._files[place] for place in index.tolist()]
         # The threads live for a batch: that costs a millisecond, and nothing must be closed or survive a fork.
         with ThreadPoolExecutor() as pool:
-            for place, image in enumerate(pool.map(partial(decode, shape=self.shape[1:]), wanted)):
+            for place, image in enumerate(pool.map(partial(decode, shape=self.shape[1:], white=self._white), wanted)):
                 found[place] = image
         return found
 
 
-def load(files: Sequence[Readable], shape: Sequence[int]) -> Examples:
+def load(files: Sequence[Readable], shape: Sequence[int], white: int = WHITE) -> Examples:
     """Image files as uint8 levels `[images, channels, height, width]`: a tensor up to 1 GiB, else `Files`.
 
     Raises:
         InputError: a file that is no image. Of `Files`, when it is asked for.
     """
-    x = Files(files, shape)
-    return x[torch.arange(len(x))] if math.prod(x.shape) <= IN_MEMORY else x
+    x = Files(files, shape, white)
+    if math.prod(x.shape) > IN_MEMORY:
+        return x
+    with _naming_all(files):
+        return x[torch.arange(len(x))]
+
+
+@contextmanager
+def _naming_all(files: Sequence[Readable]) -> Iterator[None]:
+    """Where a file is no image, an error that names the others that are none too."""
+    try:
+        yield
+    except InputError:
+        bad = damaged(files)
+        if len(bad) < 2:
+            raise
+        listed = ", ".join(shown(file) for file in bad[:LISTED]) + ", …" * (len(bad) > LISTED)
+        raise InputError(
+            f"{len(bad):,} files are no images that can be read: {listed}: remove them, or give skip_bad=true"
+        ) from None
+
+
+def damaged(files: Sequence[Readable]) -> list[Readable]:
+    """The files that are no images that can be read. Cost: all of them are decoded."""
+
+    def is_bad(file: Readable) -> bool:
+        try:
+            brightest(file)
+        except InputError:
+            return True
+        return False
+
+    with ThreadPoolExecutor() as pool:
+        return [file for file, bad in zip(files, pool.map(is_bad, files), strict=True) if bad]
 
 
 def evenly(count: int, most: int) -> Tensor:
@@ -97,7 +134,7 @@ def guess_shape(files: Sequence[Readable]) -> Shape:
     Raises:
         InputError: one of them is no image.
     """
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, _naming_all(files):
         headers = list(pool.map(header, [files[place] for place in evenly(len(files), SAMPLE).tolist()]))
     channels = 1 if all(one.grey for one in headers) else 3
     height, width = headers[0][:2]
@@ -108,13 +145,33 @@ def guess_shape(files: Sequence[Readable]) -> Shape:
     return channels, side, side
 
 
-def moments(x: Examples) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of uint8 images `[images, channels, …]`, in units of white = 1.
+def guess_white(files: Sequence[Readable]) -> tuple[int, int]:
+    """The level of white in files of 16 bits, by up to 256 files: the least of 8, 10, … 16 bits that holds all levels.
 
-    Of all pixels, by counting the levels, so that only the last digits of float64 are rounded; of more than 50,000
-    images that are not in memory 50,000 count, evenly spaced. The deviation is that of the population (a divisor of n),
-    and 1 for a channel of one level, which cannot be scaled.
+    Returns:
+        White, and the largest level; both are `WHITE` where no file has 16 bits.
+
+    Raises:
+        InputError: one of them is no image.
     """
+    some = [files[place] for place in evenly(len(files), SAMPLE).tolist()]
+    with ThreadPoolExecutor() as pool:
+        deep = [file for file, one in zip(some, pool.map(header, some), strict=True) if one.deep]
+        most = max(pool.map(brightest, deep), default=WHITE)
+    return next((white for white in WHITES if most <= white), WHITE), most
+
+
+def moments(x: Examples) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of images `[images, channels, …]`, in units of white = 1.
+
+    Of all pixels, of uint8 by counting the levels, so that only the last digits of float64 are rounded; of more than
+    50,000 images that are not in memory 50,000 count, evenly spaced. The deviation is that of the population (a
+    divisor of n), and 1 for a channel of one level, which cannot be scaled.
+    """
+    if isinstance(x, Tensor) and x.is_floating_point():
+        levels = x.transpose(0, 1).flatten(1).double() / 255
+        std = levels.std(1, correction=0)
+        return levels.mean(1).tolist(), torch.where(levels.amin(1) == levels.amax(1), 1.0, std).tolist()
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
     for index in evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED).split(_CHUNK):
         for channel, levels in enumerate(x[index].unbind(1)):
@@ -129,11 +186,12 @@ def moments(x: Examples) -> tuple[list[float], list[float]]:
 
 def read(form: Form, places: Sequence[Path]) -> Inputs:
     """Fresh images in the stored form of a trained run; see `gather`, whose shape is that of the form."""
-    return gather(places, form.shape)
+    scale = grey.Scale(*form.details["scale"]) if "scale" in form.details else None
+    return gather(places, form.shape, form.details.get("white", WHITE), scale)
 
 
-def gather(places: Sequence[Path], shape: Sequence[int]) -> Inputs:
-    """Images from image files, shards, `.npy` and `.npz` files of uint8 images, and folders of images and shards.
+def gather(places: Sequence[Path], shape: Sequence[int], white: int = WHITE, scale: grey.Scale | None = None) -> Inputs:
+    """Images from image files, shards, `.npy` and `.npz` files of images, and folders of images and shards.
 
     They are in the order of the places; within a folder images come first, then shards. The name of each is the path of
     its file; of a member of a shard the path of the shard with the path in it; of an array the path with the number of
@@ -142,20 +200,22 @@ def gather(places: Sequence[Path], shape: Sequence[int]) -> Inputs:
     Args:
         places: files and folders.
         shape: of an image; those of another size are fitted, see `decode`.
+        white: as of `decode`.
+        scale: black and white in arrays of other dtypes than uint8, which are refused without.
 
     Raises:
         InputError: a place that is not there or has no images, and what `decode` and `shards.read` refuse.
     """
-    parts = [_gathered(place, shape) for place in places]
+    parts = [_gathered(place, shape, white, scale) for place in places]
     return Inputs([name for part in parts for name in part.names], join(*(part.x for part in parts)))
 
 
-def _gathered(place: Path, shape: Sequence[int]) -> Inputs:
+def _gathered(place: Path, shape: Sequence[int], white: int, scale: grey.Scale | None) -> Inputs:
     if place.suffix.lower() in arrays.ENDINGS and place.is_file():
-        x = _fitted(arrays.images(place), shape)
+        x = _fitted(arrays.images(place, scale), shape)
         return Inputs([f"{place}[{number}]" for number in range(len(x))], x)
     found = _listed(place)
-    return Inputs([str(one) for one in found], load(found, shape))
+    return Inputs([str(one) for one in found], load(found, shape, white))
 
 
 def _listed(place: Path) -> Sequence[Readable]:
@@ -178,4 +238,8 @@ def _listed(place: Path) -> Sequence[Readable]:
 def _fitted(x: Tensor, shape: Sequence[int]) -> Tensor:
     if tuple(x.shape[1:]) == tuple(shape):
         return x
+    if x.dtype != torch.uint8:
+        raise InputError(
+            f"images of {x.dtype} and of shape {tuple(x.shape[1:])}, where {tuple(shape)} is wanted: resize them"
+        )
     return torch.stack([fit(Image.fromarray(one.permute(1, 2, 0).squeeze(2).numpy()), shape) for one in x])

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from metapl.data.examples import Inputs
 from metapl.data.form import Form
-from metapl.data.formats import limits
-from metapl.data.formats.csv_file import Table, load
+from metapl.data.formats import cells, limits, table_file
+from metapl.data.formats.cells import number, parse
+from metapl.data.formats.csv_file import Table
+from metapl.data.notes import MOST, some
 from metapl.registry.errors import InputError
 
 CATEGORIES = 100
@@ -29,6 +31,9 @@ FEW = 10
 
 FAR = 1e9
 """Standard deviations from the mean at which a number must be a mistake."""
+
+SPELLINGS = {"decimal=,": (",", False), "percent=true": (".", True), "decimal=,,percent=true": (",", True)}
+"""The options for numbers in other spellings, with the arguments of `metapl.data.formats.cells.spelt`."""
 
 Columns: TypeAlias = list[dict[str, Any]]
 """One entry for each column that the network sees; JSON can hold them.
@@ -48,37 +53,34 @@ class Layout(NamedTuple):
     """`[features]`: whether it is a standardised number, else it is 1 or 0."""
 
 
-def parse(text: str) -> float | None:
-    """The finite number that a text is, NaN for the empty text, None for any other."""
-    if not text:
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def fit(table: Table, label: str, ignore: Sequence[str] = (), pool: Tensor | None = None) -> Columns:
+def fit(
+    table: Table, label: str, ignore: Sequence[str] = (), pool: Tensor | None = None, categories: Sequence[str] = ()
+) -> Columns:
     """Describe the columns of a training table.
 
-    A column is a number if all of its values are, however few differ, and a category otherwise; numbers have a decimal
-    point, a decimal comma is not guessed. Mean, standard deviation (of the known values, divided by their number) and
-    whether values are missing come from the pool alone, categories from all rows. Numbers that are the same in all of
-    the pool and texts that are the same in all rows are left out.
+    A column is a number if all of its values are, however few differ, where cells such as `-` and `n.a.` are missing
+    values, see `metapl.data.formats.cells.ABSENT`. A column of numbers with other cells among them is refused, with the
+    remedy; any other is a category. Mean, standard deviation (of the known values, divided by their number) and whether
+    values are missing come from the pool alone, categories from all rows. Numbers that are the same in all of the pool
+    and texts that are the same in all rows are left out.
 
     Args:
         table: the training table.
         label: the column of the labels.
         ignore: other columns that the network must not see.
         pool: the rows `[pool]` of the training pool; all rows by default.
+        categories: columns that are categories, whatever they hold.
 
     Raises:
-        InputError: texts of more than 100 categories or all different, numbers that count the rows, or no column that
-            is left.
+        InputError: numbers with a few texts among them, texts of more than 100 categories or all different, numbers
+            that count the rows, or no column that is left.
     """
     rows = np.arange(len(table.lines)) if pool is None else pool.numpy()
-    described = [_describe(table, name, rows) for name in table.columns if name != label and name not in ignore]
+    described = [
+        _describe(table, name, rows, name in categories)
+        for name in table.columns
+        if name != label and name not in ignore
+    ]
     columns = [column for column in described if column]
     if not columns:
         raise InputError(
@@ -88,28 +90,48 @@ def fit(table: Table, label: str, ignore: Sequence[str] = (), pool: Tensor | Non
     return columns
 
 
-def _describe(table: Table, name: str, rows: np.ndarray) -> dict[str, Any]:
+def _describe(table: Table, name: str, rows: np.ndarray, category: bool) -> dict[str, Any]:
     """The description of a column, empty where it says nothing."""
-    cells = table.columns[name]
-    parsed = [parse(cell) for cell in cells]
+    found = table.columns[name]
+    parsed = [number(cell) for cell in found]
     values = [value for value in parsed if value is not None]
-    categories = set(cells)
-    alone = len(categories) == len(cells) > FEW
-    if len(values) < len(cells):
+    categories = set(found)
+    alone = len(categories) == len(found) > FEW
+    if None in parsed and not category:
+        _require_texts(table, name, parsed)
+    if category or None in parsed or (any(found) and all(map(math.isnan, values))):
         if alone or len(categories) > CATEGORIES:
-            at = parsed.index(None)
+            at = parsed.index(None) if None in parsed else 0
             raise InputError(
-                f"{table.place}, line {table.lines[at]}: column {name!r} has texts such as {cells[at]!r}, "
-                f"{len(categories)} different ones in {len(cells)} rows: leave it out with ignore={name}, or make it "
+                f"{table.place}, line {table.lines[at]}: column {name!r} has texts such as {found[at]!r}, "
+                f"{len(categories)} different ones in {len(found)} rows: leave it out with ignore={name}, or make it "
                 f"numbers (with a decimal point) or at most {CATEGORIES} categories"
             )
         return {"name": name, "kind": "category", "categories": sorted(categories)} if len(categories) > 1 else {}
-    if alone and all(cell.isdecimal() for cell in cells) and max(values) - min(values) == len(cells) - 1:
+    if alone and all(cell.isdecimal() for cell in found) and max(values) - min(values) == len(found) - 1:
         raise InputError(
             f"{table.place}: column {name!r} counts the rows, from {min(values):.0f} to {max(values):.0f}: "
             f"leave it out with ignore={name}"
         )
     return _statistics(name, np.array(values)[rows])
+
+
+def _require_texts(table: Table, name: str, parsed: Sequence[float | None]) -> None:
+    """Refuse a column with cells that are no numbers where it must be meant to be one of numbers."""
+    odd = [row for row, value in enumerate(parsed) if value is None]
+    known = [value for value in parsed if value is not None and not math.isnan(value)]
+    shown = [f"{table.columns[name][row]!r} in line {table.lines[row]}" for row in odd]
+    where, otherwise = f"{table.place}: column {name!r}", f"or category={name} if its numbers are names"
+    for option, way in SPELLINGS.items():
+        if all(parse(cells.spelt(table.columns[name][row], *way)) is not None for row in odd):
+            raise InputError(f"{where} has numbers such as {shown[0]}: give {option} to read them, {otherwise}")
+    few = 20 * len(odd) <= len(odd) + len(known) or (len(set(known)) > FEW and len(odd) < len(known))
+    if few and len(set(known)) > 1:
+        values = "/".join(dict.fromkeys(table.columns[name][row] for row in odd[:MOST]))
+        raise InputError(
+            f"{where} is numbers but for {len(odd):,} of {len(odd) + len(known):,} cells, {some(shown)}: correct them, "
+            f"or give missing={values} if they are no values, {otherwise}"
+        )
 
 
 def _statistics(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -161,7 +183,7 @@ def _refused(table: Table, name: str, row: int, known: str) -> InputError:
 
 def _numbers(column: dict[str, Any], table: Table) -> np.ndarray:
     name, mean, std = column["name"], column["mean"], column["std"]
-    parsed = [parse(cell) for cell in table.columns[name]]
+    parsed = [number(cell) for cell in table.columns[name]]
     if None in parsed:
         raise _refused(table, name, parsed.index(None), "had numbers: correct it, or leave it empty")
     values = np.array(parsed, dtype=np.float64)
@@ -188,14 +210,15 @@ def _categories(column: dict[str, Any], table: Table) -> np.ndarray:
 
 
 def read(form: Form, places: Sequence[Path]) -> Inputs:
-    """Fresh rows of CSV files in the form of a trained run, with the column of the labels or without.
+    """Fresh rows of tables in the form of a trained run, with the column of the labels or without.
 
     Their names are `row 1` and so on, `file:1` where there are several files.
 
     Raises:
-        InputError: as `metapl.data.formats.csv_file.load` and `encode`.
+        InputError: as `metapl.data.formats.table_file.load` and `encode`.
     """
-    found = [load(place) for place in places]
+    how = cells.reading(form.details.get("reading", {}))
+    found = [cells.tidy(table_file.load(place, how.header, how.encoding), how) for place in places]
     x = torch.cat([encode(form.details["columns"], table) for table in found])
     names = [
         f"row {row}" if len(found) == 1 else f"{table.place}:{row}"

@@ -15,6 +15,7 @@ from metapl.data.sources.cifar import CIFAR10, CIFAR100
 from metapl.data.sources.digits import digits
 from metapl.data.sources.folder import folder, is_folder
 from metapl.data.sources.idx import FASHION_MNIST, IDX, MNIST
+from metapl.data.sources.listed import is_listed, listed
 from metapl.data.sources.moons import moons
 from metapl.data.sources.shards import is_shards, shards
 from metapl.data.sources.svhn import SVHN
@@ -35,6 +36,7 @@ STORED: dict[str, Stored] = {
     "mnist": MNIST,
     "idx": IDX,
     "table": Stored(table, is_table),
+    "listed": Stored(listed, is_listed),
     "folder": Stored(folder, is_folder),
     "arrays": Stored(arrays, is_arrays),
     "shards": Stored(shards, is_shards),

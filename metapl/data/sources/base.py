@@ -11,6 +11,7 @@ from torch import Tensor
 from metapl.data.augment.base import Augment
 from metapl.data.examples import Examples
 from metapl.data.form import Form
+from metapl.data.notes import Note
 
 
 class Dataset(NamedTuple):
@@ -24,6 +25,12 @@ class Dataset(NamedTuple):
     y_test: Tensor
     augment: Augment
     form: Form
+    validation: Tensor | None = None
+    """Positions in the pool of a validation set that came with the data, int64; None where none did."""
+    groups: Tensor | None = None
+    """Of the pool, `[examples]`: which examples belong together, see `metapl.data.groups`; None where none do."""
+    notes: tuple[Note, ...] = ()
+    """What the source took the data for, what it left out, and what it warns of."""
 
     @property
     def classes(self) -> int:

@@ -50,7 +50,7 @@ def stored(found: Mapping[str, np.ndarray], where: str) -> np.ndarray:
     extra = [name for name in VIEWS if name in found]
     if not extra:
         return x
-    if len(extra) < len(VIEWS) or "x_unlabelled" in found:
+    if len(extra) < len(VIEWS) or found.keys() & {"x_unlabelled", "x_validation"}:
         raise InputError(f"{where}: views need x_weak and x_strong, of all examples: embed all of them together")
     for name in extra:
         if found[name].shape[1:] != x.shape or found[name].ndim != 3:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
-from metapl.data.formats import images
+from metapl.data import marker as rule
+from metapl.data.formats import files, images
 from metapl.data.formats.decode import ENDINGS
 from metapl.data.formats.files import holds, shown, subfolders
-from metapl.data.sources import pools
+from metapl.data.notes import Note, some
+from metapl.data.sources import parts, pools
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
 
@@ -22,13 +25,26 @@ def is_folder(place: Path) -> bool:
     )
 
 
-def folder(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, unlabelled: str = "") -> Dataset:
-    """Images in a folder for each class, `place/CLASS/…`, or, with a test set, `place/train/CLASS/…`.
+def folder(  # noqa: PLR0913 - one option a parameter
+    place: Path,
+    *,
+    size: int = 0,
+    channels: int = 0,
+    test: float = 0.2,
+    unlabelled: str = "",
+    marker: str = rule.AUTO,
+    white: int = 0,
+    copies: str = "auto",
+    group: str = "",
+    skip_bad: bool = False,
+) -> Dataset:
+    r"""Images in a folder for each class, `place/CLASS/…`, or, with a test set, `place/train/CLASS/…`.
 
-    The test set is `place/test/CLASS/…`, or `val` or `validation` in place of `test`: the first that has folders of
-    classes. Without one, a share of every class is held out. Images without labels are in a folder `unlabelled` or
-    `unlabeled`, beside the classes or beside `train`, and in the place of the option: in folders at any depth, or in
-    shards. They follow the labelled ones in the training pool.
+    The test set is `place/test/CLASS/…`, the validation set `place/val/CLASS/…`, by any name that
+    `metapl.data.sources.parts` knows, in any case. A validation set without a test set is the test set. Without both, a
+    share of every class is held out. Images without labels are in a folder whose name says so, such as `unlabelled`,
+    beside the classes or beside `train`, and in the place of the option: in folders at any depth, or in shards. They
+    follow the labelled ones in the training pool.
 
     Classes are in the order of their names, character by character: 10 comes before 2. So are the images, by the names
     of their files first, whatever their class: where files are numbered through, the numbers are the order. What
@@ -41,45 +57,62 @@ def folder(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
         channels: 1 for grey, 3 for colours, 0 for a guess.
         test: share of every class that is held out, the same for every seed, unless there is a folder for the test.
         unlabelled: a folder of images, a shard, a folder of shards, or an array, in addition.
+        marker: names of folders beside the classes that hold images without labels, as `NAME/NAME`; auto for the rule
+            of `metapl.data.marker.find`.
+        white: the level of white in files of 16 bits, such as 4095; 0 for a guess by the files.
+        copies: auto keeps copies on one side where a test is held out, leaves those of the test out of the images
+            without labels, and reports others; drop leaves them out of the training too; keep does nothing.
+        group: a regular expression: files in whose path it finds the same, such as `patient\d+`, stay on one side of
+            the test and of the validation that are held out.
+        skip_bad: leave out files that are no images that can be read, and say which; all files are decoded for it.
 
     Raises:
-        InputError: no folders of classes, one only, one without images, images that cannot be read, options out of
-            range.
+        InputError: no folders of classes, one only, one without images, a name that may be a class or mean that there
+            is none, images that cannot be read, options out of range.
     """
-    train, held_out = _layout(place)
-    classes = [one.name for one in _class_folders(train)]
+    found = _layout(place)
+    inside = {one.name: images.find(one) for one in subfolders(found.train)}
+    counts = {name: len(held) for name, held in inside.items()}
+    none = rule.find(counts, marker, f"the folders of {shown(found.train)}")
+    classes = [name for name in inside if name not in none]
     _require_classes(classes, place)
-    more = pools.unlabelled_below(place, train) + ([Path(unlabelled).expanduser()] if unlabelled else [])
-    return pools.of_files(
-        _labelled(train, classes),
-        _labelled(held_out, classes) if held_out else None,
-        classes,
-        pools.Wanted(size, channels, test, more),
-    )
+    more = [*found.unlabelled, *(found.train / name for name in sorted(none))]
+    more += [Path(unlabelled).expanduser()] if unlabelled else []
+    train = _labelled(found.train, classes, none)
+    held_out = _labelled(found.test, classes, none) if found.test else None
+    validation = _labelled(found.validation, classes, none) if found.validation else None
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    data = pools.of_files(train, held_out, validation, classes, wanted)
+    notes = [*found.notes, *rule.notes(counts, none, "images"), *_skipped(found)]
+    return data._replace(notes=(*data.notes, *notes))
+
+
+def _skipped(found: parts.Layout) -> list[Note]:
+    """Files in the folders of the classes that are no images by their names."""
+    places = [one for part in (found.train, found.test, found.validation) if part for one in subfolders(part)]
+    counts: Counter[str] = sum((files.others(place, (*ENDINGS, ".tar")) for place in places), Counter())
+    if not counts:
+        return []
+    listed = some([f"{count:,} {ending}" for ending, count in counts.most_common()], 6)
+    return [Note("left out", f"{counts.total():,} files that are no images by the endings of their names: {listed}")]
 
 
 def _class_folders(place: Path) -> list[Path]:
-    return [one for one in subfolders(place) if one.name not in pools.UNLABELLED] if place.is_dir() else []
+    return [one for one in subfolders(place) if not rule.is_sure(one.name)]
 
 
-def _layout(place: Path) -> tuple[Path, Path | None]:
-    """The folder of the training classes, and that of the test's."""
-    train = place / "train"
-    if not _class_folders(train) or holds(train, ENDINGS):  # there may be a class of trains
-        return place, None
-    present = [place / name for name in pools.TEST if (place / name).is_dir()]
-    for one in present:
-        if _class_folders(one):
-            return train, one
-    if present:
-        raise InputError(
-            f"{shown(present[0])}: no class folders: sort its images into them, as in train, or call it unlabelled"
-        )
-    return train, None
+def _layout(place: Path) -> parts.Layout:
+    # There may be a class of trains, with images and with folders in it.
+    found = parts.layout(
+        place,
+        lambda one: bool(_class_folders(one)) and not (parts.name_of(one.name) == "train" and holds(one, ENDINGS)),
+        "no class folders: sort its images into them, as in train, or call it unlabelled",
+    )
+    return found or parts.Layout(place, None, None, (), ())
 
 
 def _require_classes(classes: Sequence[str], place: Path) -> None:
-    if not classes or set(classes) <= {"train", *pools.TEST}:
+    if not classes or all(parts.name_of(name) for name in classes):
         raise InputError(f"{shown(place)}: no class folders: put the images of each class into a folder of its name")
     if len(classes) == 1:
         raise InputError(
@@ -87,9 +120,11 @@ def _require_classes(classes: Sequence[str], place: Path) -> None:
         )
 
 
-def _labelled(place: Path, classes: Sequence[str]) -> pools.Labelled:
+def _labelled(place: Path, classes: Sequence[str], none: Collection[str]) -> pools.Labelled:
     found_in: list[tuple[str, int, Path]] = []
-    for one in _class_folders(place):
+    for one in subfolders(place):
+        if one.name in none or (one.name not in classes and rule.is_sure(one.name)):
+            continue
         if one.name not in classes:
             raise InputError(f"{shown(one)}: no class of this name to learn from: add it to train, or remove it")
         found = images.find(one)

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metapl.core import rng
+from metapl.data import groups
 from metapl.data.augment import presets
-from metapl.data.examples import Examples, join
+from metapl.data.examples import Examples, join, subset
 from metapl.data.form import Form
 from metapl.data.formats import images
+from metapl.data.formats.decode import WHITE
 from metapl.data.formats.files import Readable
+from metapl.data.formats.grey import WHITES
+from metapl.data.notes import Note, some
 from metapl.data.sources.base import Dataset
-from metapl.data.sources.held_out import hold_out
+from metapl.data.sources.labelled_files import Labelled, Wanted, apart
 from metapl.registry.errors import InputError
-
-TEST = ("test", "val", "validation")
-"""What the folder of the test set may be called; the first that has what is needed is taken."""
-
-UNLABELLED = ("unlabelled", "unlabeled")
-"""What a folder of images without labels may be called."""
-
-
-class Labelled(NamedTuple):
-    """Image files and their class indices `[files]`, −1 where nobody knows."""
-
-    files: Sequence[Readable]
-    y: Tensor
-
-
-class Wanted(NamedTuple):
-    """What the sources of image files have as options."""
-
-    size: int
-    channels: int
-    test: float
-    unlabelled: Sequence[Path]
 
 
 class Part(NamedTuple):
@@ -47,12 +28,6 @@ class Part(NamedTuple):
 
     x: Examples
     y: Tensor
-
-
-def unlabelled_below(*folders: Path) -> list[Path]:
-    """The folders of images without labels directly below some folders."""
-    places = [folder / name for folder in folders for name in UNLABELLED]
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
 
 
 def with_unknown(part: Part, more: Examples) -> Part:
@@ -71,27 +46,87 @@ def _shape(files: Sequence[Readable], size: int, channels: int) -> images.Shape:
     return channels or guessed, size or height, size or width
 
 
-def of_files(train: Labelled, test: Labelled | None, classes: Sequence[str], wanted: Wanted) -> Dataset:
+def of_files(
+    train: Labelled, test: Labelled | None, validation: Labelled | None, classes: Sequence[str], wanted: Wanted
+) -> Dataset:
     """The data set of image files. Without a test set a share of every class is held out, the same for every seed.
+
+    The training pool is the images to train on, then those of the validation set, then those without labels.
 
     Raises:
         InputError: options out of range, and what `hold_out`, `images.guess_shape` and `images.gather` refuse.
     """
+    skipped: list[Readable] = []
+    if wanted.skip_bad:
+        skipped = images.damaged([file for one in (train, test, validation) if one for file in one.files])
+        train, test, validation = (one and _without(one, skipped) for one in (train, test, validation))
+        sound = [file for place in wanted.unlabelled for file in _sound(place, skipped)]
+        wanted = wanted._replace(unlabelled=sound)
     shape = _shape(train.files, wanted.size, wanted.channels)
-    if test is None:
-        train, test = (_some(train, index) for index in hold_out(train.y, wanted.test, rng.key(0)))
-    pool = Part(images.load(train.files, shape), train.y)
+    white, notes = _white(train.files, wanted.white)
+    if skipped:
+        notes.append(Note("left out", f"{len(skipped):,} files that are no images: {some(skipped)}"))
+    parts = apart(train, test, validation, wanted)
+    pool, given = Part(images.load(parts.train.files, shape, white), parts.train.y), None
+    held_out = Part(images.load(parts.test.files, shape, white), parts.test.y)
+    if validation:
+        given = len(pool.y) + torch.arange(len(validation.y))
+        x = join(pool.x, images.load(validation.files, shape, white))
+        pool = Part(x, torch.cat([pool.y, validation.y]))
+    notes += parts.notes
     if wanted.unlabelled:
-        pool = with_unknown(pool, images.gather(wanted.unlabelled, shape).x)
-    return of_images(pool, Part(images.load(test.files, shape), test.y), classes)
+        more = images.gather(wanted.unlabelled, shape, white).x
+        known = [held_out.x, *([subset(pool.x, given)] if given is not None else [])]
+        more, said = without_copies(more, known) if wanted.copies != "keep" else (more, [])
+        pool, notes = with_unknown(pool, more), [*notes, *said]
+    details = {} if white == WHITE else {"white": white}
+    data = of_images(pool, held_out, classes, **details)
+    return data._replace(validation=given, groups=groups.extended(parts.groups, len(pool.y)), notes=tuple(notes))
 
 
-def _some(labelled: Labelled, index: Tensor) -> Labelled:
-    return Labelled([labelled.files[place] for place in index.tolist()], labelled.y[index])
+def without_copies(more: Examples, known: Sequence[Examples]) -> tuple[Examples, list[Note]]:
+    """Examples without those that are in the test or the validation set too, and what is to be said of it.
+
+    Examples that are not in memory are not compared.
+    """
+    if not isinstance(more, Tensor) or not all(isinstance(one, Tensor) for one in known):
+        return more, [Note("copies", "nobody has compared the images without labels with the test")]
+    taken = [digest for one in known if isinstance(one, Tensor) for digest in groups.digests(one)]
+    copied = groups.shared(groups.digests(more), taken)
+    if not copied.any():
+        return more, []
+    text = f"{int(copied.sum()):,} examples without labels that are in the test or validation set too"
+    return more[~copied], [Note("left out", text)]
 
 
-def of_images(pool: Part, test: Part, classes: Sequence[str]) -> Dataset:
+def _without(labelled: Labelled, skipped: Sequence[Readable]) -> Labelled:
+    bad = set(map(str, skipped))
+    kept = [place for place, file in enumerate(labelled.files) if str(file) not in bad]
+    return Labelled([labelled.files[place] for place in kept], labelled.y[torch.tensor(kept, dtype=torch.int64)])
+
+
+def _sound(place: Path, skipped: list[Readable]) -> list[Path]:
+    """The images below a folder that can be read; those that cannot are added to what is skipped."""
+    if not place.is_dir():
+        return [place]
+    found = images.find(place)
+    bad = images.damaged(found)
+    skipped += bad
+    return [file for file in found if file not in bad]
+
+
+def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
+    if wanted:
+        if wanted not in WHITES:
+            raise InputError(f"white={wanted} must be {', '.join(map(str, WHITES))}, or 0 for a guess")
+        return wanted, []
+    white, most = images.guess_white(files)
+    said = f"in files of 16 bits white is {white}, since no level exceeds {most}: white={WHITE} if it is not"
+    return white, [Note("levels", said)] if white < WHITE else []
+
+
+def of_images(pool: Part, test: Part, classes: Sequence[str], **details: Any) -> Dataset:
     """The data set of a training pool and a test set; the statistics are those of the pool."""
     mean, std = images.moments(pool.x)
-    form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std})
+    form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std, **details})
     return Dataset(*pool, *test, presets.default(form), form)

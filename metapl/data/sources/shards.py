@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from metapl.data.formats import shards as archives
-from metapl.data.formats.files import holds, shown
-from metapl.data.sources import pools
+from metapl.data.formats.files import holds, shown, subfolders
+from metapl.data.sources import parts, pools
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
 
@@ -17,15 +17,27 @@ def is_shards(place: Path) -> bool:
     """Whether a place is a `.tar` file, or a folder with some, or with some in a folder `train`."""
     if place.is_file():
         return place.suffix.lower() == ".tar"
-    return any(holds(folder, (".tar",)) for folder in (place, place / "train") if folder.is_dir())
+    inside = [one for one in subfolders(place) if parts.name_of(one.name) == "train"] if place.is_dir() else []
+    return place.is_dir() and any(holds(folder, (".tar",)) for folder in (place, *inside))
 
 
-def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, unlabelled: str = "") -> Dataset:
+def shards(  # noqa: PLR0913 - one option a parameter
+    place: Path,
+    *,
+    size: int = 0,
+    channels: int = 0,
+    test: float = 0.2,
+    unlabelled: str = "",
+    white: int = 0,
+    copies: str = "auto",
+    group: str = "",
+    skip_bad: bool = False,
+) -> Dataset:
     """Images in webdataset's layout: `.tar` files with `KEY.jpg` and its class index, 0, 1, 2, …, in `KEY.cls`.
 
-    An image without a `.cls` has no label. Where there is a folder `train`, the test set is in the shards of `test`,
-    `val` or `validation` beside it, the first that is there; otherwise a share of every class is held out. Images
-    without labels may also be in a folder `unlabelled` or `unlabeled` beside `train`, and in the place of the option.
+    An image without a `.cls` has no label. Where there is a folder `train`, the test set, the validation set and images
+    without labels are in folders beside it, called as those of `folder` are; without a test set a share of every class
+    is held out. Images without labels may also be in the place of the option.
 
     Shards are in the order of their paths, images in the order of the archive, and classes are named by their index.
     See `metapl.data.formats.shards` for what an index of them costs, and `folder` for the rest.
@@ -36,29 +48,34 @@ def shards(place: Path, *, size: int = 0, channels: int = 0, test: float = 0.2, 
         channels: as of `folder`.
         test: as of `folder`.
         unlabelled: as of `folder`.
+        white: as of `folder`.
+        copies: as of `folder`.
+        group: as of `folder`.
+        skip_bad: as of `folder`.
 
     Raises:
         InputError: archives that cannot be read, a class between 0 and the last one without an image, fewer than two
             classes, a test image without a label.
     """
-    train = place / "train" if (place / "train").is_dir() else place
-    present = [place / name for name in pools.TEST if train != place and (place / name).is_dir()]
-    labelled = _labelled(train)
+    found = parts.layout(place, lambda _: True, "") if place.is_dir() else None
+    found = found or parts.Layout(place, None, None, (), ())
+    labelled = _labelled(found.train)
     known = set(labelled.y.tolist()) - {-1}
     count = max(known, default=-1) + 1
     if count < 2:
-        raise InputError(f"{shown(train)}: {count} classes, two at least are needed: write KEY.cls beside KEY.jpg")
+        raise InputError(
+            f"{shown(found.train)}: {count} classes, two at least are needed: write KEY.cls beside KEY.jpg"
+        )
     if len(known) < count:
         absent = next(label for label in range(count) if label not in known)
-        raise InputError(f"class '{absent}' has no images in {shown(train)}: number the classes without gaps")
-    more = pools.unlabelled_below(place) if train != place else []
-    more += [Path(unlabelled).expanduser()] if unlabelled else []
-    return pools.of_files(
-        labelled,
-        _test(present[0], count) if present else None,
-        [str(label) for label in range(count)],
-        pools.Wanted(size, channels, test, more),
-    )
+        raise InputError(f"class '{absent}' has no images in {shown(found.train)}: number the classes without gaps")
+    more = [*found.unlabelled, *([Path(unlabelled).expanduser()] if unlabelled else [])]
+    held_out = _test(found.test, count) if found.test else None
+    validation = _test(found.validation, count) if found.validation else None
+    classes = [str(label) for label in range(count)]
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    data = pools.of_files(labelled, held_out, validation, classes, wanted)
+    return data._replace(notes=(*data.notes, *found.notes))
 
 
 def _labelled(place: Path) -> pools.Labelled:

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metapl.data.formats.csv_file import Table, load
-from metapl.data.sources.table import class_indices, class_names, label_column
+from metapl.data import marker as rule
+from metapl.data.formats.csv_file import Table
+from metapl.data.formats.table_file import load
+from metapl.data.sources import table_labels
 from metapl.registry.errors import InputError, unknown
 
 
@@ -26,7 +28,7 @@ class Texts(NamedTuple):
     classes: tuple[str, ...]
 
 
-def texts(place: Path, column: str, *, label: str = "", test_file: str = "") -> Texts:
+def texts(place: Path, column: str, *, label: str = "", test_file: str = "", marker: str = rule.AUTO) -> Texts:
     """A column of a CSV file as `metapl.data.formats.csv_file.load` reads it; empty texts are texts too.
 
     Args:
@@ -34,23 +36,25 @@ def texts(place: Path, column: str, *, label: str = "", test_file: str = "") -> 
         column: that holds the texts.
         label: the column of the labels; else as of `metapl.data.sources.table.table`.
         test_file: another table that is the test, as of `metapl.data.sources.table.table`.
+        marker: as of `metapl.data.sources.table.table`.
 
     Raises:
         InputError: files that cannot be read, unknown columns, labels that are no classes, a test without labels.
     """
     train = load(place)
-    label = label_column(train, label, [column] if column in train.columns else [])
-    classes = class_names(train, label)
-    x, y = _column(train, column), class_indices(train, label, classes)
+    labels = table_labels.find(train, label, [column] if column in train.columns else [], marker)
+    x, y = _column(train, column), table_labels.indices(train, labels)
     if not test_file:
-        return Texts(x, y, (), torch.zeros(0, dtype=torch.int64), classes)
+        return Texts(x, y, (), torch.zeros(0, dtype=torch.int64), labels.classes)
     test = load(place.parent / test_file)
-    y_test = class_indices(test, label, classes)
+    y_test = table_labels.indices(test, labels)
     known = (y_test >= 0).nonzero()[:, 0]
     if not len(known):
-        raise InputError(f"{test.place}: no row has a label in {label!r}, so that nothing can be tested: add labels")
+        raise InputError(
+            f"{test.place}: no row has a label in {labels.column!r}, so that nothing can be tested: add labels"
+        )
     found = _column(test, column)
-    return Texts(x, y, [found[row] for row in known.tolist()], y_test[known], classes)
+    return Texts(x, y, [found[row] for row in known.tolist()], y_test[known], labels.classes)
 
 
 def fresh(place: Path, column: str) -> Sequence[str]:

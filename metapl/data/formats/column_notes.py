@@ -1,0 +1,132 @@
+"""What each column of a table was taken for, in words, and what is doubtful about it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from metapl.data.formats.cells import number
+from metapl.data.formats.csv_file import Table
+from metapl.data.formats.tables import FEW, Columns
+from metapl.data.notes import CAREFUL, COLUMN, Note, some
+
+PLURAL = {"number": "numbers", "category": "categories"}
+"""Of what a column may be."""
+
+FAR = 10.0
+"""Spans of all other values, at this distance from which a value flattens the column."""
+
+NINES = 0.5
+"""The same for values of nines alone, such as −999, which are written for missing ones."""
+
+GROUPS = re.compile(
+    r"(patient|subject|person|user|customer|session|video|household|animal|group|donor|speaker)s?([ _-]?id)?"
+)
+"""Names of columns, in small letters, whose rows of one value should be on one side of the test."""
+
+SENTINELS = 3
+"""The most values of a column that are looked at on either side."""
+
+
+def describe(table: Table, columns: Columns, taken: Mapping[str, str]) -> list[Note]:
+    """A note for each column of a training table, one of how many are what, and warnings.
+
+    Args:
+        table: the training table.
+        columns: what the network sees.
+        taken: what the other columns were taken for, such as the label, in words.
+    """
+    seen = {column["name"]: column for column in columns}
+    each, kinds, careful = [], Counter[str](), []
+    for name, cells in table.columns.items():
+        if name in taken:
+            kind, text = taken[name].partition(",")[0], taken[name]
+        elif name not in seen:
+            kind = "constant" if any(cells) else "empty"
+            text = f"{kind}, left out"
+        elif seen[name]["kind"] == "category":
+            kind, names = "category", seen[name]["categories"]
+            text = f"category of {len(names)}: {some([repr(one) for one in names], 5)}"
+        else:
+            kind = "number"
+            text = _number(table, name)
+            careful += [Note(CAREFUL, f"column {name!r}: {one}") for one in _doubts(table, name)]
+        if name in seen and GROUPS.fullmatch(name.lower()) and FEW < 2 * len(set(cells)) <= len(cells):
+            text_of = f"column {name!r} may name groups: group={name} keeps each on one side of the test"
+            careful.append(Note(CAREFUL, text_of))
+        kinds[kind] += 1
+        each.append(Note(COLUMN, f"{name!r}: {text}"))
+    counted = ", ".join(f"{count} {PLURAL.get(kind, kind) if count > 1 else kind}" for kind, count in kinds.items())
+    return [Note("columns", counted), *careful, *each]
+
+
+def _values(table: Table, name: str) -> np.ndarray:
+    found = [number(cell) for cell in table.columns[name]]
+    return np.array([math.nan if value is None else value for value in found])
+
+
+def _number(table: Table, name: str) -> str:
+    values = _values(table, name)
+    known = values[~np.isnan(values)]
+    text = f"number, {known.min():.6g} to {known.max():.6g}" if len(known) else "number"
+    absent = [row for row in range(len(values)) if math.isnan(values[row])]
+    words = [f"{table.columns[name][row]!r} in line {table.lines[row]}" for row in absent if table.columns[name][row]]
+    return text + (f", {len(absent):,} missing" if absent else "") + (f" ({some(words)})" if words else "")
+
+
+def _doubts(table: Table, name: str) -> list[str]:
+    values = _values(table, name)
+    known = values[~np.isnan(values)]
+    found = [
+        f"{count:,} cells are {value:.6g}, far from all others: if they are no values, give missing={value:.15g}"
+        for value, count in sentinels(known)
+    ]
+    if len(known) == len(values) > FEW and ((np.diff(known) > 0).all() or (np.diff(known) < 0).all()):
+        found.append(f"it goes one way from row to row, as an identifier or a time does: ignore={name} if it is one")
+    return found
+
+
+def sentinels(values: np.ndarray) -> list[tuple[float, int]]:
+    """Values that stand for missing ones, by all appearance, each with how often it occurs.
+
+    They are far from all others: by `FAR` times what the others span, or by `NINES` times where all digits are 9.
+
+    Args:
+        values: known values, in any order.
+    """
+    levels, counts = np.unique(values, return_counts=True)
+    found = []
+    for _ in range(SENTINELS):
+        if len(levels) < 4:
+            break
+        with np.errstate(over="ignore"):
+            below = _distance(levels[::-1])
+            above = _distance(levels)
+        at = -1 if above >= below else 0
+        value, count, distance = float(levels[at]), int(counts[at]), max(above, below)
+        if distance < (NINES if _is_nines(value) else FAR):
+            break
+        found.append((value, count))
+        levels, counts = (levels[:-1], counts[:-1]) if at else (levels[1:], counts[1:])
+    return found
+
+
+def _distance(levels: np.ndarray) -> float:
+    """Of the last level from the one before, in spans of all but the last."""
+    return float(abs(levels[-1] / 2 - levels[-2] / 2) / abs(levels[-2] / 2 - levels[0] / 2))
+
+
+def _is_nines(value: float) -> bool:
+    return abs(value) >= 99 and set(f"{abs(value):.15g}") == {"9"}
+
+
+def may_be_classes(cells: Sequence[str]) -> bool:
+    """Whether cells may be classes: texts or whole numbers, a few different ones, each several times."""
+    counts = Counter(cell for cell in cells if cell)
+    parsed = [number(cell) for cell in counts]
+    whole = all(value is None or value.is_integer() for value in parsed)
+    return whole and 2 <= len(counts) <= FEW and sum(counts.values()) >= 3 * len(counts)

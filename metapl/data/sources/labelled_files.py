@@ -1,0 +1,121 @@
+"""Labelled image files: what tells copies and groups of them, before any is decoded."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from metapl.data import groups as together
+from metapl.data.formats.files import Readable
+from metapl.data.notes import Note
+from metapl.data.sources import copies
+from metapl.registry.errors import InputError
+
+READ = 2**31
+"""Bytes of files that are read to find copies; of more, nobody looks for any."""
+
+
+class Labelled(NamedTuple):
+    """Image files and their class indices `[files]`, −1 where nobody knows."""
+
+    files: Sequence[Readable]
+    y: Tensor
+
+
+class Wanted(NamedTuple):
+    """What the sources of image files have as options."""
+
+    size: int
+    channels: int
+    test: float
+    unlabelled: Sequence[Path]
+    white: int = 0
+    """The level of white in files of 16 bits; 0 for a guess."""
+    copies: str = "auto"
+    """One of `metapl.data.sources.copies.WAYS`."""
+    group: str = ""
+    """A regular expression: files for which it finds the same belong together."""
+    skip_bad: bool = False
+    """Whether damaged files are left out, rather than an error."""
+
+
+class Apart(NamedTuple):
+    """Files with a test part."""
+
+    train: Labelled
+    test: Labelled
+    groups: Tensor | None
+    """Of the files to train on; None where none belong together."""
+    notes: list[Note]
+
+
+def apart(train: Labelled, test: Labelled | None, validation: Labelled | None, wanted: Wanted) -> Apart:
+    """Files with a test part, see `metapl.data.sources.copies.apart`. Copies are files of the same bytes.
+
+    Raises:
+        InputError: options that are none, groups that no file is in, and what `hold_out` refuses.
+    """
+    copies.require_way(wanted.copies)
+    others = [file for one in (test, validation) if one is not None for file in one.files]
+    every = [*train.files, *others]
+    found = [None] * len(every) if wanted.copies == "keep" else digests(every)
+    unread = [] if found else [Note("copies", "nobody has looked for any among so many files")]
+    known = found or [None] * len(every)
+    marks = copies.Marks(train.files, known[: len(train.files)], _groups(train.files, wanted.group))
+    against = None if test is None else known[len(train.files) :]
+    settled = copies.apart(train.y, marks, against, wanted.test, wanted.copies)
+    held_out = test or _some(train, settled.test)
+    return Apart(_some(train, settled.train), held_out, settled.groups, [*unread, *settled.notes])
+
+
+def _some(labelled: Labelled, index: Tensor) -> Labelled:
+    return Labelled([labelled.files[place] for place in index.tolist()], labelled.y[index])
+
+
+def digests(files: Sequence[Readable]) -> list[bytes | None] | None:
+    """What tells files apart, None for those that their size tells apart already; nothing if `READ` is too little."""
+    try:
+        sizes = [_size(file) for file in files]
+    except OSError:  # of a file that is gone or may not be read, which is refused when it is decoded
+        return None
+    often = Counter(sizes)
+    doubtful = [place for place, size in enumerate(sizes) if often[size] > 1]
+    if sum(sizes[place] for place in doubtful) > READ:
+        return None
+    found: list[bytes | None] = [None] * len(files)
+    with ThreadPoolExecutor() as pool:
+        for place, digest in zip(doubtful, pool.map(_digest, [files[place] for place in doubtful]), strict=True):
+            found[place] = digest
+    return found
+
+
+def _size(file: Readable) -> int:
+    return file.stat().st_size if isinstance(file, Path) else int(getattr(file, "size", -1))
+
+
+def _digest(file: Readable) -> bytes | None:
+    try:
+        return blake2b(file.read_bytes(), digest_size=16).digest()
+    except OSError:
+        return None
+
+
+def _groups(files: Sequence[Readable], pattern: str) -> Tensor | None:
+    if not pattern:
+        return None
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"group={pattern} is no regular expression ({error}): correct it") from None
+    found = [expression.search(str(file)) for file in files]
+    names = [one and (one.group(1) if expression.groups else one.group()) for one in found]
+    if not any(names):
+        raise InputError(f"group={pattern} finds nothing in {files[0]} and all other files: give what groups share")
+    return together.numbered(names)

@@ -1,0 +1,63 @@
+"""Hyperparameters that differ from parameter to parameter, for any rule."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
+
+from metapl.core import tree
+from metapl.core.types import Optimizer, PyTree
+from metapl.registry.errors import InputError
+
+P = ParamSpec("P")
+
+
+def by_leaf(constructor: Callable[P, Optimizer]) -> Callable[P, Optimizer]:
+    """The constructor of a rule that also takes dicts, shaped as the parameters, for any of its hyperparameters.
+
+    `sgd({"weight": 0.1, "bias": 0.2})` steps each parameter by its own rate. Such an optimiser keeps a state for each
+    parameter, in a tuple. The rule must treat parameters one by one, as all of metapl do; clipping by the norm of all
+    belongs before it, in a `chain`.
+
+    Raises:
+        InputError: at the first use, a dict that is not shaped as the parameters are.
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Optimizer:
+        options = signature.bind(*args, **kwargs).arguments
+        trees = {name: value for name, value in options.items() if isinstance(value, Mapping)}
+        return _apart(constructor, options, trees) if trees else constructor(*args, **kwargs)
+
+    return made
+
+
+def _apart(constructor: Callable[..., Optimizer], options: Mapping[str, Any], trees: Mapping[str, PyTree]) -> Optimizer:
+    def rules(structure: Any) -> list[Optimizer]:
+        columns = {}
+        for name, value in trees.items():
+            try:
+                columns[name] = structure.flatten_up_to(value)
+            except ValueError as error:
+                wanted = tree.sketch(tree.unflatten([0] * structure.num_leaves, structure))
+                raise InputError(
+                    f"{constructor.__name__}({name}=…) is {tree.sketch(value)}, the parameters are {wanted}: "
+                    "give one value for each parameter"
+                ) from error
+        rows = ({name: column[i] for name, column in columns.items()} for i in range(structure.num_leaves))
+        return [constructor(**{**options, **row}) for row in rows]
+
+    def init(params: PyTree) -> tuple[PyTree, ...]:
+        leaves, structure = tree.flatten(params)
+        return tuple(rule.init(leaf) for rule, leaf in zip(rules(structure), leaves, strict=True))
+
+    def update(grads: PyTree, state: tuple[PyTree, ...], params: PyTree) -> tuple[PyTree, tuple[PyTree, ...]]:
+        leaves, structure = tree.flatten(params)
+        columns = (rules(structure), structure.flatten_up_to(grads), state, leaves)
+        found = [rule.update(grad, one, leaf) for rule, grad, one, leaf in zip(*columns, strict=True)]
+        return tree.unflatten([step for step, _ in found], structure), tuple(after for _, after in found)
+
+    return Optimizer(init, update)
