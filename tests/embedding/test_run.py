@@ -20,6 +20,10 @@ FORM = Form("arrays", (5,), ("a", "b"), {"mean": 0.0, "std": 1.0})
 DATA = Dataset(X, torch.arange(7) % 2, X[:3] + 1, torch.arange(3) % 2, Augment(identity, noise(0.1)), FORM)
 
 
+class Stopped(BaseException):
+    """As `KeyboardInterrupt`, which would end the tests too."""
+
+
 class Counted:
     """Features x², a call of which is counted; the one of this number stops it."""
 
@@ -29,7 +33,7 @@ class Counted:
 
     def encode(self, x):
         if self.calls == self.stop:
-            raise KeyboardInterrupt
+            raise Stopped
         self.calls += 1
         return x.square()
 
@@ -63,7 +67,7 @@ def test_a_second_call_answers_from_the_cache(tmp_path):
 
 def test_a_stopped_call_goes_on_where_it_stopped(tmp_path):
     whole = embed(Counted(), None, views=1)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         embed(Counted(stop=4), tmp_path, views=1)
     rest = Counted()
     made = embed(rest, tmp_path, views=1)
