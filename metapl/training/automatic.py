@@ -31,7 +31,8 @@ def plain(form: Form) -> bool:
 
 def older(config: TrainConfig) -> TrainConfig:
     """The configuration of a finished run: what its file leaves open is a field that its version had not."""
-    return replace(config, **{name: value for name, value in BEFORE.items() if getattr(config, name) == AUTO})
+    left_open: dict[str, Any] = {name: value for name, value in BEFORE.items() if getattr(config, name) == AUTO}
+    return replace(config, **left_open)
 
 
 def settle(config: TrainConfig, form: Form) -> TrainConfig:

@@ -59,7 +59,8 @@ def of_files(
     skipped: list[Readable] = []
     if wanted.skip_bad:
         skipped = images.damaged([file for one in (train, test, validation) if one for file in one.files])
-        train, test, validation = (one and _without(one, skipped) for one in (train, test, validation))
+        train = _without(train, skipped)
+        test, validation = (one and _without(one, skipped) for one in (test, validation))
         sound = [file for place in wanted.unlabelled for file in _sound(place, skipped)]
         wanted = wanted._replace(unlabelled=sound)
     shape = _shape(train.files, wanted.size, wanted.channels)
