@@ -121,7 +121,6 @@ def is_adapter(name: str) -> bool:
 def merge(module: nn.Module) -> nn.Module:
     """The same function without adapters, in place: what they have learnt is added to the weights."""
     for layer in [*module.modules()]:
-        found = getattr(layer, "parametrizations", {})
-        if "weight" in found and isinstance(found["weight"][0], LowRank):
+        if any(isinstance(part, LowRank) for part in layer.modules() if _is_matrix(layer)):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return module
