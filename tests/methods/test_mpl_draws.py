@@ -11,7 +11,7 @@ from metapl.core import rng, tree
 from metapl.core.targets import SOFT
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
-from metapl.methods import base, feedback_scale, mpl
+from metapl.methods import base, exams, feedback_scale, mpl
 from metapl.nn import functional
 from metapl.registry.errors import InputError
 
@@ -135,6 +135,7 @@ def test_a_recipe_that_says_nothing():
     rules = {
         "feedback_size": recipe.feedback_size,
         "consistency": recipe.consistency,
+        "exam": exams.weak,
         "guide": None,
         "guide_weight": 1.0,
     }

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_only_one_batch_is_asked_for_at_a_time(digits, monkeypatch):
     monkeypatch.setattr("metapl.data.inputs.read", lambda form, places: Inputs(list(map(str, range(10))), store))
     count = predict.write(file, run_folder.serve(digits, device="cpu"), [], batch=4)
     assert store.asked == [(4, 1), (4, 5), (2, 9)]
-    assert count == (10, 0, 0)
+    assert count == (10, 0, 0, Counter())
 
 
 @pytest.mark.parametrize("out", ["-", "found.csv"])
@@ -288,7 +289,10 @@ def test_the_accuracy_on_rows_with_a_label(table, tmp_path, known):
     right = sum(SPECIES[one] == label for one, label in zip(predicted, species, strict=False))
     assert known < 12 or 0 < right < known
     wanted = f"accuracy   {100 * right / known:.2f} % of the {known} that came with a label\n"
-    assert invoke(table, tmp_path / "new.csv").stderr.endswith(wanted)
+    wrong = Counter(f"{label} as {SPECIES[one]}" for one, label in zip(predicted, species, strict=False))
+    wrong = Counter({mistake: count for mistake, count in wrong.items() if len(set(mistake.split(" as "))) == 2})
+    mistakes = ", ".join(f"{count} {mistake}" for mistake, count in wrong.most_common())
+    assert invoke(table, tmp_path / "new.csv").stderr.endswith(f"{wanted}mistakes   {mistakes}\n")
 
 
 def test_a_label_that_is_no_class_is_wrong(table, tmp_path):

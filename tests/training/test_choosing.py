@@ -18,12 +18,12 @@ def prepared(**options):
 def test_folds_leave_what_they_ask_for_out_of_the_unlabelled_examples():
     given = prepared(labels=12)
     found = choosing._splits(given)
-    assert len(found) == 5
+    assert len(found) == 3
     labelled, unlabelled = set(given.split.labelled.tolist()), set(given.split.unlabelled.tolist())
     assert labelled < unlabelled
     asked = [set(one.validation.tolist()) for one in found]
-    assert [len(one) for one in asked] == [2] * 5
-    assert len(set().union(*asked)) == 10
+    assert [len(one) for one in asked] == [4] * 3
+    assert len(set().union(*asked)) == 12
     for one, out in zip(found, asked, strict=True):
         assert set(one.labelled.tolist()) == labelled - out
         assert set(one.unlabelled.tolist()) == unlabelled - out
@@ -72,7 +72,7 @@ def test_experiments_are_chosen_for_each_alone():
     both = choosing.choose([prepared(**one) for one in configs])
     assert both == [choosing.choose([prepared(**one)])[0] for one in configs]
     assert [one.config.seed for one in both] == [3, 5]
-    assert both[0].how == "5 folds of 10 labelled examples"
+    assert both[0].how == "3 folds of 10 labelled examples"
 
 
 def hits(text):

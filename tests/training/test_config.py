@@ -70,7 +70,10 @@ def test_any_configuration_reads_back(tmp_path_factory, **values):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stepz = 3", r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from alignment, augment"),
+        (
+            "stepz = 3",
+            r"unknown key in .*given\.toml 'stepz': did you mean 'steps'\? choose from adapt, alignment, augment",
+        ),
         ("[train]\nsteps = 3", r"unknown key in .*given\.toml 'train'"),
         ('steps = "3"', r"given\.toml: steps = '3' must be a whole number, as in steps = "),
         ("steps = 3.0", r"given\.toml: steps = 3\.0 must be a whole number"),
@@ -167,7 +170,7 @@ def test_every_number_of_the_recipe_is_in_the_configuration():
     found = prepare(TrainConfig(**values)).recipe
     built = {"labelled", "consistency", "logit_shift"}  # from the split, and from several fields
     assert set(Recipe._fields) - built <= set(FIELDS)
-    assert set(rules.NUMBERS) | {"feedback_size", "class_weights", "guide"} == set(Recipe._fields) - built
+    assert set(rules.NUMBERS) | {"feedback_size", "class_weights", "guide", "exam"} == set(Recipe._fields) - built
     assert {name: getattr(found, name) for name in values} == values
 
 
