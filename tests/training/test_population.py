@@ -10,6 +10,7 @@ import torch
 from asserts import assert_close_tree, relative_error
 from torch import nn
 
+from metapl import methods
 from metapl.data.augment.presets import VIEWS
 from metapl.estimators import ESTIMATORS
 from metapl.nn import functional
