@@ -59,7 +59,8 @@ def classes(found: Arrays, where: str, marker: str) -> Labels:
         given = [str(value) for value in values]
     _require_classes(given, where)
     index: dict[int | str, int] = dict.fromkeys(UNKNOWN, -1)
-    index.update((value, at) for at, value in enumerate(values))
+    for at, value in enumerate(values):
+        index[value] = at
     index.update({value: -1 for value in counts if str(value) in words})
     index.setdefault(-1, -1)
     return Labels(given, index, rule.notes(others, words))
