@@ -120,7 +120,7 @@ def content(path: Path) -> Any:
     """A file without what may differ."""
     if path.name not in VARYING:
         return path.read_bytes()
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     values = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
     return [{key: one for key, one in value.items() if key not in VARYING[path.name]} for value in values]
 
@@ -134,7 +134,7 @@ def make_data(place: Path) -> dict[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((x[index].reshape(8, 8) * 15).astype(np.uint8)).save(path)
         label = place / "label"
-        label.write_text(str(y[index]))
+        label.write_text(str(y[index]), encoding="utf-8")
         with tarfile.open(place / "shards" / f"{index // 100}.tar", "a") as archive:
             archive.add(path, path.name)
             archive.add(label, f"{path.stem}.cls")

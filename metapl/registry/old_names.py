@@ -95,6 +95,7 @@ MODULES: dict[str, str] = {
 """Modules: the old name, the new one."""
 
 NAMES: dict[str, str] = {
+    "metapl.estimators.implicit.Linear": "metapl.core.linear.Linear",
     "metapl.ablation.JUDGED": "metapl.studies.results.JUDGED",
     "metapl.ablation.Pair": "metapl.studies.results.Pair",
     "metapl.ablation.RUNS": "metapl.studies.folder.RUNS",

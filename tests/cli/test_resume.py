@@ -183,7 +183,8 @@ def test_other_data_is_refused(stop, tmp_path):
     rows = [f"{number % 7},{number % 5},{number % 2}" for number in range(60)]
     table.write_text("\n".join(["a,b,label", *rows]))
     stop("mpl", 2, interrupt)
-    args = ("--data", f"{table}:label=label", "--labels", 8, "--validation", 4, "--steps", 3, "--no-baselines")
+    short = ("--labels", 8, "--validation", 4, "--steps", 3, "--no-baselines")
+    args = ("--data", f"{table}:label=label", "--method", "mpl", "--guide", "none", *short)
     assert invoke("train", *args, "--out", tmp_path / "run").code == 130
     table.write_text("\n".join(["a,b,label", "6,0,1", *rows[1:]]))
     assert "examples of the" in refused(tmp_path / "run")
@@ -332,7 +333,7 @@ def test_a_loss_that_diverges_leaves_the_last_state_with_numbers(tmp_path, monke
     outcome = invoke("train", *ALONE, *options, "--out", tmp_path / "run")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
-    assert "is no longer finite by step 9: lower --lr" in outcome.err
+    assert "is no longer finite, from step 2 on, as is known by step 9: lower --lr" in outcome.err
     assert "; step 1 of 9 of supervised is stored, `metapl train --resume" in outcome.err
     found = state_files.newest(tmp_path / "run")
     assert all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(found.state))

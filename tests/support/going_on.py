@@ -22,7 +22,7 @@ TINY = (
     "--device",
     "cpu",
 )
-MLP = (*TINY, "--report-every", 2, "--model", "mlp:width=6,depth=1")
+MLP = (*TINY, "--method", "mpl", "--guide", "none", "--report-every", 2, "--model", "mlp:width=6,depth=1")
 ALONE = (*MLP, "--no-baselines")
 EVERY = ("--checkpoint-every", 1)
 VARYING = {"images_per_second", "seconds", "peak_memory_bytes"}

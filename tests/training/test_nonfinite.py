@@ -119,6 +119,7 @@ def broken(experiment):
 
 RUN = {
     "method": "mpl",
+    "guide": "none",
     "model": "mlp:width=5",
     "steps": 30,
     "finetune_steps": 2,

@@ -65,7 +65,7 @@ def test_a_rule_knows_the_pool_of_the_split():
     assert len(memory.threshold) == len(one.data.x)
     assert len(one.split.unlabelled) < len(one.data.x)
     batch = phases.batches(one)(0)
-    state = loop.start(phases.prepare_phase(one, methods.find("uda").phases[0], {}))
+    state = loop.start(phases.prepare_phase(one, methods.find("uda").phases[0], {})).state
     after, _ = phases.prepare_phase(one, methods.find("uda").phases[0], {}).method.step(state, batch, rng.key(0))
     said = torch.nonzero(after.memory.threshold >= 0).flatten()
     assert set(said.tolist()) <= set(batch.unlabelled.tolist())
@@ -109,5 +109,5 @@ def test_the_fixed_teacher_of_the_reduced_method_has_them_too():
     spec = methods.find("reduced").phases[0]
     assert spec.name == "fixed"
     phase = phases.prepare_phase(experiment.prepare(config), spec, {})
-    state, _ = phase.method.step(loop.start(phase), phase.batches(0), rng.key(1))
-    assert not torch.equal(state.memory.alignment, loop.start(phase).memory.alignment)
+    state, _ = phase.method.step(loop.start(phase).state, phase.batches(0), rng.key(1))
+    assert not torch.equal(state.memory.alignment, loop.start(phase).state.memory.alignment)

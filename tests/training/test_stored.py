@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 TINY = {
     "method": "mpl",
+    "guide": "none",
     "model": "mlp:width=6,depth=1",
     "device": "cpu",
     "steps": 3,
