@@ -24,7 +24,7 @@ from metapl.cli import (
     train,
     tune,
 )
-from metapl.cli.streams import INTERRUPTED, OUTPUT
+from metapl.cli.streams import INTERRUPTED, OUTPUT, Spoken
 from metapl.cli.tell import listen, tell
 from metapl.registry.errors import InputError
 
@@ -83,7 +83,6 @@ def _run() -> int:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _say("metapl: interrupted")
         code = INTERRUPTED
     except SystemExit:  # so Click and rich end where the reader has gone
         code = streams.PIPE_CLOSED
@@ -91,6 +90,8 @@ def _run() -> int:
         code = _code(error)
         if code is None:
             raise
+    if code == INTERRUPTED and not isinstance(code, Spoken):  # some versions of typer raise, others return the code
+        _say("metapl: interrupted")
     return code if isinstance(code, int) else 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from metapl.cli.streams import INTERRUPTED
+from metapl.cli.streams import INTERRUPTED, Spoken
 from metapl.cli.tell import tell
 from metapl.registry.errors import InputError
 from metapl.training.keeper import Keeper, Stopped
@@ -60,7 +60,7 @@ def told(folder: Path, keeper: Keeper) -> Iterator[None]:
         raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
         tell(f"metapl: interrupted: {_way_on(folder, keeper)}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(Spoken(INTERRUPTED)) from None
     except InputError as error:
         raise InputError(f"{error}; {_way_on(folder, keeper)}" if keeper.kept else str(error), *error.fields) from None
     except Exception:

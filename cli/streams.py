@@ -16,6 +16,10 @@ INTERRUPTED = 130
 """Exit code of what is interrupted by the keyboard."""
 
 
+class Spoken(int):
+    """An exit code whose reason has been said already."""
+
+
 def prepare() -> None:
     """Make the streams safe to write to, once, at the start of a command.
 
