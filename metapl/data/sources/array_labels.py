@@ -47,7 +47,7 @@ def classes(found: Arrays, where: str, marker: str) -> Labels:
     known, numbers = np.unique(y, return_counts=True)
     counts = {value: number for value, number in zip(known.tolist(), numbers.tolist(), strict=True) if value != ""}
     given = [str(name) for name in _texts(found["classes"], where).ravel().tolist()] if "classes" in found else []
-    values: list[int] | list[str] = given if y.dtype.kind == "U" else list(range(len(given)))
+    values: list[int | str] = [*given] if y.dtype.kind == "U" else list(range(len(given)))
     others = {str(value): number for value, number in counts.items() if value not in (*values, NAN)}
     # Where integers count the names of classes, −1 can be nothing else than none.
     settled = marker == rule.AUTO and given and y.dtype.kind == "i"
