@@ -80,6 +80,8 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
 
     if out is None and execution.processes() > 1:
         raise InputError("several processes need one folder: give --out")
+    if out is not None and seeds == 1:
+        session.require_new(out)
     experiment = prepare(config)
     loggers.require(config)
     if config.method == config.grad == AUTO:

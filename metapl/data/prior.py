@@ -12,8 +12,22 @@ from torch import Tensor
 from metapl.files import storage
 from metapl.registry.errors import InputError, unknown
 
-NAMED = ("uniform", "labelled")
+NAMED = ("smoothed", "uniform", "labelled")
 """What is no file."""
+
+EVEN = 4.0
+"""So many examples of each class are added to the labelled ones for a smoothed prior."""
+
+
+def smoothed(counts: Tensor) -> Tensor:
+    """(counts + `EVEN`) / Σ (counts + `EVEN`), `[classes]`, float64: the labelled shares, pulled towards equal ones.
+
+    It is the mean of a Dirichlet posterior. Equal counts, as in a balanced split, give equal shares. Few labels say
+    little of the shares, and many say nearly all that is to be known.
+    """
+    found = counts.double() + EVEN
+    return found / found.sum()
+
 
 OFF = 0.01
 """How far from 1 the sum of a file may be, for rounded numbers; the prior is normalised."""

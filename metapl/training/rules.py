@@ -89,6 +89,8 @@ def _exam(name: str) -> ExamRule:
 def _prior(text: str, classes: Sequence[str], device: torch.device) -> Callable[[Tensor], Tensor]:
     if text == "labelled":
         return lambda counts: counts.double() / counts.sum()
+    if text == "smoothed":
+        return prior.smoothed
     if text == "uniform":
         known = torch.full((len(classes),), 1.0 / len(classes), dtype=torch.float64, device=device)
     else:

@@ -80,15 +80,32 @@ def begin(experiments: Sequence[Experiment], folders: Sequence[Path], root: Path
     return Session(root, list(experiments), held, {})
 
 
-def _make(folder: Path) -> None:
-    """Make the folder of a run; one in which a process was killed over its first file counts for nothing."""
+def require_new(folder: Path) -> None:
+    """Refuse the folder of a run that is there, before anything is computed for it.
+
+    Raises:
+        InputError: anything but a folder in which a process was killed over its first file.
+    """
     if (folder / "config.toml").is_file() and not _is_finished(folder):
         raise InputError(
             f"out = {folder} holds a run that is not finished: `metapl train --resume {shlex.quote(str(folder))}` goes "
             "on with it; or name a new folder, or remove this one",
             "out",
         )
-    if folder.is_dir() and (found := [*folder.iterdir()]) and all(one.match(".config.toml.*.tmp*") for one in found):
+    if folder.exists() and not _is_half_made(folder):
+        raise InputError(f"out = {folder} exists already: name a new folder, or remove this one", "out")
+
+
+def _is_half_made(folder: Path) -> bool:
+    """Whether a process was killed in it over its first file."""
+    found = [*folder.iterdir()] if folder.is_dir() else []
+    return bool(found) and all(one.match(".config.toml.*.tmp*") for one in found)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of a run; one in which a process was killed over its first file counts for nothing."""
+    require_new(folder)
+    if _is_half_made(folder):
         state_files.clean_half(folder)
         with suppress(OSError):
             folder.rmdir()

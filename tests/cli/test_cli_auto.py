@@ -6,6 +6,8 @@ import tomllib
 import pytest
 from command import invoke
 
+from metapl.training import choosing
+
 TINY = ("--steps", "3", "--batch", "16", "--no-baselines", "--device", "cpu", "--model", "mlp:width=4,depth=1")
 MOONS = ("--data", "moons:points=200", "--labels", "20", "--validation", "80")
 
@@ -53,3 +55,10 @@ def test_the_folder_is_named_after_what_was_chosen(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoke("train", *TINY, "--data", "moons:points=60", "--labels", "2", "--validation", "0").code == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["moons_points_60-uda-seed0"]
+
+
+def test_a_folder_that_is_there_is_refused_before_anything_is_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(choosing, "choose", None)  # which could not be called
+    outcome = invoke("train", "--out", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"metapl: --out {tmp_path} exists already: name a new folder, or remove this one\n"

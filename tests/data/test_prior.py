@@ -55,3 +55,15 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"prior = .*nowhere cannot be read") as caught:
         prior.read(tmp_path / "nowhere", CLASSES)
     assert caught.value.fields == ("prior",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([4, 4, 4], [1 / 3, 1 / 3, 1 / 3]),
+        ([1, 0, 0], [5 / 13, 4 / 13, 4 / 13]),
+        ([96, 0, 0], [100 / 108, 4 / 108, 4 / 108]),
+    ],
+)
+def test_a_smoothed_prior_has_four_more_of_each_class(counts, expected):
+    assert prior.smoothed(torch.tensor(counts)).tolist() == pytest.approx(expected, rel=1e-12)

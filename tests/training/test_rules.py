@@ -33,7 +33,10 @@ def test_the_prior(tmp_path):
     assert torch.equal(one.counts, counts)
     assert len(counts.unique()) > 1
     torch.testing.assert_close(one.rules.prior(one.counts), counts / 33.0, check_dtype=False)
-    assert experiment.prepare(TrainConfig(**SMALL)).rules.prior(counts).tolist() == [0.1] * 10
+    assert experiment.prepare(TrainConfig(**SMALL, prior="uniform")).rules.prior(counts).tolist() == [0.1] * 10
+    default = experiment.prepare(TrainConfig(**SMALL)).rules.prior
+    torch.testing.assert_close(default(counts), (counts + 4) / (33.0 + 40.0), check_dtype=False)
+    assert default(torch.full((10,), 3)).tolist() == pytest.approx([0.1] * 10)
     given = [0.19, *[0.09] * 9]
     path = tmp_path / "prior.json"
     path.write_text(json.dumps(dict(zip(one.data.form.classes, given, strict=True))))

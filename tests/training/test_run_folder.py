@@ -166,10 +166,8 @@ def test_a_prior_in_a_file_means_the_same_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_folder._from_anywhere(TrainConfig(prior="p.json")).prior == str(tmp_path / "p.json")
     assert run_folder._from_anywhere(TrainConfig(prior="/p.json")).prior == "/p.json"
-    assert [run_folder._from_anywhere(TrainConfig(prior=name)).prior for name in ("uniform", "labelled")] == [
-        "uniform",
-        "labelled",
-    ]
+    names = ["smoothed", "uniform", "labelled"]
+    assert [run_folder._from_anywhere(TrainConfig(prior=name)).prior for name in names] == names
 
 
 def test_a_summary_of_an_earlier_version_is_read(tmp_path):
