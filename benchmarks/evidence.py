@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from metapl.training import run_folder
+from metapl.training import machine
 
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 COMMAND = re.compile(r"metapl ablate docs/results/(?P<name>\S+)\.toml(?P<options>.*?) --out ")
@@ -69,7 +69,7 @@ def main() -> None:
     unknown = set(args.names) - set(known)
     if unknown:
         parser.error(f"no page has a command for {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
-    lines = [json.dumps(run_folder.environment())]
+    lines = [json.dumps(machine.environment())]
     for name in args.names or known:
         seconds = make(name, known[name], args.out, args.processes)
         lines.append(f"{name}: {agreement(name, args.out)}, {seconds / 60:.1f} minutes")

@@ -18,7 +18,7 @@ import torch
 from metapl import methods
 from metapl.core import rng
 from metapl.evaluation import cost
-from metapl.training import phases, population, run_folder
+from metapl.training import machine, phases, population
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
 
@@ -63,7 +63,7 @@ def main() -> None:
     times = cost.interleave(calls, args.rounds, experiments[0].device)
     one, several = times.values()
     low, middle, high = cost.quartiles([b / a for a, b in zip(one, several, strict=True)])
-    print(json.dumps(run_folder.environment()))
+    print(json.dumps(machine.environment()))
     for name, seconds in times.items():
         print(f"{name:16} {1e3 * cost.quartiles(seconds)[1] / args.steps:8.2f} ms a step")
     print(f"ratio            {middle:8.2f} [{low:.2f}, {high:.2f}]")

@@ -154,10 +154,10 @@ def _title(stage: Stage) -> str:
 
 def _record(stage: Stage, report: Report, plan: Plan, run: Path | None) -> dict[str, Any]:
     from metapl.studies import comparison  # noqa: PLC0415 - imports torch
-    from metapl.training import run_folder  # noqa: PLC0415 - imports torch
+    from metapl.training import machine  # noqa: PLC0415 - imports torch
 
     return {
-        "environment": run_folder.environment(),
+        "environment": machine.environment(),
         "config": asdict(stage.experiment.config),
         "run": None if run is None else str(run),
         "steps": stage.step,

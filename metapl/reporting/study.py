@@ -46,7 +46,7 @@ def page(about: Study, runs: Sequence[Run], environment: Mapping[str, Any]) -> s
     Args:
         about: the study.
         runs: those that are finished, with their logs.
-        environment: versions and machine, see `metapl.training.run_folder.environment`.
+        environment: versions and machine, see `metapl.training.machine.environment`.
     """
     conditions = specification.conditions(about)
     by_condition = [[run for run in runs if run["setting"] == condition] for condition in conditions]

@@ -12,7 +12,7 @@ from metapl.registry.errors import InputError
 from metapl.studies import specification, tables
 from metapl.studies.execution import Run
 from metapl.studies.specification import Study
-from metapl.training.run_folder import environment
+from metapl.training.machine import environment
 
 RUNS = Path("runs")
 """Below the folder of a study: a file a run."""

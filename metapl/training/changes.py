@@ -11,7 +11,7 @@ from metapl import methods
 from metapl.data.fingerprint import FINGERPRINT, differences
 from metapl.data.split import to_json
 from metapl.files import schema
-from metapl.training import run_folder
+from metapl.training import machine
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
 from metapl.training.stored import Stored
@@ -89,7 +89,7 @@ def data(folder: Path, experiment: Experiment, known: Mapping[str, Any]) -> list
 
 def made_with() -> dict[str, Any]:
     """What the last digits of a run depend on, beside its data and its configuration."""
-    found = run_folder.environment()
+    found = machine.environment()
     return {name: found[name] for name in ("metapl", "torch", "threads", "gpu")}
 
 

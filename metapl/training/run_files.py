@@ -8,28 +8,23 @@ from typing import Any
 
 from metapl import methods
 from metapl.data.form import Form
-from metapl.data.formats.grey import WHITES
-from metapl.data.formats.tables import layout
 from metapl.evaluation.metrics import ADDED
 from metapl.files.schema import (
-    Check,
     among,
     any_of,
     by_name,
-    flag,
     listed,
     load,
     load_text,
     measured,
     number,
     parse,
-    positive,
     table,
     text,
     whole,
     wrong,
 )
-from metapl.registry.errors import InputError
+from metapl.training.form_details import DETAILS
 
 SUMMARY = "summary.json"
 """The last file that a run writes: where it is, the run is finished."""
@@ -105,31 +100,6 @@ LINE = table(
 )
 """The check of one line of `metrics.jsonl`."""
 
-IMAGES = table(
-    {"mean": listed(number), "std": listed(positive)},
-    {"mirror": flag, "white": whole(WHITES[0], WHITES[-1]), "scale": listed(number, 2, 2)},
-)
-"""The check of the form of images."""
-
-_number = table({"name": text(), "kind": among(("number",)), "mean": number, "std": number, "missing": flag})
-_category = table({"name": text(), "kind": among(("category",)), "categories": listed(text(), 1)})
-
-
-def _column(value: Any, where: str) -> dict[str, Any]:
-    kind = table({"kind": among(("number", "category"))}, others=True)(value, where)["kind"]
-    found = (_number if kind == "number" else _category)(value, where)
-    if kind == "number" and not (found["std"] > 0 or (found["missing"] and found["std"] == 0)):
-        raise InputError(f"{where} has no feature: its std must be above 0, or values of it missing")
-    return found
-
-
-_reading = table(
-    {}, {"missing": listed(text()), "decimal": text(1), "percent": flag, "header": flag, "encoding": text(40)}
-)
-
-TABLE = table({"columns": listed(_column, 1), "label": text()}, {"reading": _reading, "marker": listed(text())})
-"""The check of the form of a table."""
-
 FORM = {
     "kind": among(("images", "table", "arrays", "features")),
     "shape": listed(whole(1, NUMBERS), 1, 8),
@@ -148,46 +118,7 @@ def form(found: dict[str, Any], where: str) -> Form:
     kind, shape, classes = found["kind"], tuple(found["shape"]), tuple(found["classes"])
     if math.prod(shape) > NUMBERS:
         wrong(found["shape"], f"{where}: shape", f"of at most {NUMBERS:,} numbers")
-    return Form(kind, shape, classes, _DETAILS[kind](found["details"], f"{where}: details", shape))
-
-
-def _images(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    found = IMAGES(value, where)
-    if len(shape) != 3 or not len(found["mean"]) == len(found["std"]) == shape[0]:
-        raise InputError(f"{where}: mean and std must be a number for each channel of images of shape {list(shape)}")
-    return found
-
-
-def _table(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    found = TABLE(value, where)
-    features = len(layout(found["columns"]).columns)
-    if shape != (features,):
-        raise InputError(f"{where}: columns make {features} features, and the shape is {list(shape)}")
-    return found
-
-
-def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    return _scaled(table({"mean": any_of, "std": any_of})(value, where), where, shape)
-
-
-def _features(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    if len(shape) != 1:
-        raise InputError(f"{where}: features are vectors, and the shape is {list(shape)}")
-    fields = table({"mean": any_of, "std": any_of, "unit": flag, "because": text()})
-    return _scaled(fields(value, where), where, shape)
-
-
-def _scaled(found: dict[str, Any], where: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    for name, each in (("mean", number), ("std", positive)):
-        check: Check = each
-        if type(found[name]) is list:
-            for size in reversed(shape):
-                check = listed(check, size, size)
-        check(found[name], f"{where}: {name}")
-    return found
-
-
-_DETAILS = {"images": _images, "table": _table, "arrays": _arrays, "features": _features}
+    return Form(kind, shape, classes, DETAILS[kind](found["details"], f"{where}: details", shape))
 
 
 def data(path: Path) -> Form:

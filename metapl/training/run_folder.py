@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
-import metapl
 from metapl import methods
 from metapl.core import tree
 from metapl.core.types import Model, Variables
@@ -27,7 +20,7 @@ from metapl.data.sources import SOURCES
 from metapl.data.split import to_json
 from metapl.files import checksum, schema
 from metapl.registry.errors import InputError, unknown
-from metapl.training import checkpoint, fitting, run_files
+from metapl.training import checkpoint, fitting, machine, run_files
 from metapl.training.architectures import architectures
 from metapl.training.automatic import older
 from metapl.training.config import TrainConfig, dump, resolve
@@ -39,26 +32,6 @@ CHECKPOINT = Path("checkpoints/final.safetensors")
 
 LOG = logging.getLogger("metapl")
 """Where warnings of a run go."""
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    return {
-        "metapl": metapl.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kibibytes elsewhere
 
 
 def create(out: Path) -> None:
@@ -85,7 +58,7 @@ def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None =
         known: the fingerprint, if it is computed already; it takes a pass over the data.
     """
     checkpoint.write_text(out / "config.toml", dump(_from_anywhere(experiment.config)))
-    checkpoint.write_json(out / "environment.json", environment())
+    checkpoint.write_json(out / "environment.json", machine.environment())
     checkpoint.write_json(out / "split.json", to_json(experiment.split))
     checkpoint.write_json(out / "data.json", experiment.data.form._asdict())
     checkpoint.write_json(out / "fingerprint.json", known or fingerprint(experiment.data))
@@ -123,7 +96,7 @@ def save_end(
         "seed": experiment.config.seed,
         "steps": experiment.config.steps,
         "seconds": time.perf_counter() - started,
-        "peak_memory_bytes": _peak_memory(experiment.device),
+        "peak_memory_bytes": machine.peak_memory(experiment.device),
         "weights": {"sha256": checksum.of(out / CHECKPOINT)},
     }
     checkpoint.write_json(out / run_files.SUMMARY, summary)
