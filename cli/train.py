@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,9 +66,13 @@ def train(
     if resume is not None:
         if out or config or preset or seeds != 1:
             raise InputError("--resume has the folder, the seeds and the configuration: leave out what names another")
-        session = _resumed(resume, given, keeping.spare, (force, trust_code))
+        find = partial(_resumed, resume, given, keeping.spare, (force, trust_code))
     else:
-        session = _begun(resolve(given, config, preset, trust_code), out, seeds)
+        find = partial(_begun, resolve(given, config, preset, trust_code), out, seeds)
+    from metapl.cli import stops  # noqa: PLC0415 - imports torch
+
+    with stops.beginning(resume):
+        session = find()
     if session is not None:
         _run(session, keeping, started - session.seconds)
 
@@ -139,7 +144,8 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     display.header(first, session.root, () if session.alone else session.seeds)
     summaries = session.summaries()
     bars = display.Bars(experiments, [one.path for one in session.folders], started)
-    with session.held(), stops.told(session.root, kept), stops.heeded(), kept, bars:
+    late = stops.late(session.root, kept)
+    with session.held(), stops.told(session.root, kept), stops.heeded(late), kept, bars:
         for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
             kept.see(member, event)
             index = member or 0

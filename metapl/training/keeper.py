@@ -24,7 +24,7 @@ from metapl.files import storage
 from metapl.files.lock import Held
 from metapl.methods.base import Networks
 from metapl.registry.errors import InputError
-from metapl.training import loop, phases, population, stored
+from metapl.training import loop, phases, population, run_folder, stored
 from metapl.training.keeping import Keeping
 from metapl.training.session import Session
 from metapl.training.state_files import STATES, clean_half, named, remove, spare, states
@@ -71,13 +71,17 @@ class Keeper:
         self._before = dict(zip(lengths, itertools.accumulate(lengths.values(), initial=0), strict=False))
         self._member: int | None = None
         self._networks: Networks = {}
+        self._coming: tuple[int | None, Networks] = None, {}
         self._at: loop.Stepped | None = None
         self._opened = self._last = time.monotonic()
         self._writer = ThreadPoolExecutor(1, "metapl-states")
         self._writing: Future[str] | None = None
         self._failing = False
+        found = [_words(one, lengths.get(one.phase, one.step)) for one in session.since.values()]
+        self.since = found[0] if found else ""
+        """The phase and the step of the state that the runs go on from, in words; empty if there is none."""
         self.kept = ""
-        """The phase and the step of the last state that was written, in words; empty if there is none."""
+        """Those of the last state that was written."""
 
     def __enter__(self) -> Keeper:
         """Nothing is to be stored yet."""
@@ -88,10 +92,14 @@ class Keeper:
     ) -> None:
         """Store where the run stands if something has stopped it, and wait until that is written."""
         self._settle()
-        if kind is not None and self._at is not None:
-            self._store()
-            self._settle()
+        if kind is not None:
+            self.store()
         self._writer.shutdown()
+
+    def store(self) -> None:
+        """Store where the run stands, and wait until that is written; nothing if it stands where it began."""
+        self._store()
+        self._settle()
 
     def see(self, member: int | None, event: phases.Event | population.Apart) -> None:
         """Take note of an event, and store the state if it is time to.
@@ -105,16 +113,16 @@ class Keeper:
         """
         match event:
             case phases.Began(_, networks):
-                self._settle()
-                self._member, self._networks, self._at = member, networks, None
+                self._coming = member, networks
+                if member != self._member:  # the run before is over
+                    self._settle()
+                    self._at = None
             case loop.Stepped():
-                self._at = event
+                (self._member, self._networks), self._at = self._coming, event
                 if self._due(event):
                     self._store()
                 if time.monotonic() - self._opened >= self._keeping.limit:
                     raise Stopped(f"--time-limit {self._keeping.time_limit} is over", TIME_IS_OVER)
-            case phases.Finished() if self._member is not None:
-                self._at = None  # the run is over, and the next one has not begun
             case population.Apart():
                 self._at = None
                 self._forget(0)
@@ -134,18 +142,20 @@ class Keeper:
             return
         seeds = self._session.seeds if self._member is None else [self._session.seeds[self._member]]
         found = stored.of(at, self._networks, seconds, seeds, self._made_with)._replace(keep=self._keeping.keep)
-        words = f"step {at.step} of {at.steps} of {at.phase}"
         self._last = time.monotonic()
-        self._writing = self._writer.submit(self._write, found, words)
+        self._writing = self._writer.submit(self._write, found, _words(found, at.steps))
 
     def _write(self, found: Stored, words: str) -> str:
         """Write a state, and remove the oldest; the words for it, or none if it is worth nothing."""
         # Of several runs one may have no finite numbers any more, and the others go on.
         if self._session.alone and not all(_finite(leaf) for leaf in tree.leaves((found.state, found.networks))):
             return ""
-        for one in self._session.folders:
+        for one, experiment in zip(self._session.folders, self._session.experiments, strict=True):
             with suppress(OSError):  # a log is there from the first report on
                 storage.flush(one.path / "metrics.jsonl")
+            if not (one.path / "config.toml").exists():  # somebody has removed it, and nothing goes on without
+                with suppress(InputError):
+                    run_folder.save_start(one.path, experiment)
         name = named(self._before[found.phase] + found.step)
         self._put(found, self._places(self._session.folders[self._member or 0]), name)
         return words
@@ -182,6 +192,7 @@ class Keeper:
 
     def over(self) -> None:
         """The runs are finished: remove their states but for those that are to stay."""
+        self._at = None
         self._forget(self._keeping.keep)
         for folder in self._session.folders:
             clean_half(folder.path)  # a write may have been going on while somebody renamed it
@@ -190,6 +201,10 @@ class Keeper:
         self._settle()
         for folder in self._session.folders:
             remove(states(*self._places(folder))[keep:])
+
+
+def _words(found: Stored, steps: int) -> str:
+    return f"step {found.step} of {steps} of {found.phase}"
 
 
 def _finite(leaf: Tensor) -> bool:

@@ -84,7 +84,7 @@ def require_new(folder: Path) -> None:
     """Refuse the folder of a run that is there, before anything is computed for it.
 
     Raises:
-        InputError: anything but a folder in which a process was killed over its first file.
+        InputError: anything but an empty folder, or one in which a process was killed over its first file.
     """
     if (folder / "config.toml").is_file() and not _is_finished(folder):
         raise InputError(
@@ -97,13 +97,12 @@ def require_new(folder: Path) -> None:
 
 
 def _is_half_made(folder: Path) -> bool:
-    """Whether a process was killed in it over its first file."""
-    found = [*folder.iterdir()] if folder.is_dir() else []
-    return bool(found) and all(one.match(".config.toml.*.tmp*") for one in found)
+    """Whether a process was killed in it before or over its first file."""
+    return folder.is_dir() and all(one.match(".config.toml.*.tmp*") for one in folder.iterdir())
 
 
 def _make(folder: Path) -> None:
-    """Make the folder of a run; one in which a process was killed over its first file counts for nothing."""
+    """Make the folder of a run; an empty one, or one with half a first file, counts for nothing."""
     require_new(folder)
     if _is_half_made(folder):
         state_files.clean_half(folder)

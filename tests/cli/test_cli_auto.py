@@ -59,6 +59,7 @@ def test_the_folder_is_named_after_what_was_chosen(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_there_is_refused_before_anything_is_compared(tmp_path, monkeypatch):
     monkeypatch.setattr(choosing, "choose", None)  # which could not be called
+    (tmp_path / "notes.txt").write_text("mine")
     outcome = invoke("train", "--out", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == f"metapl: --out {tmp_path} exists already: name a new folder, or remove this one\n"
