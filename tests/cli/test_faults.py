@@ -116,11 +116,17 @@ def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_is_removed_comes_back_with_the_results(whole, stop, tmp_path):
+def test_a_folder_that_is_removed_comes_back(whole, stop, tmp_path, wait):
+    """Only the lines of the log that were in it are lost, and the picture of them."""
     stop("mpl", 2, lambda: shutil.rmtree(tmp_path / "run"))
-    invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run")
-    found = contents(tmp_path / "run")
-    assert found["checkpoints/final.safetensors"] == whole(*ALONE)["checkpoints/final.safetensors"]
+    outcome = invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert outcome.err.endswith(f"is stored, `metapl train --resume {tmp_path / 'run'}` goes on\n")
+    outcome = invoke("train", "--resume", tmp_path / "run")
+    assert outcome.code == 0
+    assert "metrics.jsonl lacks 3 of the 3 lines" in outcome.err
+    found, expected = contents(tmp_path / "run"), whole(*ALONE)
+    assert {name for name in expected if found.get(name) != expected[name]} == {"metrics.jsonl", "plots/curves.png"}
 
 
 def test_an_image_that_vanishes(stop, tmp_path, monkeypatch):
