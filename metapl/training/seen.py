@@ -11,8 +11,10 @@ from metapl.core import rng
 from metapl.core.types import Key
 from metapl.data.examples import subset
 from metapl.data.loader import in_order
+from metapl.data.notes import some
 from metapl.methods.seen import Seen
 from metapl.models.fitted import MOST
+from metapl.registry.errors import InputError
 from metapl.training.experiment import Experiment
 
 NUMBERS = 2**24
@@ -28,6 +30,9 @@ def gather(experiment: Experiment) -> Seen:
     """The labelled examples, the validation part, and as many of the unlabelled ones as there is room for.
 
     Where there is not room for all, a part is drawn by a key of the run.
+
+    Raises:
+        InputError: examples that hold something else than finite numbers.
     """
     data, split = experiment.data, experiment.split
     key = experiment.keys.of("panel")
@@ -38,12 +43,23 @@ def gather(experiment: Experiment) -> Seen:
     others = split.unlabelled[~torch.isin(split.unlabelled, split.labelled)]
     unlabelled = _some(others, most - len(labelled), unlabelled_key)
     known = torch.cat([labelled, validation])
-    x = subset(data.x, torch.cat([known, unlabelled]))
-    ready = torch.cat([part.flatten(1) for part in in_order(x, torch.device("cpu"), data.augment.prepare)])
+    places = torch.cat([known, unlabelled])
+    parts = in_order(subset(data.x, places), torch.device("cpu"), data.augment.prepare)
+    ready = torch.cat([part.flatten(1) for part in parts])
+    _require_finite(ready, places)
     y = data.y[known.to(data.y.device)].cpu()
     left_out = len(others) - len(unlabelled) + len(split.labelled) - len(labelled)
     prior = experiment.rules.prior(experiment.counts).cpu() if experiment.config.alignment != "none" else None
     return Seen(ready.float(), y, len(labelled), left_out, data.form, key, prior)
+
+
+def _require_finite(x: Tensor, places: Tensor) -> None:
+    bad = places[~torch.isfinite(x).all(1)].sort().values.tolist()
+    if bad:
+        raise InputError(
+            f"{len(bad):,} examples of the training pool have no finite values ({some(bad)}, from 0 on): "
+            "mend or remove them"
+        )
 
 
 def _some(index: Tensor, count: int, key: Key) -> Tensor:

@@ -78,7 +78,7 @@ def test_while_methods_are_compared(whole, before, tmp_path):
     assert contents(tmp_path / "run") == whole(*AUTO)
 
 
-@pytest.mark.parametrize(("phase", "step"), [("supervised", 1), ("pseudo-labels", 12), ("uda", 30)])
+@pytest.mark.parametrize(("phase", "step"), [("supervised", 1), ("uda", 12)])
 def test_a_choice_is_made_once(whole, stop, tmp_path, monkeypatch, phase, step):
     """A run goes on with the method that it began with, and compares nothing again."""
     stop(phase, step, interrupt)

@@ -42,7 +42,7 @@ REFUSED = {
     "empty": ({"x": X[:0], "y": Y[:0]}, r"\w holds nothing: give an example at least"),
     "a number": ({"x": np.float64(3), "y": Y}, r"x holds nothing: give an example at least"),
     "no features": ({"x": X[:, 0], "y": Y}, r"shape \(\d+,\) is no \[examples, features\]: reshape it to \(\d+, 1\)"),
-    "not a number": ({"x": with_nan(X), "y": Y}, r"holds NaN or infinity: fill the gaps or leave these examples out"),
+    "not a number": ({"x": with_nan(X), "y": Y}, r"x: holds NaN or infinity, in 1 of 12 examples \(\d+, from 0 on\): "),
     "texts": ({"x": X.astype(str), "y": Y}, r"<U\d+ are no numbers: give float32"),
     "complex": ({"x": X * 1j, "y": Y}, r"complex128 are no numbers: give float32"),
     "channels": (

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import numpy
 import pytest
 import torch
 from command import invoke
@@ -11,6 +12,7 @@ from metapl.core import rng
 from metapl.core.types import Variables
 from metapl.data.loader import Batch
 from metapl.methods.base import Method
+from metapl.methods.classical import linear
 from metapl.registry.errors import InputError
 from metapl.training import loop, nonfinite, phases, population
 from metapl.training.config import ON_NONFINITE, TrainConfig
@@ -155,6 +157,35 @@ def test_an_example_that_is_no_number_is_named():
         InputError, match=f"example {int(experiment.split.unlabelled[5])} of the training pool has no finite"
     ):
         phases.finish(phases.run(experiment))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_the_panel_is_not_given_it(bad, monkeypatch):
+    """Of a source that does not look by itself; scikit-learn would end in a traceback, and name no example."""
+    monkeypatch.setattr(linear, "regression", None)  # which could not be called
+    experiment = prepare(TrainConfig(**RUN, labelled_in_unlabelled=False))
+    x = experiment.data.x.clone()
+    places = sorted(int(one) for one in experiment.split.unlabelled[[5, 9]])
+    x[places] = bad
+    said = rf"^2 examples of the training pool have no finite values \({places[0]}, {places[1]}, from 0 on\): mend or"
+    with pytest.raises(InputError, match=said):
+        phases.finish(phases.run(experiment._replace(data=experiment.data._replace(x=x))))
+
+
+@pytest.mark.parametrize("name", ["x", "x_test", "x_unlabelled"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_arrays_with_it_are_refused_before_anything_is_trained(name, bad, tmp_path):
+    """Of features, as of any numbers: one line that names the examples."""
+    x = torch.randn(40, 6).numpy()
+    arrays = {"x": x, "y": torch.arange(40).numpy() % 3, "x_test": x, "y_test": torch.arange(40).numpy() % 3}
+    arrays["x_unlabelled"] = x
+    arrays[name] = x.copy()
+    arrays[name][[4, 17], 2] = bad
+    numpy.savez(tmp_path / "features.npz", **arrays, encoder=numpy.array("mine"))
+    outcome = invoke("train", "--data", tmp_path / "features.npz", "--labels", 9, "--out", tmp_path / "run")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert f"features.npz: {name}: holds NaN or infinity, in 2 of 40 examples (4, 17, from 0 on): " in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_policy_is_refused():

@@ -17,6 +17,7 @@ from metapl.data.formats import grey, limits, npy
 from metapl.data.formats.files import shown
 from metapl.data.formats.grey import channels_first
 from metapl.data.formats.npy import Arrays
+from metapl.data.notes import some
 from metapl.registry.errors import InputError
 
 ENDINGS = (".npy", ".npz")
@@ -129,9 +130,22 @@ def numbers(x: np.ndarray, where: str) -> np.ndarray:
     if x.ndim < 2:
         raise InputError(f"{where}: shape {x.shape} is no [examples, features]: reshape it to {(*x.shape, 1)}")
     _require_whole(x, where)
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise InputError(f"{where}: holds NaN or infinity: fill the gaps or leave these examples out")
+    require_finite(x, where)
     return channels_first(x)
+
+
+def require_finite(x: np.ndarray, where: str) -> None:
+    """Check that examples hold numbers alone.
+
+    Raises:
+        InputError: NaN or infinity; it names the first examples that hold some.
+    """
+    if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+        bad = np.flatnonzero(~finite.reshape(len(x), -1).all(1)).tolist()
+        raise InputError(
+            f"{where}: holds NaN or infinity, in {len(bad):,} of {len(x):,} examples ({some(bad)}, from 0 on): "
+            "fill the gaps or leave these examples out"
+        )
 
 
 def _require_whole(x: np.ndarray, where: str) -> None:

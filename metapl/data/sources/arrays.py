@@ -70,6 +70,9 @@ def arrays(
     """
     found, where = saved.load(place), shown(place)
     _require_whole(found, where)
+    for name in ("x", "x_test", "x_validation", "x_unlabelled"):
+        if name in found:
+            saved.require_finite(found[name], f"{where}: {name}")
     labels = array_labels.classes(found, where, marker)
     require_way(copies)
     because = embedded.wanted(found, scale, where)
