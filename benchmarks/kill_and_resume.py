@@ -1,10 +1,13 @@
 """Kills runs at random moments, has them go on, and compares every file with that of a run that was never killed.
 
-    python benchmarks/kill_and_resume.py --trials 56 --in-a-write 20
+    python benchmarks/kill_and_resume.py --trials 66 --in-a-write 33
+    python benchmarks/kill_and_resume.py --trials 33 --in-a-write 0 --signal TERM
 
 Each trial takes the next of the kinds below. It is killed by SIGKILL once or twice, at moments drawn from the length of
 its whole run; in the first trials, as many as are wanted, at the next write of a state after that moment. Then it goes
 on to its end. Times, rates and memory are left out of the comparison, and nothing else is.
+
+With `--signal TERM` each process must say how its run goes on, and the longest time until it ended is printed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -33,10 +36,11 @@ from metapl.cli import display, main  # noqa: F401 - for all processes
 from metapl.core import torch_private
 from metapl.data.formats import images
 
+SHORT = ["--device", "cpu", "--batch", "24", "--report-every", "15"]
 COMMON = [
-    *("--method", "mpl", "--grad", "exact"),
-    *("--device", "cpu", "--steps", "40", "--finetune-steps", "20", "--batch", "24", "--report-every", "15"),
+    *("--method", "mpl", "--grad", "exact", "--steps", "40", "--finetune-steps", "20"),
     *("--labels", "20", "--validation", "30"),
+    *SHORT,
 ]
 MLP = ["--model", "mlp:width=12"]
 ALONE = [*COMMON, *MLP, "--no-baselines"]
@@ -49,10 +53,16 @@ KINDS: dict[str, list[str]] = {
     "shards": ["--data", "{shards}", "--no-baselines", "--model", "mlp:width=12", *COMMON],
     "K = 4": ["--unroll", "4", *ALONE],
     "two processes": ["--seeds", "3", *ALONE],
+    "finetuning": [*ALONE, "--steps", "8", "--finetune-steps", "60"],
+    "default": ["--steps", "60", *SHORT, *MLP],
+    "auto": ["--data", "moons:points=200", *("--labels", "20", "--validation", "0", "--steps", "60"), *SHORT, *MLP],
 }
-"""What is trained; `two processes` share three seeds."""
+"""What is trained; `two processes` share three seeds, `default` is guided, `auto` compares methods before."""
 
 OFTEN = ["--checkpoint-every", "1"]
+PLACE = Path(tempfile.mkdtemp(prefix="kills-"))
+SAID = PLACE / "said"
+"""What the processes of a trial have said on standard error."""
 VARYING = {
     "metrics.jsonl": {"images_per_second", "seconds"},
     "summary.json": {"seconds", "peak_memory_bytes"},
@@ -73,6 +83,7 @@ def train(environment: dict[str, str], args: tuple[str, ...]) -> NoReturn:
         os.environ.update(environment)
         sys.argv = ["metapl", "train", *args]
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         main.main()
     except SystemExit as stopped:
         code = int(stopped.code or 0)
@@ -84,22 +95,33 @@ def end(processes: list[int]) -> None:
     """Wait for processes that are to succeed."""
     for one in processes:
         if os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]):
-            raise SystemExit("a run that should have ended has failed")
+            raise SystemExit(f"a run that should have ended has failed: {SAID.read_text(encoding='utf-8')}")
 
 
-def kill(processes: list[int], after: float, folder: Path, in_a_write: bool) -> bool:
-    """Kill after so many seconds, or in the first write from then on; whether one was going on."""
+class Killed(NamedTuple):
+    """How processes were killed."""
+
+    in_a_write: bool
+    codes: list[int]
+    """Of those that had not ended before."""
+    seconds: float
+    """Until all of them had ended."""
+
+
+def kill(processes: list[int], after: float, folder: Path, in_a_write: bool, number: int) -> Killed:
+    """Kill after so many seconds, or in the first write from then on."""
     time.sleep(after)
-    until = time.monotonic() + 60
+    until, codes = time.monotonic() + 60, []
     while in_a_write and not half(folder) and time.monotonic() < until and not os.waitpid(processes[0], os.WNOHANG)[0]:
-        pass
+        time.sleep(1e-4)
+    began = time.monotonic()
     for one in processes:
         with suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+            os.kill(one, number)
     for one in processes:
         with suppress(ChildProcessError):
-            os.waitpid(one, 0)
-    return half(folder)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]))
+    return Killed(half(folder), codes, time.monotonic() - began)
 
 
 def half(folder: Path) -> bool:
@@ -141,49 +163,69 @@ def make_data(place: Path) -> dict[str, str]:
     return {name: str(place / name) for name in ("images", "shards")}
 
 
-def measure() -> None:
-    """Run the trials, and print a line for each."""
+def whole(kind: str, args: list[str]) -> tuple[dict[str, Any], float]:
+    """The files of a run that is not killed, and how long it takes."""
+    began, out = time.monotonic(), PLACE / "whole"
+    end(start(kind, *args, "--out", str(out)))
+    found = contents(out), time.monotonic() - began
+    shutil.rmtree(out)
+    return found
+
+
+def trial(kind: str, args: list[str], moments: list[float], in_a_write: bool, number: int) -> tuple[Path, list[Killed]]:
+    """Kill a run at moments, each counted from its last start, and have it end: its folder, and how it was killed."""
+    out, killed, command = PLACE / "run", [], [*args, "--out", str(PLACE / "run")]
+    for after in moments:
+        killed.append(kill(start(kind, *command, *OFTEN), after, out, in_a_write, number))
+        if any(out.rglob("config.toml")):
+            command = ["--resume", str(out)]
+    said = SAID.read_text(encoding="utf-8") if SAID.exists() else ""
+    stopped = sum(code == 128 + number for one in killed for code in one.codes)
+    if number != signal.SIGKILL and said.count("metapl train --resume") + said.count("same command") < stopped:
+        raise SystemExit(f"{stopped} processes were stopped, and said: {said}")
+    end(start(kind, *command))
+    SAID.unlink(missing_ok=True)
+    return out, killed
+
+
+def asked() -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=56)
-    parser.add_argument("--in-a-write", type=int, default=20, help="trials that are killed while a state is written")
+    parser.add_argument("--trials", type=int, default=66)
+    parser.add_argument("--in-a-write", type=int, default=33, help="trials that are killed while a state is written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=[*KINDS], choices=[*KINDS])
-    options = parser.parse_args()
+    parser.add_argument("--signal", default="KILL", choices=["KILL", "TERM"])
+    return parser.parse_args()
+
+
+def measure() -> None:
+    """Run the trials, and print a line for each."""
+    options = asked()
     torch.set_num_threads(1)
     images.IN_MEMORY = 0  # they are read when they are asked for, as larger ones are
     torch_private.load_forward_formulas()  # once for all, and with `display` all that takes long to import
-    draw, place = random.Random(options.seed), Path(tempfile.mkdtemp(prefix="kills-"))
-    data = make_data(place)
-    whole: dict[str, tuple[dict[str, Any], float]] = {}
+    draw, data, known = random.Random(options.seed), make_data(PLACE), {}
     counts: collections.Counter[str] = collections.Counter()
-    for trial in range(options.trials):
-        kind = options.kinds[trial % len(options.kinds)]
+    longest = 0.0
+    for number in range(options.trials):
+        kind = options.kinds[number % len(options.kinds)]
         args = [one.format(**data) for one in KINDS[kind]]
-        if kind not in whole:
-            began = time.monotonic()
-            end(start(kind, *args, "--out", str(place / "whole")))
-            whole[kind] = contents(place / "whole"), time.monotonic() - began
-            shutil.rmtree(place / "whole")
-        expected, seconds = whole[kind]
-        out, written, kills = place / "run", 0, draw.choice((1, 1, 1, 2))
-        command = [*args, "--out", str(out)]
-        for _ in range(kills):
-            in_a_write = trial < options.in_a_write
-            processes = start(kind, *command, *OFTEN)
-            written += kill(processes, draw.uniform(0.2, 1.0) * seconds, out, in_a_write)
-            if any(out.rglob("config.toml")):
-                command = ["--resume", str(out)]
-            elif out.exists() and not any(out.iterdir()):
-                out.rmdir()  # made, and nothing is in it yet
-        end(start(kind, *command))
-        found = contents(out)
-        same = found == expected
-        counts.update({"trials": 1, "kills": kills, "in a write": bool(written), "bit-identical": same})
+        if kind not in known:
+            known[kind] = whole(kind, args)
+        expected, seconds = known[kind]
+        moments = [draw.uniform(0.05, 1.0) * seconds for _ in range(draw.choice((1, 1, 1, 2)))]
+        in_a_write = number < options.in_a_write
+        out, killed = trial(kind, args, moments, in_a_write, getattr(signal, f"SIG{options.signal}"))
+        found, written = contents(out), sum(one.in_a_write for one in killed)
+        same, longest = found == expected, max(longest, *(one.seconds for one in killed))
+        kills = sum(any(one.codes) for one in killed)
+        counts.update({"trials": 1, "killed": kills > 0, "kills": kills, "in a write": written > 0, "same": same})
         wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
-        print(f"{trial:3} {kind:14} {kills} kills, {written} in a write: {'same' if same else wrong}", flush=True)
+        print(f"{number:3} {kind:14} {kills} kills, {written} in a write: {'same' if same else wrong}", flush=True)
         shutil.rmtree(out)
-    print(json.dumps(counts))
-    shutil.rmtree(place)
+    print(json.dumps({**counts, "seconds to the end of a process, at most": round(longest, 2)}))
+    shutil.rmtree(PLACE)
 
 
 if __name__ == "__main__":
