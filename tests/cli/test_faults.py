@@ -14,7 +14,7 @@ from pictures import png, random_levels
 
 from metapl.data.formats import images as data_images
 from metapl.files import sealed, storage
-from metapl.training import keeper, state_files
+from metapl.training import checkpoint, keeper, state_files
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -42,6 +42,27 @@ def small(tmp_path):
         pytest.skip("file systems cannot be mounted here")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def cover():
+    """`cover(place)`: a file system that cannot be written lies over a folder; `cover.off(place)` takes it away."""
+    covered = []
+
+    def on(place):
+        mount = ["mount", "-t", "tmpfs", "-o", "ro,size=4k", "tmpfs", place]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("file systems cannot be mounted here")
+        covered.append(place)
+
+    def off(place):
+        covered.remove(place)
+        subprocess.run(["umount", "-l", place], check=True)
+
+    on.off = off
+    yield on
+    for place in [*covered]:
+        off(place)
 
 
 def fill(place):
@@ -109,6 +130,50 @@ def test_each_file_may_meet_a_full_disk(whole, tmp_path, monkeypatch, name):
     assert resumed(tmp_path / "run") == whole(*ALONE)
 
 
+STARTING = ["config.toml", "environment.json", "split.json", "data.json", "fingerprint.json"]
+ENDING = ["final.safetensors", "confusion.json", "curves.png", "summary.json"]
+
+
+@pytest.mark.parametrize("name", [*STARTING, *ENDING, "seeds.json"])
+def test_a_file_system_without_room_at_each_file(whole, small, monkeypatch, name):
+    """A real one, full from the moment on at which this file is written."""
+    write = storage.write
+
+    def filling(path, save):
+        if path.name == name:
+            fill(small)
+        write(path, save)
+
+    for module in (storage, checkpoint):
+        monkeypatch.setattr(module, "write", filling)
+    args = ("train", *ALONE, *(["--seeds", 2] if name == "seeds.json" else []))
+    outcome = invoke(*args, "--out", small / "run")
+    assert outcome.code == 2
+    *warnings, last = outcome.err.splitlines()
+    assert "No space left on device" in last
+    assert ["is not stored" in one for one in warnings] == [True] * (name in ENDING)  # nothing was to be stored before
+    monkeypatch.undo()
+    os.remove(small / "filler")
+    if (small / "run" / "config.toml").exists():
+        assert resumed(small / "run") == whole(*ALONE)
+    else:
+        assert invoke(*args, "--out", small / "run").code == 0
+        assert contents(small / "run") == whole(*args[1:])
+
+
+def test_a_folder_that_cannot_be_written_for_a_while(whole, stop, cover, tmp_path, wait):
+    """As a network drive that goes away: said once, and the run goes on from what was stored before."""
+    run = tmp_path / "run"
+    stop("mpl", 2, lambda: cover(run))
+    outcome = invoke("train", *ALONE, *EVERY, "--out", run)
+    assert outcome.code == 2
+    assert outcome.err.count("a state of the run is not stored, and the one before stays") == 1
+    assert "Read-only file system" in outcome.err
+    assert outcome.err.endswith(f"of mpl is stored, `metapl train --resume {run}` goes on\n")
+    cover.off(run)
+    assert resumed(run) == whole(*ALONE)
+
+
 def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path):
     stop("mpl", 2, lambda: os.rename(tmp_path / "run", tmp_path / "other"))
     assert invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run").code == 0
@@ -129,25 +194,76 @@ def test_a_folder_that_is_removed_comes_back(whole, stop, tmp_path, wait):
     assert {name for name in expected if found.get(name) != expected[name]} == {"metrics.jsonl", "plots/curves.png"}
 
 
-def test_an_image_that_vanishes(stop, tmp_path, monkeypatch):
-    """Of images that are read when they are asked for: the run stops in one line that names it, and goes on later."""
-    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+@pytest.fixture
+def pictures(tmp_path):
+    """Sixty images in folders of three classes, and how to train on them."""
     images = tmp_path / "images"
     for index, levels in enumerate(random_levels(60, 6, 6)):
         path = images / str(index % 3) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(levels))
     args = ("--data", images, *ALONE[: ALONE.index("--labels")], "--labels", 9, "--validation", 6, "--device", "cpu")
-    args = (*args, "--no-baselines", "--model", "mlp:width=6,depth=1")
+    return images, (*args, "--no-baselines", "--model", "mlp:width=6,depth=1")
+
+
+def shorten(folder):
+    """Leave half of each file."""
+    for path in folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("harm", [shutil.rmtree, shorten])
+def test_an_image_that_vanishes_or_breaks(stop, tmp_path, monkeypatch, pictures, harm):
+    """Of images that are read when they are asked for: the run stops in one line that names it, and goes on later."""
+    images, args = pictures
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
     assert invoke("train", *args, "--out", tmp_path / "whole").code == 0
-    stop("mpl", 2, lambda: os.rename(images, tmp_path / "away"))
+    shutil.copytree(images, tmp_path / "copy")
+    stop("mpl", 2, lambda: harm(images))
     outcome = invoke("train", *args, "--out", tmp_path / "run")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert ".png" in outcome.err
     assert "of mpl is stored, `metapl train --resume" in outcome.err
-    os.rename(tmp_path / "away", images)
+    shutil.copytree(tmp_path / "copy", images, dirs_exist_ok=True)
     assert resumed(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_images_that_fit_into_memory_are_read_once(stop, tmp_path, pictures):
+    """They may vanish while the run goes on."""
+    images, args = pictures
+    assert invoke("train", *args, "--out", tmp_path / "whole").code == 0
+    stop("mpl", 2, lambda: shutil.rmtree(images))
+    assert invoke("train", *args, "--out", tmp_path / "run").code == 0
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+LIMITED = """
+import resource, sys
+from metapl.cli import main, display
+from metapl.core import torch_private
+torch_private.load_forward_formulas()
+in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (in_use + int(sys.argv.pop(1)), -1))
+sys.argv[0] = "metapl"
+main.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory in use is read from /proc")
+def test_a_process_that_may_take_no_more_memory(tmp_path):
+    """Its first phase needs little; the second one needs more than the system gives it."""
+    run = tmp_path / "run"
+    args = ["--device", "cpu", "--method", "uda", "--guide", "none", "--steps", "2", "--batch", "1200"]
+    args += ["--model", "convnet:width=128,depth=2", "--out", str(run)]
+    command = [sys.executable, "-c", LIMITED, str(400 * 2**20), "train", *args]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 2
+    assert "step 2 of 2 of supervised is stored, `metapl train --resume" in found.stderr
+    assert "metapl: there is not enough memory for this: give --microbatch" in found.stderr
+    assert state_files.newest(run).phase == "supervised"
 
 
 @pytest.mark.slow
