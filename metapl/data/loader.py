@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -14,6 +15,10 @@ from metapl.core import rng
 from metapl.core.types import Key
 from metapl.data.examples import Examples, take
 from metapl.data.split import Split
+from metapl.registry.errors import InputError
+
+LOG = logging.getLogger("metapl")
+"""Where files are named that cannot be read any more."""
 
 
 class Batch(NamedTuple):
@@ -103,6 +108,37 @@ def in_order(
 ) -> Iterator[Tensor]:
     """Batches of all stored examples in their order, readied for a network by `prepare`."""
     return (prepare(take(x, index, device)) for index in torch.arange(len(x)).split(size))
+
+
+LATER = 2**24
+"""Steps by which the batch comes later that takes the place of one that cannot be read."""
+
+ATTEMPTS = 10
+"""Batches in a row that cannot be read, after which none will do."""
+
+
+def passing(batches: Callable[[int], Batch]) -> Callable[[int], Batch]:
+    """The same batches; where a file cannot be read any more, that is said once, and another batch takes the place.
+
+    Which one is a function of the step, so that a run that goes on sees the same as long as the same files are bad.
+
+    Raises:
+        InputError: one batch after another cannot be read.
+    """
+    said: set[str] = set()
+
+    def at(step: int) -> Batch:
+        for attempt in range(ATTEMPTS):
+            try:
+                return batches(step + attempt * LATER)
+            except InputError as error:
+                last = str(error)
+                if last not in said:
+                    LOG.warning("%s; batches with it give way to others", last)
+                said.add(last)
+        raise InputError(f"{ATTEMPTS} batches in a row cannot be read, the last one since {last}")
+
+    return at
 
 
 def ahead(batches: Callable[[int], Batch]) -> Callable[[int], Batch]:

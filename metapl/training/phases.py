@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -19,6 +20,7 @@ from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
+from metapl.registry.errors import InputError
 from metapl.training import loop, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, Experiment
@@ -194,7 +196,9 @@ def batches(
     data = experiment.data
     wanted = sizes or (experiment.config.labelled_batch, experiment.config.batch)
     at = loader.batches(data.x, data.y, experiment.split, wanted, experiment.keys.batches, unroll)
-    return at if isinstance(data.x, Tensor) else loader.ahead(at)
+    if isinstance(data.x, Tensor):
+        return at
+    return loader.ahead(loader.passing(at) if data.skip_bad else at)
 
 
 def predict(experiment: Experiment, name: str, network: Variables, part: str) -> Tensor:
@@ -228,7 +232,8 @@ def look(experiment: Experiment, event: loop.Reported) -> dict[str, Any]:
         "validation": evaluate(experiment, event.networks, "validation"),
     }
     if "teacher" in event.networks:
-        line["pseudo_labels"] = pseudo_label_quality(experiment, event.networks["teacher"])
+        with suppress(*([InputError] if experiment.data.skip_bad else [])):  # of a file that can be done without
+            line["pseudo_labels"] = pseudo_label_quality(experiment, event.networks["teacher"])
     return line
 
 

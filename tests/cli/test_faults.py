@@ -13,6 +13,7 @@ from going_on import ALONE, EVERY, contents, resumed
 from pictures import png, random_levels
 
 from metapl.data.formats import images as data_images
+from metapl.data.sources import find
 from metapl.files import sealed, storage
 from metapl.training import checkpoint, keeper, state_files
 
@@ -227,6 +228,34 @@ def test_an_image_that_vanishes_or_breaks(stop, tmp_path, monkeypatch, pictures,
     assert "of mpl is stored, `metapl train --resume" in outcome.err
     shutil.copytree(tmp_path / "copy", images, dirs_exist_ok=True)
     assert resumed(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_an_image_that_breaks_and_can_be_done_without(stop, tmp_path, monkeypatch, pictures):
+    """Said once, by its name; the batches that it is in give way to others, and all files of a run are there."""
+    images, args = pictures
+    args = ("--data", f"{images}:skip_bad=true", *args[2:])
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+    assert invoke("train", *args, "--out", tmp_path / "whole").code == 0
+    split = json.loads((tmp_path / "whole" / "split.json").read_text())
+    harmed = find.load(f"{images}", "").x._files[split["unlabelled"][0][0]]
+    stop("mpl", 1, lambda: harmed.write_bytes(b"no image"))
+    outcome = invoke("train", *args, "--out", tmp_path / "run")
+    assert outcome.code == 0
+    assert outcome.err.count("\n") == outcome.err.count(str(harmed)) == 1
+    assert outcome.err.endswith("; batches with it give way to others\n")
+    found, expected = contents(tmp_path / "run"), contents(tmp_path / "whole")
+    assert found.keys() == expected.keys()
+    assert found["checkpoints/final.safetensors"] != expected["checkpoints/final.safetensors"]
+
+
+def test_images_all_of_which_break_end_the_run(stop, tmp_path, monkeypatch, pictures):
+    images, args = pictures
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+    stop("mpl", 2, lambda: shutil.rmtree(images))
+    outcome = invoke("train", "--data", f"{images}:skip_bad=true", *args[2:], "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert "10 batches in a row cannot be read, the last one since" in outcome.err
+    assert "of mpl is stored, `metapl train --resume" in outcome.err.splitlines()[-1]
 
 
 def test_images_that_fit_into_memory_are_read_once(stop, tmp_path, pictures):

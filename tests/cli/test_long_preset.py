@@ -1,4 +1,4 @@
-"""A preset of a million steps, stopped three times in its first 300: it stands where one that was not stopped stands."""
+"""A preset of a million steps, stopped three times in its first 300, stands where one that was never stopped stands."""
 
 import json
 import os

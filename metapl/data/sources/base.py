@@ -31,6 +31,8 @@ class Dataset(NamedTuple):
     """Of the pool, `[examples]`: which examples belong together, see `metapl.data.groups`; None where none do."""
     notes: tuple[Note, ...] = ()
     """What the source took the data for, what it left out, and what it warns of."""
+    skip_bad: bool = False
+    """Whether files that cannot be read are done without."""
 
     @property
     def classes(self) -> int:
