@@ -31,7 +31,7 @@ any other estimator of the feedback, trains a teacher and a student by Meta Pseu
 
 
 OutOption = typer.Option(
-    help="Folder of the run, which must not exist. \\[default: runs/DATA-METHOD-…]", show_default=False
+    help="Folder of the run, which must not exist or be empty. \\[default: runs/DATA-METHOD-…]", show_default=False
 )
 
 SeedsOption = typer.Option(help="Train so many seeds from --seed on, as one vectorised program where that is possible.")
