@@ -2,12 +2,15 @@
 
 import os
 import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from command import invoke
 from going_on import ALONE, EVERY, MLP, contents, interrupt, resumed
 
+from metapl.cli import train
 from metapl.core import tree
 from metapl.files import lock
 from metapl.training import changes, keeper, population, state_files
@@ -284,6 +287,16 @@ def test_the_time_limit_stores_and_stops(whole, tmp_path):
     assert outcome.code == 75
     assert outcome.err.startswith("metapl: --time-limit 0.000001s is over: step 1 of 4 of mpl is stored")
     assert resumed(tmp_path / "run") == whole(*ALONE)
+
+
+def test_the_time_limit_counts_from_the_start_of_the_command(whole, tmp_path, monkeypatch):
+    """What reading the data and comparing methods take is in it."""
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() - 7200))
+    outcome = invoke("train", *ALONE, "--time-limit", "1h", "--out", tmp_path / "run")
+    assert outcome.code == 75
+    assert outcome.err.startswith("metapl: --time-limit 1h is over: step 1 of 4 of mpl is stored")
+    monkeypatch.undo()
+    assert resumed(tmp_path / "run", "--time-limit", "1h") == whole(*ALONE)
 
 
 def spoil(path, place):
