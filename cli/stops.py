@@ -81,8 +81,10 @@ def _watched(heard: list[Any], first: threading.Lock, late: Callable[[Stopped], 
         while number and not first.locked() and time.monotonic() < until:
             time.sleep(0.05)
         if number and first.acquire(blocking=False):
-            late(_stopped(number))
-            os._exit(128 + number)
+            try:
+                late(_stopped(number))
+            finally:
+                os._exit(128 + number)
 
     thread = threading.Thread(target=watch, name="metapl-signals", daemon=True)
     thread.start()
