@@ -12,6 +12,15 @@ from metapl.core.types import Key, Variables
 from metapl.data.form import Form
 
 
+class Prior(NamedTuple):
+    """The share of each class, before an example is seen."""
+
+    shares: Tensor
+    """`[classes]`, float64."""
+    trust: float = 1.0
+    """How far answers are shifted to it: one half where it is a guess."""
+
+
 class Seen(NamedTuple):
     """The examples that a method may look at: the labelled ones first, then the validation part."""
 
@@ -25,8 +34,8 @@ class Seen(NamedTuple):
     """Labelled and unlabelled examples for which there was no room."""
     form: Form
     key: Key
-    prior: Tensor | None = None
-    """The share of each class, `[classes]`; None if nothing is known of it."""
+    prior: Prior | None = None
+    """None if the answers stay as they come."""
 
     @property
     def classes(self) -> int:
