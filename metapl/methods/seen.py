@@ -17,8 +17,8 @@ class Prior(NamedTuple):
 
     shares: Tensor
     """`[classes]`, float64."""
-    trust: float = 1.0
-    """How far answers are shifted to it: one half where it is a guess."""
+    guess: bool = False
+    """Whether it is what is expected before the examples are looked at, and no more."""
 
 
 class Seen(NamedTuple):

@@ -45,19 +45,11 @@ def gather(experiment: Experiment) -> Seen:
     return Seen(ready.float(), y, len(labelled), left_out, data.form, key, _prior(experiment))
 
 
-GUESSED = 0.5
-"""How far answers are shifted to a prior that is a guess.
-
-Shares halfway between equal ones and those that come by themselves cost little where the classes are equally frequent,
-and save much where they are not.
-"""
-
-
 def _prior(experiment: Experiment) -> Prior | None:
     if experiment.config.alignment == "none":
         return None
     rules = experiment.rules
-    return Prior(rules.prior(experiment.counts).cpu().double(), GUESSED if rules.guess else 1.0)
+    return Prior(rules.prior(experiment.counts).cpu().double(), rules.guess)
 
 
 def _some(index: Tensor, count: int, key: Key) -> Tensor:

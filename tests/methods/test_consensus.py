@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from metapl.core import rng
 from metapl.data.form import Form
-from metapl.methods.classical import choice, consensus, poisson, scaling
+from metapl.methods.classical import choice, consensus, poisson, scaling, shares
 from metapl.methods.classical.model import model
 from metapl.methods.seen import Prior, Seen
 
@@ -20,26 +20,31 @@ def points():
     return rng.normal(rng.key(0), (90, 4)) + 2.0 * torch.nn.functional.one_hot(y, 4), y
 
 
-def shares(seed):
+def distributions(seed):
     return torch.softmax(rng.normal(rng.key(seed), (50, 3)).double(), 1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_pooled_is_a_weighted_geometric_mean(share):
-    p, q = shares(1), shares(2)
+    p, q = distributions(1), distributions(2)
     mean = p.numpy() ** share * q.numpy() ** (1 - share)
-    found = consensus.Experts(p.log(), q.log()).pooled(share, None).exp()
+    found = consensus.Experts(p.log(), q.log(), 1.0).pooled(share, None).exp()
     np.testing.assert_allclose(found, mean / mean.sum(1, keepdims=True), rtol=1e-9)
 
 
-@pytest.mark.parametrize("trust", [0.5, 1.0])
-def test_pooled_with_a_prior_is_shifted_to_it(trust):
-    prior = Prior(torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64), trust)
-    experts = consensus.Experts(shares(1).log(), shares(2).log())
-    found = experts.pooled(0.5, prior)
-    assert torch.equal(found, poisson.shifted(sum(experts) / 2, prior.shares, trust))
-    whole = bool(torch.allclose(found.exp().mean(0), prior.shares, atol=1e-6))
-    assert whole == (trust == 1.0)
+def test_pooled_with_a_known_prior_has_its_mean():
+    prior = Prior(torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64))
+    found = consensus.Experts(distributions(1).log(), distributions(2).log(), 1.0).pooled(0.5, prior)
+    np.testing.assert_allclose(found.exp().mean(0), prior.shares, atol=1e-6)
+
+
+def test_pooled_with_a_guess_has_the_mean_of_the_estimate():
+    even = torch.full((3,), 1 / 3, dtype=torch.float64)
+    p = torch.softmax(distributions(1).log() + torch.tensor([3.0, 0.0, 0.0]), dim=1)
+    experts = consensus.Experts(p.log(), distributions(2).log(), 4.0)
+    wanted = shares.shrunk((p.log() + distributions(2).log()) / 2, even, 4.0)
+    assert wanted[0] > 0.5
+    np.testing.assert_allclose(experts.pooled(0.5, Prior(even, guess=True)).exp().mean(0), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("labelled", [3, 12])

@@ -1,4 +1,4 @@
-"""Poisson learning against a dense solution of the graph's Laplacian, and the shares of the classes."""
+"""Poisson learning against a dense solution of the graph's Laplacian."""
 
 import numpy as np
 import pytest
@@ -83,28 +83,3 @@ def test_logits_are_potentials_in_their_standard_deviations(temperature):
 
 def test_potentials_that_are_all_zero_are_undecided():
     assert poisson.logits(torch.zeros(4, 2).double()).exp().tolist() == [[0.5, 0.5]] * 4
-
-
-PRIOR = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-
-
-def shift(found, logits):
-    """The vector that was added to the logits, up to a constant; the same for all examples."""
-    by_example = found - logits
-    by_example = by_example - by_example[:, :1]
-    np.testing.assert_allclose(by_example.std(0), 0.0, atol=1e-9)
-    return by_example[0].numpy()
-
-
-def test_the_mean_is_the_prior():
-    logits = 3.0 * rng.normal(rng.key(4), (300, 3)).double()
-    found = poisson.shifted(logits, PRIOR)
-    np.testing.assert_allclose(found.exp().mean(0), PRIOR, atol=1e-6)
-    np.testing.assert_allclose(found.exp().sum(1), 1.0, atol=1e-12)
-    assert np.abs(shift(found, logits)).max() > 0.1
-
-
-def test_half_of_the_shift():
-    logits = 3.0 * rng.normal(rng.key(4), (300, 3)).double()
-    half, whole = (shift(poisson.shifted(logits, PRIOR, share), logits) for share in (0.5, 1.0))
-    np.testing.assert_allclose(2 * half, whole, rtol=1e-9)

@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from metapl.methods.classical import choice, linear, poisson, scaling, spreading
+from metapl.methods.classical import choice, linear, poisson, scaling, shares, spreading
 from metapl.methods.classical.choice import Trial
 from metapl.methods.seen import Fitted, Prior, Seen
 from metapl.methods.spec import MethodSpec, NetworkSpec, PhaseSpec
@@ -45,11 +45,15 @@ class Experts(NamedTuple):
 
     regression: Tensor
     graph: Tensor
+    labels: float
+    """Labels a class, that they learnt from."""
 
     def pooled(self, share: float, prior: Prior | None) -> Tensor:
-        """log of p^share · q^(1 − share), normalised and shifted to the prior, if there is one."""
+        """log of p^share · q^(1 − share), normalised, and shifted to the prior, or to an estimate if that is a guess."""
         found = share * self.regression + (1.0 - share) * self.graph
-        return torch.log_softmax(found, dim=1) if prior is None else poisson.shifted(found, prior.shares, prior.trust)
+        if prior is None:
+            return torch.log_softmax(found, dim=1)
+        return shares.shifted(found, shares.shrunk(found, prior.shares, self.labels) if prior.guess else prior.shares)
 
 
 def ask(z: Tensor, weights: sparse.csr_matrix, labels: list[Tensor], classes: int) -> list[Experts]:
@@ -65,13 +69,14 @@ def ask(z: Tensor, weights: sparse.csr_matrix, labels: list[Tensor], classes: in
     """
     charged = torch.cat([poisson.charges(y, classes) for y in labels], dim=1)
     found = poisson.potentials(weights, charged).split(classes, dim=1)
-    return [Experts(_regression(z, y, classes), poisson.logits(one)) for y, one in zip(labels, found, strict=True)]
+    return [_experts(z, y, poisson.logits(one)) for y, one in zip(labels, found, strict=True)]
 
 
-def _regression(z: Tensor, y: Tensor, classes: int) -> Tensor:
-    known = y >= 0
-    weight, bias = linear.fit(z[known], y[known], max(1.0, int(known.sum()) / classes), classes)
-    return torch.log_softmax((z @ weight.T + bias).double(), dim=1).clamp(min=LEAST)
+def _experts(z: Tensor, y: Tensor, graph: Tensor) -> Experts:
+    known, classes = y >= 0, graph.shape[1]
+    labels = max(1.0, int(known.sum()) / classes)
+    weight, bias = linear.fit(z[known], y[known], labels, classes)
+    return Experts(torch.log_softmax((z @ weight.T + bias).double(), dim=1).clamp(min=LEAST), graph, labels)
 
 
 def evidence(seen: Seen, name: str, trial: Trial) -> Tensor:

@@ -1,4 +1,4 @@
-"""Poisson learning over a graph of neighbours, and its answers shifted so that the classes have a given share.
+"""Poisson learning over a graph of neighbours.
 
 Labels are charges at their examples: each label adds 1 for its class, less the mean of all labels. The answer u solves
 L u = charges, with the graph's Laplacian L. Where labels are few it keeps its shape, while label spreading becomes flat
@@ -25,9 +25,6 @@ ROWS = 1024
 
 STEPS = 300
 """Of the random walk. A graph of some thousand examples has mixed by then."""
-
-BALANCING = 200
-"""Steps towards the shares of the classes."""
 
 
 def neighbours(z: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -96,19 +93,3 @@ def potentials(weights: sparse.csr_matrix, charged: Tensor) -> Tensor:
 def logits(found: Tensor, temperature: float = 0.3) -> Tensor:
     """log softmax of potentials `[examples, classes]`, divided by `temperature` of their standard deviations."""
     return torch.log_softmax(found / (temperature * found.std().clamp(min=1e-12)), dim=1)
-
-
-def shifted(logits: Tensor, prior: Tensor, share: float = 1.0) -> Tensor:
-    """log softmax(logits + share · b), with the b of `[classes]` for which, in full, the mean answer is the prior.
-
-    b is the fixed point of b ← b + log prior − log mean(p), after `BALANCING` steps.
-
-    Args:
-        logits: `[examples, classes]`.
-        prior: the share of each class, `[classes]`.
-        share: how far they are shifted, from 0 to 1.
-    """
-    bias = torch.zeros_like(prior)
-    for _ in range(BALANCING):
-        bias = bias + prior.log() - torch.softmax(logits + bias, dim=1).mean(0).clamp(min=1e-12).log()
-    return torch.log_softmax(logits + share * bias, dim=1)
