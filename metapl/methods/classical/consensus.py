@@ -49,7 +49,7 @@ class Experts(NamedTuple):
     """Labels a class, that they learnt from."""
 
     def pooled(self, share: float, prior: Prior | None) -> Tensor:
-        """log of p^share · q^(1 − share), normalised, and shifted to the prior, or to an estimate if that is a guess."""
+        """log of p^share · q^(1 − share), normalised and shifted to the prior, or to an estimate if that is a guess."""
         found = share * self.regression + (1.0 - share) * self.graph
         if prior is None:
             return torch.log_softmax(found, dim=1)
