@@ -39,6 +39,17 @@ class Set(NamedTuple):
     classes: int
 
 
+UNSEEN = (
+    ("satellite", "Satellite", 6),
+    ("vehicles", "Vehicle", 4),
+    ("glass", "Glass", 6),
+    ("sonar", "Sonar", 2),
+    ("diabetes", "PimaIndiansDiabetes", 2),
+    ("DNA", "DNA", 3),
+    ("shuttle", "Shuttle", 7),
+)
+"""Tables that had no part in any choice of a default."""
+
 SETS = {
     "digits": Set("digits", 10),
     "Fashion-MNIST": Set("fashion-mnist", 10),
@@ -49,6 +60,8 @@ SETS = {
     "wine": Set("{sets}/wine.csv", 3),
     "tumours": Set("breast-cancer", 2),
     "two moons": Set("moons", 2),
+    "uneven segments": Set("{sets}/uneven.csv", 7),
+    **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
 }
 
 COUNTS = (1, 4, 25)
