@@ -23,6 +23,7 @@ from scipy import stats
 
 from metapl import methods
 from metapl.files import storage
+from metapl.registry.errors import InputError
 from metapl.training import choosing, phases, population
 from metapl.training.config import TrainConfig, resolve
 from metapl.training.experiment import Experiment, assemble
@@ -183,8 +184,13 @@ def main() -> None:
         for count in given.counts:
             for arm in given.arms:
                 path = place(given.out, name, count, arm)
-                if not path.exists():
+                if path.exists():
+                    continue
+                try:
                     rows = make(name, count, arm, given.sets, given.seeds)
+                except InputError as error:  # as where a class has fewer examples
+                    print(f"{name}, {count} a class, {arm}: {error}", flush=True)
+                else:
                     storage.write_text(path, json.dumps(rows) + "\n")
                     mean = statistics.fmean(accuracy(arm, row) for row in rows)
                     print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)

