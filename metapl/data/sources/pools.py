@@ -82,8 +82,8 @@ def of_files(
         pool, notes = with_unknown(pool, more), [*notes, *said]
     details = {} if white == WHITE else {"white": white}
     data = of_images(pool, held_out, classes, **details)
-    known = groups.extended(parts.groups, len(pool.y))
-    return data._replace(validation=given, groups=known, notes=tuple(notes), skip_bad=wanted.skip_bad)
+    data = data._replace(validation=given, groups=groups.extended(parts.groups, len(pool.y)))
+    return data._replace(notes=tuple(notes), skip_bad=wanted.skip_bad)
 
 
 def without_copies(more: Examples, known: Sequence[Examples]) -> tuple[Examples, list[Note]]:
