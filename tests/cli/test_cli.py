@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 from asserts import assert_close_tree
-from command import Outcome, invoke
+from command import Outcome, assert_one_line, invoke
 from matplotlib import image
 
 from metapl import __version__
@@ -288,7 +288,7 @@ def test_baselines_change_nothing_of_the_method(train):
 
 def test_a_run_that_diverges_says_so_in_one_line(tmp_path):
     outcome = invoke("train", *ALONE, "--lr", "1e30", "--out", tmp_path / "run")
-    _assert_one_line(outcome, "--lr")
+    assert_one_line(outcome, "--lr")
 
 
 def test_interrupting(tmp_path, monkeypatch):
@@ -403,15 +403,6 @@ def test_help_and_simple_errors_come_without_torch(args):
 # ---------------------------------------------------------------- bad input
 
 
-def _assert_one_line(outcome, word):
-    assert outcome.code == 2
-    assert outcome.err.startswith("metapl: ")
-    assert outcome.err.count("\n") == 1
-    assert outcome.err.endswith("\n")
-    assert word in outcome.err
-    assert "Traceback" not in outcome.err + outcome.out
-
-
 BAD = [
     ("--grad unrol", "'unrol': did you mean 'unroll'?"),
     ("--grad first-order:baseline=2", "baseline=2"),
@@ -468,7 +459,7 @@ def test_bad_input_to_train(tmp_path, monkeypatch, args, word, named):
         pytest.skip("there is such a device")
     monkeypatch.chdir(tmp_path)
     where = ("--out", tmp_path / "run") if named else ()
-    _assert_one_line(invoke("train", *where, *args.split()), word)
+    assert_one_line(invoke("train", *where, *args.split()), word)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -477,7 +468,7 @@ def test_bad_files_of_configuration(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "given.toml").write_text(text)
     word = {"lr = nan": "--lr nan", "grad = 'unrol'": "'unrol'"}.get(text, "given.toml")
-    _assert_one_line(invoke("train", "--config", "given.toml"), word)
+    assert_one_line(invoke("train", "--config", "given.toml"), word)
     assert [path.name for path in tmp_path.iterdir()] == ["given.toml"]
 
 
@@ -486,7 +477,7 @@ def test_a_place_where_no_run_can_be_written(tmp_path, kind):
     place = tmp_path / "place"
     place.mkdir() if kind == "folder" else place.write_text("precious")
     out = place / "run" if kind == "below a file" else place
-    _assert_one_line(invoke("train", *ALONE, "--out", out), f"--out {out}")
+    assert_one_line(invoke("train", *ALONE, "--out", out), f"--out {out}")
     assert list(tmp_path.rglob("*")) == [place]
     assert kind == "folder" or place.read_text() == "precious"
 
@@ -494,7 +485,7 @@ def test_a_place_where_no_run_can_be_written(tmp_path, kind):
 def test_a_folder_that_may_not_be_written(tmp_path):
     with mock.patch("pathlib.Path.mkdir", side_effect=PermissionError(13, "Permission denied")):
         outcome = invoke("train", *ALONE, "--out", tmp_path / "run")
-    _assert_one_line(outcome, "Permission denied")
+    assert_one_line(outcome, "Permission denied")
 
 
 def _damaged(folder, tmp_path, missing):
@@ -509,7 +500,7 @@ def _damaged(folder, tmp_path, missing):
 @pytest.mark.parametrize("missing", ["config.toml", "split.json", "final.safetensors"])
 def test_evaluating_a_run_that_is_incomplete(train, tmp_path, missing):
     copy = _damaged(train(*ALONE), tmp_path, missing)
-    _assert_one_line(invoke("eval", copy), "is not a run" if missing == "config.toml" else missing)
+    assert_one_line(invoke("eval", copy), "is not a run" if missing == "config.toml" else missing)
 
 
 @pytest.mark.parametrize(
@@ -529,7 +520,7 @@ def test_bad_input_to_eval(train, tmp_path, monkeypatch, args, word):
     folder = train(*ALONE)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    _assert_one_line(invoke("eval", *(folder if arg == "RUN" else arg for arg in args)), word)
+    assert_one_line(invoke("eval", *(folder if arg == "RUN" else arg for arg in args)), word)
 
 
 @pytest.mark.parametrize(
@@ -542,15 +533,15 @@ def test_bad_input_to_eval(train, tmp_path, monkeypatch, args, word):
     ],
 )
 def test_bad_input_to_the_rest(args, word):
-    _assert_one_line(invoke(*args), word)
+    assert_one_line(invoke(*args), word)
 
 
 def test_grads_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    _assert_one_line(invoke("grads", "--json", tmp_path / "file" / "x.json"), "x.json")
+    assert_one_line(invoke("grads", "--json", tmp_path / "file" / "x.json"), "x.json")
 
 
 @pytest.mark.parametrize("args", [["train", "--lr", "nan"], ["train", "--nope"], ["trian"]])
 def test_bad_input_in_a_process_of_its_own(args):
     found = _process("from metapl.cli.main import main; main()", *args)
-    _assert_one_line(Outcome(found.returncode, found.stdout, found.stderr), args[-1])
+    assert_one_line(Outcome(found.returncode, found.stdout, found.stderr), args[-1])

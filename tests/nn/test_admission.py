@@ -3,6 +3,7 @@
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure
+from students import model_of
 from torch import nn
 
 from metapl import optim
@@ -12,11 +13,6 @@ from metapl.nn import functional
 from metapl.registry.errors import InputError
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-
-
-def model_of(build, seed=0):
-    model = functional.from_module(build)
-    return model, *model.init(rng.key(seed))
 
 
 # ---------------------------------------------------------------- what is refused at the door

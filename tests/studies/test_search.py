@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from command import invoke
+from command import assert_one_line, invoke
 
 from metapl.registry.errors import InputError
 from metapl.studies import execution, search, search_result, search_space, specification
@@ -534,10 +534,6 @@ def test_bad_input_on_the_command_line(tmp_path, monkeypatch, args, word):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("precious")
     monkeypatch.setattr(execution, "run", None)
-    outcome = invoke(*args.split())
-    assert outcome.code == 2
-    assert outcome.err.startswith("metapl: ")
-    assert (outcome.err.count("\n"), outcome.out) == (1, "")
-    assert word in outcome.err
+    assert_one_line(invoke(*args.split()), word)
     assert {path.name for path in tmp_path.iterdir()} == {"study.toml", "empty.toml", "there"}
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]

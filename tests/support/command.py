@@ -30,3 +30,12 @@ def invoke(*args: Any) -> Outcome:
     ):
         main()
     return Outcome(stopped.value.code, out.getvalue(), err.getvalue())
+
+
+def assert_one_line(outcome: Outcome, word: str) -> None:
+    """The command ended with exit code 2 and one line that holds the word, and printed nothing else."""
+    assert outcome.code == 2
+    assert outcome.err.startswith("metapl: ")
+    assert outcome.err.endswith("\n")
+    assert (outcome.err.count("\n"), outcome.out) == (1, "")
+    assert word in outcome.err

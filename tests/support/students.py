@@ -12,6 +12,12 @@ def f64(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def model_of(build, seed=0):
+    """A module as a function, with its parameters and buffers from a seed."""
+    model = functional.from_module(build)
+    return model, *model.init(rng.key(seed))
+
+
 def given(module, rows=6, *, key=None):
     """What an estimator is called with, for a module from `[batch, 4]` to `[batch, 3]`."""
     model = functional.cast(functional.from_module(module), torch.float64)
