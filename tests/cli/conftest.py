@@ -4,6 +4,7 @@ import pytest
 from command import invoke
 from going_on import contents
 
+from metapl.data.sources import find
 from metapl.training import keeper, loop
 
 
@@ -40,3 +41,12 @@ def stop(monkeypatch):
         monkeypatch.setattr(keeper.Keeper, "see", seen)
 
     return at
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """Nothing of this machine is found."""
+    monkeypatch.delenv(find.VARIABLE, raising=False)
+    monkeypatch.setattr(find, "SYSTEM", tmp_path / "system")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.chdir(tmp_path)
