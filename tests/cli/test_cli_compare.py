@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from command import assert_one_line, invoke
+from command import assert_one_line, invoke, painting
 from matplotlib import image
 
 from metapl.evaluation import quality
@@ -31,7 +31,7 @@ FIELDS = {
 
 def test_the_command(tmp_path):
     file, picture = tmp_path / "deep" / "numbers.json", tmp_path / "picture.png"
-    outcome = invoke("compare", *FEW, "--cosine", "0.8", "--json", file, "--plot", picture)
+    outcome = painting("compare", *FEW, "--cosine", "0.8", "--json", file, "--plot", picture)
     assert (outcome.code, outcome.err) == (0, "")
     assert all(column in outcome.out for column in (*COLUMNS, *TO_REACH))
     record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
