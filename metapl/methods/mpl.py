@@ -82,40 +82,40 @@ def meta_pseudo_labels(
         teacher_key, student_key = rng.split(key, 2)
         student_state = new_train_state(student, student_key)
         like = next(iter(student_state.params.values()))
-        step = torch.zeros((), dtype=torch.int64, device=like.device)
-        ema = Variables(student_state.params, student_state.buffers)
-        remembered = recipe.consistency.init(like)
-        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step, remembered)
+        first = torch.zeros((), dtype=torch.int64, device=like.device)
+        teacher_state, remembered = new_train_state(teacher, teacher_key), recipe.consistency.init(like)
+        return State(teacher_state, student_state, _weights(student_state), estimator.init(), first, remembered)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state.teacher, state.student, batch, key)
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
-        _, (remembered, parts), own = autodiff.value_and_grad(
-            lambda logits: self_loss(
-                recipe, *given._replace(logits=logits).learning(batch), state.step, state.consistency, given.mixed
-            ),
-            given.logits,
-        )
+
+        def own_loss(logits: dict[str, Tensor]) -> tuple[Tensor, tuple[Memory, dict[str, Tensor]]]:
+            seen = given._replace(logits=logits).learning(batch)
+            return self_loss(recipe, *seen, state.step, state.consistency, given.mixed)
+
+        _, (remembered, parts), own = autodiff.value_and_grad(own_loss, given.logits)
         size = tree.norm(cotangent)
-        statistics = Statistics(
-            size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled
+        factor = recipe.feedback_weight * recipe.feedback_size(
+            Statistics(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled)
         )
-        factor = recipe.feedback_weight * recipe.feedback_size(statistics)
-        cotangents = {**own, "strong": own["strong"] + factor * cotangent}
-        updated = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
+        grads = given.pull({**own, "strong": own["strong"] + factor * cotangent})
+        updated = apply_gradient(teacher.optimizer, state.teacher, grads, given.buffers)
         ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
         return State(updated, feedback.state, ema, memory, state.step + 1, remembered), metrics
 
-    def networks(state: State) -> dict[str, Variables]:
-        return {
-            "teacher": Variables(state.teacher.params, state.teacher.buffers),
-            "student": Variables(state.student.params, state.student.buffers),
-            "ema": state.ema,
-        }
+    return Method(init, step, networks_of)
 
-    return Method(init, step, networks)
+
+def networks_of(state: State) -> dict[str, Variables]:
+    """What can be evaluated."""
+    return {"teacher": _weights(state.teacher), "student": _weights(state.student), "ema": state.ema}
+
+
+def _weights(train_state: TrainState) -> Variables:
+    return Variables(train_state.params, train_state.buffers)
 
 
 def trained_student(given: Given) -> Trainable:
