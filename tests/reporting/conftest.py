@@ -1,8 +1,9 @@
 """What is drawn on a page of a study, in place of the pictures."""
 
 import pytest
+from matplotlib.figure import Figure
 
-from metapl.reporting import study_figures
+from metapl.reporting import drawing, study_figures
 from metapl.reporting.drawing import Picture
 
 
@@ -30,3 +31,14 @@ def lines(monkeypatch):
 
     monkeypatch.setattr(study_figures.figures, "curves", curves)
     return found
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are drawn but not painted as SVG, which takes most of the time of a page."""
+
+    def svg(name, height, draw, theme):
+        draw(Figure(layout="constrained"))
+        return "<svg/>"
+
+    monkeypatch.setattr(drawing, "_svg", svg)

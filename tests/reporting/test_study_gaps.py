@@ -22,6 +22,8 @@ from study_runs import (
 from metapl.reporting import study as reporting
 from metapl.studies import specification
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def test_a_run_that_diverged(lines):
     """It has no NLL, and no pseudo labels after the first step."""

@@ -10,6 +10,8 @@ from study_runs import ENVIRONMENT, EVIL, SEEDS, TARGETS, TOP1, a_study, ends, r
 from metapl.reporting import study as reporting
 from metapl.reporting import study_figures
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.mark.parametrize(("place", "labels"), [*enumerate(TARGETS)])
 def test_every_run_is_a_dot(strips, place, labels):

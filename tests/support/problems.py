@@ -227,9 +227,6 @@ def estimates(case: Case, text: str, count: int, together: int = 50_000) -> tupl
 REFUSED = {"higher": ("adam", "adamw", "adamw with room", "rmsprop", "rmsprop with room")}
 """The rules that an estimator does not take."""
 
-ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order", "unadapted")
-"""The estimators that take one inner step at a time."""
-
 
 def target_keys(case: Case) -> list[Tensor]:
     """What draws the labels of each step: the key itself for one, keys folded from it for several."""

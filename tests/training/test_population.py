@@ -84,7 +84,7 @@ CASES = {
     "dropout": {"model": "mlp:width=6,depth=1,dropout=0.3"},
     "unroll": {"unroll": 2, "finetune_batch": 3},
     "adam": {"optimizer": "adam", "lr": 0.02, "clip": 0.2},
-    "another teacher, with its pace": {"teacher_model": "mlp:width=3,depth=2", "warmup": 4, "student_wait": 5},
+    "another teacher, with its pace": {"teacher_model": "mlp:width=3,depth=2", "warmup": 2, "student_wait": 3},
     "a ramp": {"uda_ramp": 9, "labelled_in_unlabelled": False},
     "microbatches": {"microbatch": 4, "steps": 6, "report_every": 3},
     "zeros": {"uda_weight": 0.0, "smoothing": 0.0},
@@ -211,7 +211,7 @@ def test_every_step_of_all_is_told_once():
     events = list(population.run(population.members(pair(steps=3))))
     ticks = [event[:3] for index, event in events if isinstance(event, Stepped) and index is None]
     assert len(ticks) == sum(isinstance(event, Stepped) for _, event in events)
-    assert ticks == [*(("mpl", step, 3) for step in (1, 2, 3)), *(("finetune", step, 4) for step in (1, 2, 3, 4))]
+    assert ticks == [*(("mpl", step, 3) for step in (1, 2, 3)), *(("finetune", step, 3) for step in (1, 2, 3))]
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
