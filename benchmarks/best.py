@@ -23,6 +23,7 @@ from scipy import stats
 
 from metapl import methods
 from metapl.files import storage
+from metapl.registry.errors import InputError
 from metapl.training import choosing, phases, population
 from metapl.training.config import TrainConfig, resolve
 from metapl.training.experiment import Experiment, assemble
@@ -39,6 +40,17 @@ class Set(NamedTuple):
     classes: int
 
 
+UNSEEN = (
+    ("satellite", "Satellite", 6),
+    ("vehicles", "Vehicle", 4),
+    ("glass", "Glass", 6),
+    ("sonar", "Sonar", 2),
+    ("diabetes", "PimaIndiansDiabetes", 2),
+    ("DNA", "DNA", 3),
+    ("shuttle", "Shuttle", 7),
+)
+"""Tables that had no part in any choice of a default."""
+
 SETS = {
     "digits": Set("digits", 10),
     "Fashion-MNIST": Set("fashion-mnist", 10),
@@ -49,6 +61,8 @@ SETS = {
     "wine": Set("{sets}/wine.csv", 3),
     "tumours": Set("breast-cancer", 2),
     "two moons": Set("moons", 2),
+    "uneven segments": Set("{sets}/uneven.csv", 7),
+    **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
 }
 
 COUNTS = (1, 4, 25)
@@ -170,8 +184,13 @@ def main() -> None:
         for count in given.counts:
             for arm in given.arms:
                 path = place(given.out, name, count, arm)
-                if not path.exists():
+                if path.exists():
+                    continue
+                try:
                     rows = make(name, count, arm, given.sets, given.seeds)
+                except InputError as error:  # as where a class has fewer examples
+                    print(f"{name}, {count} a class, {arm}: {error}", flush=True)
+                else:
                     storage.write_text(path, json.dumps(rows) + "\n")
                     mean = statistics.fmean(accuracy(arm, row) for row in rows)
                     print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)
