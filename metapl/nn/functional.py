@@ -42,7 +42,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
       dropped.
     - With a `key`, dropout layers draw from it (`metapl.nn.dropout`), and what else draws finds torch's generator
       seeded with it; a module that draws nothing needs none. `rows` `[batch]` says which examples of a larger batch
-      these are, for who passes a batch in parts.
+      these are, for a caller that passes a batch in parts.
     - A tuple `x` is several positional inputs where forward requires several, a dict is inputs by name where they are
       forward's; anything else is the one input. Outputs have any structure.
     - A static method `from_class_means` of the module becomes `Model.start`.
