@@ -100,7 +100,7 @@ def _watched(heard: list[Any], first: threading.Lock, late: Callable[[Stopped], 
 
 
 @contextmanager
-def told(folder: Path, keeper: Keeper) -> Iterator[None]:
+def reported(folder: Path, keeper: Keeper) -> Iterator[None]:
     """Where the block is stopped, say what is stored and how the run goes on; bad input stays one line."""
     try:
         yield
@@ -118,7 +118,7 @@ def told(folder: Path, keeper: Keeper) -> Iterator[None]:
 
 
 def late(folder: Path, keeper: Keeper) -> Callable[[Stopped], None]:
-    """What `heeded` does late: store, and say the same as `told`."""
+    """What `heeded` does late: store, and say the same as `reported`."""
 
     def end(stopped: Stopped) -> None:
         keeper.store()

@@ -145,7 +145,7 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     summaries = session.summaries()
     bars = display.Bars(experiments, [one.path for one in session.folders], started)
     late = stops.late(session.root, kept)
-    with session.held(), stops.told(session.root, kept), stops.heeded(late), kept, bars:
+    with session.held(), stops.reported(session.root, kept), stops.heeded(late), kept, bars:
         for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
             kept.see(member, event)
             index = member or 0

@@ -15,19 +15,8 @@ from command import invoke
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 FLAGS = (
-    "--method",
-    "mpl",
-    "--guide",
-    "none",
-    "--steps",
-    "4",
-    "--finetune-steps",
-    "2",
-    "--no-baselines",
-    "--model",
-    "mlp:width=8",
-    "--device",
-    "cpu",
+    *("--method", "mpl", "--guide", "none", "--no-baselines", "--steps", "4", "--finetune-steps", "2"),
+    *("--model", "mlp:width=8", "--device", "cpu"),
 )
 
 
