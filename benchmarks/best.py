@@ -47,7 +47,6 @@ UNSEEN = (
     ("sonar", "Sonar", 2),
     ("diabetes", "PimaIndiansDiabetes", 2),
     ("DNA", "DNA", 3),
-    ("shuttle", "Shuttle", 7),
 )
 """Tables that had no part in any choice of a default."""
 

