@@ -21,6 +21,7 @@ from metapl.cli import (
     report,
     status,
     streams,
+    suggest,
     train,
     tune,
 )
@@ -38,6 +39,7 @@ app.command("train", help=train.HELP)(train.train)
 app.command("status", help=status.HELP)(status.status)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.command("predict", help=predict.HELP)(predict.predict)
+app.command("suggest", help=suggest.HELP)(suggest.suggest)
 app.command("report", help=report.HELP)(report.report)
 app.command("export", help=export.HELP)(export.export)
 app.add_typer(data.app, name="data", help=data.HELP)

@@ -51,14 +51,16 @@ def with_unlabelled(data: Dataset, text: str) -> Dataset:
     Raises:
         InputError: they cannot be read, or the data set holds no examples of the kind that files give.
     """
-    more = read(data.form, [Path(text)]).x
-    if (data.form.kind == "features" or "scale" in data.form.details) and isinstance(more, Tensor):
-        more = more.to(data.x.dtype)
-    if more.dtype != data.x.dtype or more.shape[1:] != data.x.shape[1:]:
+    more = read(data.form, [Path(text)])
+    if (data.form.kind == "features" or "scale" in data.form.details) and isinstance(more.x, Tensor):
+        more = more._replace(x=more.x.to(data.x.dtype))
+    if more.x.dtype != data.x.dtype or more.x.shape[1:] != data.x.shape[1:]:
         why = "has stored views" if data.form.kind == "features" else "is embedded"
         raise InputError(f"--unlabelled {text}: the data {why} and takes no more examples: give your own --data")
     known = [data.x_test, *([subset(data.x, data.validation)] if data.validation is not None else [])]
     more, notes = pools.without_copies(more, known) if data.form.kind in ("images", "arrays") else (more, [])
-    pool = pools.with_unknown(pools.Part(data.x, data.y), more)
+    pool = pools.with_unknown(pools.Part(data.x, data.y), more.x)
     found = groups.extended(data.groups, len(pool.y))
-    return data._replace(x=pool.x, y=pool.y, groups=found, notes=(*data.notes, *notes))
+    before = data.names or tuple(map(data.name, range(len(data.y))))
+    names = (*before, *(f"{text}: {name}" if data.form.kind == "table" else name for name in more.names))
+    return data._replace(x=pool.x, y=pool.y, groups=found, notes=(*data.notes, *notes), names=names)

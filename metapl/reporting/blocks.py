@@ -140,6 +140,7 @@ class Thumbnail:
     """Whether its pixels are shown as squares."""
     alt: str
     truth: str
+    """Its class, or the label that it has; empty where nobody knows."""
     predicted: str
     below: str
 

@@ -30,12 +30,10 @@ from metapl.registry.errors import InputError, unknown
 from metapl.training import checkpoint, fitting, run_files
 from metapl.training.architectures import architectures
 from metapl.training.automatic import older
+from metapl.training.checkpoint import CHECKPOINT
 from metapl.training.config import TrainConfig, dump, resolve
 from metapl.training.experiment import Experiment, pick_device, prepare
 from metapl.training.phases import Result
-
-CHECKPOINT = Path("checkpoints/final.safetensors")
-"""The final weights, below the folder of a run."""
 
 LOG = logging.getLogger("metapl")
 """Where warnings of a run go."""
@@ -93,7 +91,7 @@ def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None =
 
 def _from_anywhere(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths, so that it means the same in another directory."""
-    paths = {name: getattr(config, name) for name in ("unlabelled", "split")}
+    paths = {name: getattr(config, name) for name in ("unlabelled", "split", "from_")}
     paths |= {name: path for name in ("data", "data_dir") if not (path := getattr(config, name)).startswith("~")}
     if config.data.partition(":")[0] in SOURCES:
         del paths["data"]
@@ -102,7 +100,8 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
     try:
         # Not `abspath`: behind the path of data stand options, which may have slashes of their own.
         found: dict[str, Any] = {name: path and os.path.join(os.getcwd(), path) for name, path in paths.items()}
-        return replace(config, **found)
+        files = [os.path.join(os.getcwd(), one) for one in config.more_labels.split(os.pathsep) if one]
+        return replace(config, **found, more_labels=os.pathsep.join(files))
     except (OSError, InputError):  # a directory that is gone, or whose name no TOML file can hold
         return config
 

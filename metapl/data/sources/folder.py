@@ -81,7 +81,7 @@ def folder(  # noqa: PLR0913 - one option a parameter
     train = _labelled(found.train, classes, none)
     held_out = _labelled(found.test, classes, none) if found.test else None
     validation = _labelled(found.validation, classes, none) if found.validation else None
-    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad, place)
     data = pools.of_files(train, held_out, validation, classes, wanted)
     notes = [*found.notes, *rule.notes(counts, none, "images"), *_skipped(found)]
     return data._replace(notes=(*data.notes, *notes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -44,6 +44,17 @@ class Wanted(NamedTuple):
     """A regular expression: files for which it finds the same belong together."""
     skip_bad: bool = False
     """Whether damaged files are left out, rather than an error."""
+    root: Path | None = None
+    """The folder below which files are named by their paths."""
+
+    def named(self, files: Iterable[Readable]) -> tuple[str, ...]:
+        """What files are called."""
+        return tuple(self._named(file) for file in files)
+
+    def _named(self, file: Readable) -> str:
+        if self.root is not None and isinstance(file, Path) and file.is_relative_to(self.root):
+            return file.relative_to(self.root).as_posix()
+        return str(file)
 
 
 class Apart(NamedTuple):

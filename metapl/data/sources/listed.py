@@ -101,7 +101,7 @@ def listed(  # noqa: PLR0913 - one option a parameter
     if "validation" in sets and "test" not in sets:
         notes.append(Note("test", "the validation set is the test set, since there is no other"))
         sets["test"] = sets.pop("validation")
-    wanted = pools.Wanted(size, channels, test, [], white, copies, group, skip_bad)
+    wanted = pools.Wanted(size, channels, test, [], white, copies, group, skip_bad, place)
     data = pools.of_files(train, sets.get("test"), sets.get("validation"), known.classes, wanted)
     absent = [cell for cell, owner in zip(read.columns[named], owners, strict=True) if owner is None]
     unseen = len(found) - len(rest) - (len(owners) - len(absent))
