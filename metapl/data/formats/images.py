@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metapl.data.examples import Examples, Inputs, join
 from metapl.data.form import Form
-from metapl.data.formats import arrays, files, grey, shards
+from metapl.data.formats import archives, arrays, files, grey, shards
 from metapl.data.formats.decode import ENDINGS, WHITE, brightest, decode, fit, header
 from metapl.data.formats.files import Readable, shown
 from metapl.data.formats.grey import WHITES
@@ -214,8 +214,11 @@ def _gathered(place: Path, shape: Sequence[int], white: int, scale: grey.Scale |
     if place.suffix.lower() in arrays.ENDINGS and place.is_file():
         x = _fitted(arrays.images(place, scale), shape)
         return Inputs([f"{place}[{number}]" for number in range(len(x))], x)
-    found = _listed(place)
-    return Inputs([str(one) for one in found], load(found, shape, white))
+    folder = archives.opened(place)
+    found = _listed(folder)
+    # What was packed has the name of its archive, as members of shards have.
+    names = [str(one) if folder == place else f"{place}/{Path(str(one)).relative_to(folder)}" for one in found]
+    return Inputs(names, load(found, shape, white))
 
 
 def _listed(place: Path) -> Sequence[Readable]:

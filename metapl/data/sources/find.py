@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from metapl.data.formats import archives
 from metapl.data.sources import SOURCES, STORED, fetch
 from metapl.data.sources.base import Dataset, Known, Stored
 from metapl.registry import notation
@@ -41,6 +42,7 @@ def load(text: str, data_dir: str = "") -> Dataset:
     name = text.partition(":")[0]
     if name not in SOURCES:
         path, options = split(text)
+        path = archives.opened(path)
         return notation.build(f"{_kind(path)}:{options}", SOURCES, "data", path)
     if name not in STORED:
         return notation.build(text, SOURCES, "data")
@@ -97,7 +99,7 @@ def locate(text: str, data_dir: str = "") -> tuple[str, Path]:
     name = text.partition(":")[0]
     if name in STORED:
         return name, require(name, data_dir)
-    path = split(text)[0]
+    path = archives.opened(split(text)[0])
     return _kind(path), path
 
 
