@@ -25,8 +25,10 @@ from metapl.cli import (
     train,
     tune,
 )
+from metapl.cli.reading import Reading
 from metapl.cli.streams import INTERRUPTED, OUTPUT, Spoken
 from metapl.cli.tell import listen, tell
+from metapl.data import progress
 from metapl.registry.errors import InputError
 
 app = typer.Typer(
@@ -83,7 +85,8 @@ def main() -> None:
 def _run() -> int:
     """The exit code of the verb."""
     try:
-        code = app(standalone_mode=False)
+        with progress.listening(Reading()):
+            code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except SystemExit:  # so Click and rich end where the reader has gone

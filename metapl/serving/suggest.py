@@ -103,7 +103,7 @@ def suggest(
     pool = inputs.read(experiment.data.form, places) if places else _pool(experiment)
     if not len(pool.x):
         raise InputError(f"{run} has no unlabelled examples: give some with --data")
-    logits = found.logits(pool.x)
+    logits = found.logits(pool.x) / run_folder.temperature(run, name)
     x = pool.x
     asked = Asked(logits, partial(found.all, x), partial(found.features, x), partial(found.slopes, x))
     picked = strategy(asked, wanted.most)

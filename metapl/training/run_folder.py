@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
-import metapl
 from metapl import methods
 from metapl.core import tree
 from metapl.core.types import Model, Variables
@@ -33,30 +26,11 @@ from metapl.training.automatic import older
 from metapl.training.checkpoint import CHECKPOINT
 from metapl.training.config import TrainConfig, dump, resolve
 from metapl.training.experiment import Experiment, pick_device, prepare
+from metapl.training.machine import environment, peak_memory
 from metapl.training.phases import Result
 
 LOG = logging.getLogger("metapl")
 """Where warnings of a run go."""
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    return {
-        "metapl": metapl.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kibibytes elsewhere
 
 
 def create(out: Path) -> None:
@@ -117,12 +91,13 @@ def save_end(
         "test": result.test,
         "validation": result.validation,
         "chosen": dict(result.chosen),
+        "calibrated": {name: dict(found) for name, found in result.calibrated.items()},
         "config": asdict(_from_anywhere(experiment.config)),
         "pseudo_labels": experiment.labels,
         "seed": experiment.config.seed,
         "steps": experiment.config.steps,
         "seconds": time.perf_counter() - started,
-        "peak_memory_bytes": _peak_memory(experiment.device),
+        "peak_memory_bytes": peak_memory(experiment.device),
         "weights": {"sha256": checksum.of(out / CHECKPOINT)},
     }
     checkpoint.write_json(out / run_files.SUMMARY, summary)
@@ -213,6 +188,8 @@ class Serving(NamedTuple):
     name: str
     model: Model
     network: Variables
+    temperature: float = 1.0
+    """What its logits are divided by for probabilities, see `metapl.evaluation.temperature`."""
 
 
 BEST = methods.preferred()
@@ -238,7 +215,20 @@ def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = F
     name = name or best(networks)
     if name not in networks:
         raise unknown("network", name, networks)
-    return Serving(found, form, name, architectures(found, form).of(name), tree.to(networks[name], place))
+    return Serving(
+        found, form, name, architectures(found, form).of(name), tree.to(networks[name], place), temperature(path, name)
+    )
+
+
+def temperature(path: Path, name: str) -> float:
+    """The temperature of a network of a finished run; 1 where none was fitted.
+
+    Raises:
+        InputError: a summary that is damaged.
+    """
+    record = path / run_files.SUMMARY
+    found = run_files.summary(record).get("calibrated", {}) if record.exists() else {}
+    return float(found[name]["temperature"]) if name in found else 1.0
 
 
 def best(networks: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from metapl.data.formats import archives
+from metapl.data.formats.decode import HEIC
 from metapl.data.sources import SOURCES, STORED, fetch
 from metapl.data.sources.base import Dataset, Known, Stored
 from metapl.registry import notation
@@ -171,6 +172,8 @@ def split(text: str) -> tuple[Path, str]:
 
 def _kind(path: Path) -> str:
     kind = recognise(path)
+    if kind is None and path.is_dir() and any(one.suffix.lower() in HEIC for one in path.rglob("*")):
+        raise InputError(f"--data {path}: photographs as .heic: pip install 'metapl[heic]' reads them")
     if kind is None:
         raise InputError(
             f"--data {path}: nothing there that metapl reads: give the folder or file itself, or one of "

@@ -14,9 +14,11 @@ from metapl.data.augment import presets
 from metapl.data.examples import Examples, Inputs, join, subset
 from metapl.data.form import Form
 from metapl.data.formats import images
+from metapl.data.formats.damaged import damaged
 from metapl.data.formats.decode import WHITE
 from metapl.data.formats.files import Readable
 from metapl.data.formats.grey import WHITES
+from metapl.data.formats.white import guess_white
 from metapl.data.notes import Note, some
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.labelled_files import Labelled, Wanted, apart
@@ -58,7 +60,7 @@ def of_files(
     """
     skipped: list[Readable] = []
     if wanted.skip_bad:
-        skipped = images.damaged([file for one in (train, test, validation) if one for file in one.files])
+        skipped = damaged([file for one in (train, test, validation) if one for file in one.files])
         train = _without(train, skipped)
         test, validation = (one and _without(one, skipped) for one in (test, validation))
         sound = [file for place in wanted.unlabelled for file in _sound(place, skipped)]
@@ -115,7 +117,7 @@ def _sound(place: Path, skipped: list[Readable]) -> list[Path]:
     if not place.is_dir():
         return [place]
     found = images.find(place)
-    bad = images.damaged(found)
+    bad = damaged(found)
     skipped += bad
     return [file for file in found if file not in bad]
 
@@ -125,7 +127,7 @@ def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
         if wanted not in WHITES:
             raise InputError(f"white={wanted} must be {', '.join(map(str, WHITES))}, or 0 for a guess")
         return wanted, []
-    white, most = images.guess_white(files)
+    white, most = guess_white(files)
     said = f"in files of 16 bits white is {white}, since no level exceeds {most}: white={WHITE} if it is not"
     return white, [Note("levels", said)] if white < WHITE else []
 
