@@ -22,8 +22,8 @@ class _Member(NamedTuple):
     size: int
     plain: bool
     """Whether it is a file or a folder, and not a link or a device."""
-    open: Callable[[], IO[bytes] | None]
-    """Its content; None for a folder."""
+    content: Callable[[], IO[bytes] | None]
+    """What it holds; None for a folder."""
 
 
 def extract(
@@ -72,9 +72,9 @@ def _opened(archive: Path) -> Iterator[Iterator[_Member]]:
         yield (_of_tar(tarred, info) for info in tarred)
 
 
-def _of_zip(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+def _of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     kind = info.external_attr >> 28  # the upper bits of the mode, where the archive is from Unix: 10 is a link
-    return _Member(info.filename, info.file_size, kind != 10, lambda: None if info.is_dir() else zipped.open(info))
+    return _Member(info.filename, info.file_size, kind != 10, lambda: None if info.is_dir() else archive.open(info))
 
 
 def _of_tar(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
@@ -91,7 +91,7 @@ def _require_harmless(archive: Path, member: _Member) -> None:
 
 def _write(member: _Member, path: Path) -> None:
     """Only what a file holds: without the filters of Python 3.11.4, `extractall` would take over its mode and owner."""
-    content = member.open()
+    content = member.content()
     (path.parent if content else path).mkdir(parents=True, exist_ok=True)
     if content:
         with content, path.open("wb") as file:

@@ -139,7 +139,9 @@ def test_files_of_other_kinds_are_counted(tmp_path):
         (tmp_path / name / ".hidden").write_bytes(b"")
     (text,) = said(STORED["folder"].load(tmp_path, copies="keep"), "left out")
     assert text.startswith("files that are no images by the endings of their names: ")
-    assert {"2 .heic", "2 no ending", "2 .jpg_large"} == set(text.rpartition(": ")[2].split(", "))
+    counted = text.partition(": ")[2].partition(" (")[0]
+    heic = set() if ".heic" in ENDINGS else {"2 .heic"}
+    assert set(counted.split(", ")) == {"2 no ending", "2 .jpg_large"} | heic
 
 
 @pytest.mark.parametrize("ending", ["jfif", "avif", "jp2"])

@@ -12,6 +12,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from metapl.data.form import Form
 from metapl.data.formats import tables
+from metapl.data.formats.cells import parse
 from metapl.data.formats.csv_file import Table, load
 from metapl.registry.errors import InputError
 
@@ -148,7 +149,7 @@ def test_one_text_makes_a_column_a_category():
 
 @pytest.mark.parametrize("text", ["inf", "-Infinity", "1e999", "1,5", "1.2.3", "0x10", "+nan"])
 def test_what_is_no_finite_number_is_a_text(text):
-    assert tables.parse(text) is None
+    assert parse(text) is None
 
 
 # ---------------------------------------------------------------- refused columns
