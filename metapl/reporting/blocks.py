@@ -143,6 +143,8 @@ class Thumbnail:
     """Its class, or the label that it has; empty where nobody knows."""
     predicted: str
     below: str
+    name: str = ""
+    """What it is called, in a line of its own."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def _doubtful(found: Suggested) -> Section:
     if not found.doubtful:
         return Section("To look at again", [Paragraph("The network doubts none of the given labels.")])
     text = (
-        "Examples that have a label, for which the network finds another class more probable; the most doubtful first."
+        "Examples with a label, whose unlabelled neighbours are of another class by what the network says; "
+        "the most doubtful first."
     )
     return Section("To look at again", [Paragraph(text), _shown(found, found.doubtful, found.x_doubtful)])
 
@@ -65,10 +66,10 @@ def _shown(found: Suggested, rows: Sequence[Row], x: Tensor) -> Block:
 def _thumbnail(row: Row, image: Tensor, form: Form) -> Thumbnail:
     height, width = form.shape[1:]
     crisp = max(height, width) <= CRISP
-    said = f"{percent(row.confidence, 0)} %, {row.second} {percent(row.of_second, 0)} %"
+    first, second = (f"{percent(share, 0)}\N{NO-BREAK SPACE}%" for share in (row.confidence, row.of_second))
+    below = f"{first}, or {row.second} {second}"
     alt = f"{row.name}: {row.label or 'no label'}, probably {row.prediction}"
-    below = f"{said} · {row.name}"
-    return Thumbnail(png(image), (width, height), crisp, alt, row.label, row.prediction, below)
+    return Thumbnail(png(image), (width, height), crisp, alt, row.label, row.prediction, below, row.name)
 
 
 def _share(value: float) -> str:

@@ -74,7 +74,12 @@ def test_parts_and_what_a_mac_adds(tmp_path):
     found = {
         f"set/{part}/{name}": content for part in ("Train", "Valid", "Test") for name, content in members().items()
     }
-    found |= {"__MACOSX/set/Train/cat/._0.png": b"x", "set/.DS_Store": b"x", "set/readme.md": b"x"}
+    found |= {
+        "__MACOSX/set/Train/cat/._0.png": b"x",
+        "set/.DS_Store": b"x",
+        "set/readme.md": b"x",
+        "__MACOSX/icon.png": image(1),
+    }
     data = find.load(str(pack(tmp_path / "set.zip", found)))
     assert data.form.classes == ("cat", "dog")
     assert (len(data.x), len(data.x_test), len(data.validation)) == (32, 16, 16)

@@ -54,6 +54,13 @@ def test_the_last_part_of_a_path_is_enough_where_only_one_has_it(data, tmp_path)
     assert labels_of(found)["in/13.png"] == data.form.classes.index("dog")
 
 
+def test_a_last_part_that_two_have_is_nobodys(data, tmp_path):
+    twice = data._replace(names=tuple(name.replace("in/13", "a/12") for name in data.names))
+    text = write(tmp_path / "more.csv", "name,label", "12.png,cat", "in/14.png,cat")
+    found = more_labels.apply(twice, text)
+    assert [found.names[place] for place in found.later.tolist()] == ["in/14.png"]
+
+
 def test_a_label_that_is_there_is_corrected_and_that_is_said(data, tmp_path):
     known = next(name for name, label in labels_of(data).items() if label == data.form.classes.index("cat"))
     found = more_labels.apply(data, write(tmp_path / "more.csv", "name,label", f"{known},dog"))
