@@ -23,6 +23,7 @@ from scipy import stats
 
 from metapl import methods
 from metapl.files import storage
+from metapl.registry.errors import InputError
 from metapl.training import choosing, phases, population
 from metapl.training.config import TrainConfig, resolve
 from metapl.training.experiment import Experiment, assemble
@@ -39,6 +40,17 @@ class Set(NamedTuple):
     classes: int
 
 
+UNSEEN = (
+    ("satellite", "Satellite", 6),
+    ("vehicles", "Vehicle", 4),
+    ("glass", "Glass", 6),
+    ("sonar", "Sonar", 2),
+    ("diabetes", "PimaIndiansDiabetes", 2),
+    ("DNA", "DNA", 3),
+    ("shuttle", "Shuttle", 7),
+)
+"""Tables that had no part in any choice of a default."""
+
 SETS = {
     "digits": Set("digits", 10),
     "Fashion-MNIST": Set("fashion-mnist", 10),
@@ -49,6 +61,8 @@ SETS = {
     "wine": Set("{sets}/wine.csv", 3),
     "tumours": Set("breast-cancer", 2),
     "two moons": Set("moons", 2),
+    "uneven segments": Set("{sets}/uneven.csv", 7),
+    **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
 }
 
 COUNTS = (1, 4, 25)
@@ -113,40 +127,42 @@ def accuracy(arm: str, row: Row) -> float:
     return 100 * (next(iter(row.values())) if arm == "auto" else row[methods.best(row)])
 
 
+def difference(ones: Sequence[float], others: Sequence[float]) -> str:
+    """The mean of paired differences, with its 95 % interval by Student's t."""
+    gaps = [one - other for one, other in zip(ones, others, strict=False)]
+    half = stats.t.ppf(0.975, len(gaps) - 1) * statistics.stdev(gaps) / len(gaps) ** 0.5
+    return f"{statistics.fmean(gaps):+.1f} ± {half:.1f}".replace("-", "−")
+
+
+def read(out: Path, name: str, count: int) -> dict[str, list[Row]]:
+    """The rows of the arms that are there."""
+    paths = {arm: place(out, name, count, arm) for arm in ARMS}
+    return {arm: json.loads(path.read_text(encoding="utf-8")) for arm, path in paths.items() if path.exists()}
+
+
+def line(name: str, count: int, found: dict[str, list[Row]]) -> list[str]:
+    """The cells of a data set and count: the best of the panel, and every arm with its difference to that."""
+    panel = {one: [100 * row[one] for row in found["panel"]] for one in methods.PANEL}
+    best = max(panel, key=lambda one: statistics.fmean(panel[one]))
+    cells = [name, str(count), str(len(found["panel"])), f"{best} {statistics.fmean(panel[best]):.1f}"]
+    cells.append(f"{statistics.fmean(100 * row['supervised'] for row in found['panel']):.1f}")
+    for arm in [*ARMS][1:]:
+        reached = [accuracy(arm, row) for row in found.get(arm, [])]
+        seeds = f", {len(reached)}" if len(reached) != len(panel[best]) else ""
+        against = f" ({difference(reached, panel[best])}{seeds})" if arm in ("guided", "auto") and reached else ""
+        cells.append(f"{statistics.fmean(reached):.1f}{against}" if reached else "")
+    return cells
+
+
 def table(out: Path) -> None:
-    """Print a line for each data set and count: the best of the panel, every arm, and auto against the panel."""
-    print(
-        "| data | labels a class | best of the panel | supervised | "
-        + " | ".join(shown := [*ARMS][1:])
-        + " | auto − panel |"
-    )
-    print("| --- " * (len(shown) + 5) + "|")
-    for name in SETS:
-        for count in COUNTS:
-            found = {
-                arm: json.loads(path.read_text(encoding="utf-8"))
-                for arm in ARMS
-                if (path := place(out, name, count, arm)).exists()
-            }
-            if "panel" not in found:
-                continue
-            panel = {one: [100 * row[one] for row in found["panel"]] for one in methods.PANEL}
-            best = max(panel, key=lambda one: statistics.fmean(panel[one]))
-            supervised = statistics.fmean(100 * row["supervised"] for row in found["panel"])
-            cells = [
-                f"{statistics.fmean(accuracy(arm, row) for row in found[arm]):.1f}" if arm in found else ""
-                for arm in shown
-            ]
-            against = ""
-            if "auto" in found:
-                gaps = [accuracy("auto", row) - other for row, other in zip(found["auto"], panel[best], strict=False)]
-                half = stats.t.ppf(0.975, len(gaps) - 1) * statistics.stdev(gaps) / len(gaps) ** 0.5
-                against = f"{statistics.fmean(gaps):+.1f} ± {half:.1f}"
-            print(
-                f"| {name} | {count} | {best} {statistics.fmean(panel[best]):.1f} | {supervised:.1f} | "
-                + " | ".join(cells)
-                + f" | {against} |"
-            )
+    """Print a line for each data set and count; a cell of other seeds than the panel's has their number."""
+    header = ["data", "labels a class", "seeds", "best of the panel", "supervised", *[*ARMS][1:]]
+    rows = [
+        line(name, count, found) for name in SETS for count in COUNTS if "panel" in (found := read(out, name, count))
+    ]
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    for row in (header, ["---"] * len(header), *rows):
+        print(f"| {' | '.join(row[column] for column in kept)} |")
 
 
 def place(out: Path, name: str, count: int, arm: str) -> Path:
@@ -170,8 +186,13 @@ def main() -> None:
         for count in given.counts:
             for arm in given.arms:
                 path = place(given.out, name, count, arm)
-                if not path.exists():
+                if path.exists():
+                    continue
+                try:
                     rows = make(name, count, arm, given.sets, given.seeds)
+                except InputError as error:  # as where a class has fewer examples
+                    print(f"{name}, {count} a class, {arm}: {error}", flush=True)
+                else:
                     storage.write_text(path, json.dumps(rows) + "\n")
                     mean = statistics.fmean(accuracy(arm, row) for row in rows)
                     print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)

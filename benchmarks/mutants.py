@@ -37,7 +37,13 @@ TESTS = {
     "metapl/methods/consistency": ("methods/consistency",),
     "metapl/methods/imbalance.py": ("methods/test_imbalance.py",),
     "metapl/estimators": ("estimators", "core/test_complex.py", "testing"),
-    "metapl": ("core", "nn", "estimators/test_route.py", "estimators/test_part.py"),
+    "metapl": (
+        "core",
+        "nn",
+        "estimators/test_route.py",
+        "estimators/test_stopped_gradients.py",
+        "estimators/test_part.py",
+    ),
 }
 """Folders and files of tests that run against a file, by the longest beginning of its path."""
 

@@ -51,7 +51,7 @@ def heeded() -> Iterator[None]:
 
 
 @contextmanager
-def told(folder: Path, keeper: Keeper) -> Iterator[None]:
+def reported(folder: Path, keeper: Keeper) -> Iterator[None]:
     """Where the block is stopped, say what is stored and how the run goes on; bad input stays one line."""
     try:
         yield

@@ -156,7 +156,7 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     display.header(first, session.root, () if session.alone else session.seeds)
     summaries = session.summaries()
     bars = display.Bars(experiments, [one.path for one in session.folders], started)
-    with session.held(), stops.told(session.root, kept), stops.heeded(), kept, bars:
+    with session.held(), stops.reported(session.root, kept), stops.heeded(), kept, bars:
         for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
             kept.see(member, event)
             index = member or 0

@@ -12,14 +12,14 @@ from torch import Tensor
 from metapl.files import storage
 from metapl.registry.errors import InputError, unknown
 
-NAMED = ("smoothed", "uniform", "labelled")
+NAMED = ("estimated", "uniform", "labelled")
 """What is no file."""
 
 EVEN = 4.0
-"""So many examples of each class are added to the labelled ones for a smoothed prior."""
+"""So many examples of each class are added to the labelled ones for an estimated prior."""
 
 
-def smoothed(counts: Tensor) -> Tensor:
+def estimated(counts: Tensor) -> Tensor:
     """(counts + `EVEN`) / Σ (counts + `EVEN`), `[classes]`, float64: the labelled shares, pulled towards equal ones.
 
     It is the mean of a Dirichlet posterior. Equal counts, as in a balanced split, give equal shares. Few labels say

@@ -5,6 +5,7 @@
     seen.py             what a method that is fitted at once is given, and what it leaves
     single.py           one network trained on its own, which is what the baselines are
     classical/          the panel: what a user would take instead, of scikit-learn
+    teacher_pass.py     the first half of a step of Meta Pseudo Labels
     exams.py            what the student of Meta Pseudo Labels is tested on
     feedback_scale.py   rules for the length of the feedback
     consistency/        rules of the consistency loss: alignment, threshold and target

@@ -14,25 +14,13 @@ Pseudo Labels*, CVPR 2021, with the details of the released code where the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metapl.core import autodiff, losses, rng, tree
-from metapl.core.types import (
-    Buffers,
-    Estimator,
-    Instance,
-    Key,
-    Params,
-    Problem,
-    PyTree,
-    TargetTransform,
-    TrainState,
-    Variables,
-)
+from metapl.core import autodiff, rng, tree
+from metapl.core.types import Estimator, Key, PyTree, TargetTransform, TrainState, Variables
 from metapl.data.augment.base import Augment
 from metapl.data.loader import Batch
 from metapl.methods.base import (
@@ -42,17 +30,14 @@ from metapl.methods.base import (
     Trainable,
     apply_gradient,
     average,
-    forward,
-    mix,
     new_train_state,
     self_loss,
-    views,
 )
 from metapl.methods.consistency.loss import Memory
-from metapl.methods.consistency.mixing import Mixed
 from metapl.methods.feedback_scale import Statistics
 from metapl.methods.finetune import finetuning
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
+from metapl.methods.teacher_pass import TeacherInputs, teacher_passes
 
 
 class State(NamedTuple):
@@ -66,73 +51,6 @@ class State(NamedTuple):
     step: Tensor
     consistency: Memory = Memory()
     """Of the rules of the teacher's consistency loss."""
-
-
-class TeacherPass(NamedTuple):
-    """The teacher's forward pass of a step, and the instance of the bilevel problem that it gives the student."""
-
-    logits: dict[str, Tensor]
-    """Of the teacher, by view."""
-    buffers: Buffers
-    """The teacher's after the pass."""
-    pull: Callable[[dict[str, Tensor]], Params]
-    """The way back from cotangents of the logits to the teacher's parameters; to be taken once."""
-    instance: Instance
-    mixed: Mixed | None = None
-    """What is in the strong view, if it was mixed."""
-    learnt: Tensor | None = None
-    """Which of the labelled examples the teacher learns, as indices; None for all of them."""
-
-    def learning(self, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
-        """What the teacher's own loss sees: its logits and the batch, without the examples that it does not learn."""
-        if self.learnt is None:
-            return self.logits, batch
-        logits = {**self.logits, "labelled": self.logits["labelled"][self.learnt]}
-        return logits, batch._replace(y_labelled=batch.y_labelled[self.learnt])
-
-
-TeacherInputs: TypeAlias = Callable[[dict[str, Tensor], Batch], dict[str, Tensor]]
-"""`inputs(views, batch)`: what the teacher sees where the student sees the views."""
-
-
-def teacher_passes(
-    teacher: Trainable,
-    student: Trainable,
-    labels: TargetTransform,
-    augment: Augment,
-    recipe: Recipe,
-    inputs: TeacherInputs = lambda views, batch: views,  # noqa: ARG005
-) -> Callable[[State, Batch, Key], TeacherPass]:
-    """The first half of a step as a function of the state, the batch and the key; see `meta_pseudo_labels`."""
-
-    def inner(params: Params, buffers: Buffers, targets: Tensor, batch: tuple[Tensor, Key]) -> tuple[Tensor, Buffers]:
-        x, key = batch
-        logits, buffers = student.model.apply(params, buffers, x, train=True, key=key)
-        return losses.cross_entropy(logits, targets, recipe.smoothing), buffers
-
-    def outer(params: Params, buffers: Buffers, exam: tuple[Tensor, Tensor, Key]) -> Tensor:
-        x, y, key = exam
-        logits, _ = student.model.apply(params, buffers, x, train=True, key=key)
-        return losses.cross_entropy(logits, y).mean()
-
-    problem = Problem(inner, outer, student.optimizer, labels)
-    seen = ("labelled", "weak", "strong") if recipe.consistent else ("labelled", "strong")
-
-    def teacher_pass(state: State, batch: Batch, key: Key) -> TeacherPass:
-        view_key, teacher_key, student_key, exam_key, label_key = rng.split(key, 5)
-        x, mixed = mix(recipe, views(seen, augment, batch, view_key), view_key)
-        logits, buffers, pull = autodiff.vjp(
-            lambda params: forward(teacher.model, params, state.teacher.buffers, inputs(x, batch), teacher_key),
-            state.teacher.params,
-        )
-        keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
-        batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
-        exam = recipe.exam(x["labelled"], batch, augment, rng.fold_in(exam_key, 1))
-        thetas = list(logits["strong"].chunk(recipe.unroll))
-        instance = Instance(problem, thetas, state.student, batches, (exam.x, exam.y, exam_key), label_key)
-        return TeacherPass(logits, buffers, pull, instance, mixed, exam.learnt)
-
-    return teacher_pass
 
 
 def meta_pseudo_labels(
@@ -164,40 +82,40 @@ def meta_pseudo_labels(
         teacher_key, student_key = rng.split(key, 2)
         student_state = new_train_state(student, student_key)
         like = next(iter(student_state.params.values()))
-        step = torch.zeros((), dtype=torch.int64, device=like.device)
-        ema = Variables(student_state.params, student_state.buffers)
-        remembered = recipe.consistency.init(like)
-        return State(new_train_state(teacher, teacher_key), student_state, ema, estimator.init(), step, remembered)
+        first = torch.zeros((), dtype=torch.int64, device=like.device)
+        teacher_state, remembered = new_train_state(teacher, teacher_key), recipe.consistency.init(like)
+        return State(teacher_state, student_state, _weights(student_state), estimator.init(), first, remembered)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
-        given = teacher_pass(state, batch, key)
+        given = teacher_pass(state.teacher, state.student, batch, key)
         feedback, memory = estimator.estimate(given.instance, state.memory)
         cotangent = torch.cat(list(feedback.grads))
-        _, (remembered, parts), own = autodiff.value_and_grad(
-            lambda logits: self_loss(
-                recipe, *given._replace(logits=logits).learning(batch), state.step, state.consistency, given.mixed
-            ),
-            given.logits,
-        )
+
+        def own_loss(logits: dict[str, Tensor]) -> tuple[Tensor, tuple[Memory, dict[str, Tensor]]]:
+            seen = given._replace(logits=logits).learning(batch)
+            return self_loss(recipe, *seen, state.step, state.consistency, given.mixed)
+
+        _, (remembered, parts), own = autodiff.value_and_grad(own_loss, given.logits)
         size = tree.norm(cotangent)
-        statistics = Statistics(
-            size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled
+        factor = recipe.feedback_weight * recipe.feedback_size(
+            Statistics(size, feedback.scale, feedback.outer, tree.norm(own), cotangent.shape[-1], recipe.labelled)
         )
-        factor = recipe.feedback_weight * recipe.feedback_size(statistics)
-        cotangents = {**own, "strong": own["strong"] + factor * cotangent}
-        updated = apply_gradient(teacher.optimizer, state.teacher, given.pull(cotangents), given.buffers)
+        grads = given.pull({**own, "strong": own["strong"] + factor * cotangent})
+        updated = apply_gradient(teacher.optimizer, state.teacher, grads, given.buffers)
         ema = average(state.ema, feedback.state, state.step, recipe.ema)
         metrics = {**parts, "student": feedback.inner, "exam": feedback.outer, "feedback": factor * size}
         return State(updated, feedback.state, ema, memory, state.step + 1, remembered), metrics
 
-    def networks(state: State) -> dict[str, Variables]:
-        return {
-            "teacher": Variables(state.teacher.params, state.teacher.buffers),
-            "student": Variables(state.student.params, state.student.buffers),
-            "ema": state.ema,
-        }
+    return Method(init, step, networks_of)
 
-    return Method(init, step, networks)
+
+def networks_of(state: State) -> dict[str, Variables]:
+    """What can be evaluated."""
+    return {"teacher": _weights(state.teacher), "student": _weights(state.student), "ema": state.ema}
+
+
+def _weights(train_state: TrainState) -> Variables:
+    return Variables(train_state.params, train_state.buffers)
 
 
 def trained_student(given: Given) -> Trainable:

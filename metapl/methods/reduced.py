@@ -19,9 +19,10 @@ from metapl.data.loader import Batch, in_order
 from metapl.evaluation import metrics
 from metapl.methods.base import Method, Networks
 from metapl.methods.finetune import finetuning
-from metapl.methods.mpl import STUDENTS, TEACHER, TeacherInputs, meta_pseudo_labels, trained_student
+from metapl.methods.mpl import STUDENTS, TEACHER, meta_pseudo_labels, trained_student
 from metapl.methods.spec import Given, MethodSpec, NetworkSpec, PhaseSpec
 from metapl.methods.supervised import supervised
+from metapl.methods.teacher_pass import TeacherInputs
 
 
 def said(model: Model, teacher: Variables, x: Examples, augment: Augment) -> Tensor:

@@ -12,6 +12,15 @@ from metapl.core.types import Key, Variables
 from metapl.data.form import Form
 
 
+class Prior(NamedTuple):
+    """The share of each class, before an example is seen."""
+
+    shares: Tensor
+    """`[classes]`, float64."""
+    guess: bool = False
+    """Whether it is what is expected before the examples are looked at, and no more."""
+
+
 class Seen(NamedTuple):
     """The examples that a method may look at: the labelled ones first, then the validation part."""
 
@@ -25,8 +34,8 @@ class Seen(NamedTuple):
     """Labelled and unlabelled examples for which there was no room."""
     form: Form
     key: Key
-    prior: Tensor | None = None
-    """The share of each class, `[classes]`; None if nothing is known of it."""
+    prior: Prior | None = None
+    """None if the answers stay as they come."""
 
     @property
     def classes(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -46,6 +48,17 @@ class Noise:
                 "make a layer for each use"
             )
         return rng.fold_in(self.key, calls[-1])
+
+
+@contextmanager
+def keyed_by(layers: Sequence[nn.Module], key: Key | None, rows: Tensor | None) -> Iterator[None]:
+    """Within the block, which is a pass, these dropout layers draw from the key; without one they cannot draw."""
+    noise = None if key is None else Noise(key, rows)
+    for layer in layers:
+        layer.__dict__["noise"] = noise
+    yield
+    if noise is not None:
+        noise.over = True
 
 
 class Dropout(nn.Module):

@@ -14,9 +14,10 @@ Examples:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
       dropped.
     - With a `key`, dropout layers draw from it (`metapl.nn.dropout`), and what else draws finds torch's generator
       seeded with it; a module that draws nothing needs none. `rows` `[batch]` says which examples of a larger batch
-      these are, for who passes a batch in parts.
+      these are, for a caller that passes a batch in parts.
     - A tuple `x` is several positional inputs where forward requires several, a dict is inputs by name where they are
       forward's; anything else is the one input. Outputs have any structure.
     - A static method `from_class_means` of the module becomes `Model.start`.
@@ -68,14 +69,6 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
     start = getattr(module, "from_class_means", None)
     del module  # its tensors are not needed
 
-    def init(key: Key) -> tuple[Params, Buffers]:
-        with rng.seeded(key):
-            fresh = build()
-        named = {name: value.detach().clone() for name, value in fresh.named_parameters()}
-        buffers = {name: value.detach().clone() for name, value in fresh.named_buffers()}
-        buffers |= {name: named.pop(name) for name in frozen}
-        return named, buffers
-
     def apply(
         params: Params, buffers: Buffers, x: Any, *, train: bool, key: Key | None = None, rows: Tensor | None = None
     ) -> tuple[Any, Buffers]:
@@ -88,33 +81,28 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         kept = {**params, **{name: carried[name] for name in frozen if name in carried}}
         state = {**params, **carried}
         if clipped and train:
-            raise InputError(
-                f"{clipped[0]} is changed by every pass (max_norm), which a pure function cannot train: {_CLIP}"
-            )
+            raise InputError(_CLIPS.format(name=clipped[0]))
         state |= {name: state[name].clone() for name in clipped if name in state}
         parts = skeleton.instance(state, train=train)
-        noise = None if key is None else dropout.Noise(key, rows)
-        for place in noisy:
-            parts[place].__dict__["noise"] = noise
         positional, named = spread(x)
-        with _written(kept), _drawn(key, rows):
+        with _written(kept), _drawn(key, rows), dropout.keyed_by([parts[place] for place in noisy], key, rows):
             logits = parts[0](*positional, **named)
-        if noise is not None:
-            noise.over = True
-        replaced = next((name for name in kept if skeleton.tensor(parts, name) is not state[name]), None)
-        if replaced:
-            raise InputError(_WRITES.format(name=replaced))
-        changed = skeleton.changed(parts)
-        if changed:
-            raise InputError(
-                f"forward changes the attribute {changed} of the module, which a pure function forgets: "
-                "make it a buffer (self.register_buffer)"
-            )
+        _require_unchanged(skeleton, parts, {name: state[name] for name in kept})
         # Copies, as far as they may be written on: a part that is run again on the way back writes on its instance's.
         after = {name: skeleton.tensor(parts, name).detach() for name in buffers}
         return logits, {name: value if name in skeleton.trained else value.clone() for name, value in after.items()}
 
-    return Model(init, apply, scales, coupled, frozenset(frozen), start)
+    return Model(partial(_initial, build, frozen), apply, scales, coupled, frozenset(frozen), start)
+
+
+def _initial(build: Callable[[], nn.Module], frozen: Sequence[str], key: Key) -> tuple[Params, Buffers]:
+    """Parameters and buffers of a new module; those of the frozen names are buffers."""
+    with rng.seeded(key):
+        fresh = build()
+    named = {name: value.detach().clone() for name, value in fresh.named_parameters()}
+    buffers = {name: value.detach().clone() for name, value in fresh.named_buffers()}
+    buffers |= {name: named.pop(name) for name in frozen}
+    return named, buffers
 
 
 def _replacement(module: nn.Module) -> nn.Module:
@@ -163,6 +151,19 @@ def _written(tensors: Mapping[str, Tensor]) -> Iterator[None]:
             raise InputError(_WRITES.format(name=name))
 
 
+def _require_unchanged(skeleton: Skeleton, parts: Sequence[nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a pass that has put others in the place of these tensors, or changed a plain attribute."""
+    replaced = next((name for name, value in tensors.items() if skeleton.tensor(parts, name) is not value), None)
+    if replaced:
+        raise InputError(_WRITES.format(name=replaced))
+    changed = skeleton.changed(parts)
+    if changed:
+        raise InputError(
+            f"forward changes the attribute {changed} of the module, which a pure function forgets: "
+            "make it a buffer (self.register_buffer)"
+        )
+
+
 _WRITES = (
     "forward writes on the parameter {name}, in place or by replacing it, which a pure function cannot: "
     "compute a new tensor, or make it a buffer"
@@ -199,7 +200,10 @@ def _spread(module: nn.Module) -> Spread:
     return spread
 
 
-_CLIP = "leave max_norm out and clip the rows that it returns"
+_CLIPS = (
+    "{name} is changed by every pass (max_norm), which a pure function cannot train: leave max_norm out and clip the "
+    "rows that it returns"
+)
 
 
 def _clipped(module: nn.Module) -> list[str]:

@@ -22,6 +22,13 @@ class NadamState(NamedTuple):
     product: Tensor
 
 
+def _momenta(beta1: float | Tensor, decay: float | Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """μ of this step and of the next, in float64."""
+    t = step.to(torch.float64)
+    now, after = (parts.wide(beta1, step) * (1.0 - 0.5 * 0.96 ** (time * decay)) for time in (t, t + 1.0))
+    return now, after
+
+
 @by_leaf
 def nadam(
     lr: schedule.Rate = 2e-3,
@@ -42,25 +49,21 @@ def nadam(
     about 10⁻⁸; a float32 product in the state is carried on in float32, as torch would.
     """
     beta1, beta2 = betas
-    penalty = 0.0 if decoupled_weight_decay else weight_decay
 
     def init(params: Params) -> NadamState:
         step = parts.counter(params)
-        product = torch.ones((), dtype=torch.float64, device=step.device)
-        return NadamState(step, tree.zeros_like(params), tree.zeros_like(params), product)
+        one = torch.ones((), dtype=torch.float64, device=step.device)
+        return NadamState(step, tree.zeros_like(params), tree.zeros_like(params), one)
 
     def update(grads: Params, state: NadamState, params: Params) -> tuple[Params, NadamState]:
-        rate = schedule.at(lr, state.step)
-        step = state.step + 1
-        times = step.to(torch.float64), step.to(torch.float64) + 1.0
-        now, after = (parts.wide(beta1, step) * (1.0 - 0.5 * 0.96 ** (t * momentum_decay)) for t in times)
+        rate, step = schedule.at(lr, state.step), state.step + 1
+        now, after = _momenta(beta1, momentum_decay, step)
         product = state.product * now.to(state.product.dtype)
-        # Scalars stay in float64 up to here: 1 − μ₁…μₜ cancels as the bias corrections do.
-        of_grad = rate * (1.0 - now) / (1.0 - product.to(torch.float64))
-        of_mean = rate * after / (1.0 - product.to(torch.float64) * after)
+        wide = product.to(torch.float64)  # scalars stay so up to here: 1 − μ₁…μₜ cancels as the bias corrections do
+        of_grad, of_mean = rate * (1.0 - now) / (1.0 - wide), rate * after / (1.0 - wide * after)
 
         def one(grad: Tensor, param: Tensor, mean: Tensor, square: Tensor) -> tuple[Tensor, ...]:
-            grad = parts.descent(grad, param, penalty, maximize=maximize)
+            grad = parts.descent(grad, param, 0.0 if decoupled_weight_decay else weight_decay, maximize=maximize)
             mean = parts.average(mean, grad, beta1)
             square = parts.average(square, grad * grad, beta2)
             root = tree.safe_sqrt(square / parts.bias_correction(beta2, step, param.dtype)) + eps

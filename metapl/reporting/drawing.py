@@ -1,7 +1,7 @@
 """Matplotlib's figures as SVG, one for a light page and one for a dark one.
 
 A figure names its colours by their place in the cycle of a theme, as matplotlib does: "C0" to "C6", and `INK` and
-`SOFT`. The letters are drawn by who shows the page, so that no font has to hold them all.
+`SOFT`. The letters are drawn by the program that shows the page, so that no font has to hold them all.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def _dots(facts: Facts, names: Sequence[str]) -> Figure:
 
 def _chosen(facts: Facts) -> Card:
     """The settings of the networks that were fitted at once."""
-    told = {NETWORKS[name][0]: text for name, text in facts.summary["chosen"].items()}
-    return Card("What the classical methods chose", [Words(told)])
+    texts = {NETWORKS[name][0]: text for name, text in facts.summary["chosen"].items()}
+    return Card("What the classical methods chose", [Words(texts)])
 
 
 def _explained(facts: Facts) -> Card:

@@ -14,6 +14,7 @@ from metapl.core.targets import TARGETS
 from metapl.core.types import Estimator, Instance, PyTree, TrainState, Variables
 from metapl.methods import mpl
 from metapl.methods.base import Trainable
+from metapl.methods.teacher_pass import teacher_passes
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases
 from metapl.training.experiment import Experiment
@@ -83,10 +84,11 @@ def assign(stage: Stage, kind: str, dtype: torch.dtype) -> Instance:
     experiment, state, step = stage
     augment = experiment.data.augment
     finer = augment._replace(prepare=lambda x: augment.prepare(x).to(dtype))
-    teacher_pass = mpl.teacher_passes(*_trainables(experiment), TARGETS[kind], finer, experiment.recipe)
+    teacher_pass = teacher_passes(*_trainables(experiment), TARGETS[kind], finer, experiment.recipe)
     batch = phases.batches(experiment, experiment.config.unroll)(step)
     key = rng.fold_in(rng.split(experiment.keys.of("mpl"), 2)[1], step)  # as `loop.steps` has it
-    return teacher_pass(tree.to(state, dtype), tree.to(batch, dtype), key).instance
+    state, batch = tree.to(state, dtype), tree.to(batch, dtype)
+    return teacher_pass(state.teacher, state.student, batch, key).instance
 
 
 def draw(estimator: Estimator, instance: Instance, count: int, together: int, drawn: bool) -> Tensor:

@@ -87,7 +87,7 @@ class TrainConfig:
     consistency_target: str = _option("sharpened", "What a target is: sharpened, soft or hard.")
     mixing: str = _option("none", "Strong views mixed with each other: none, mixup or cutmix, NAME:key=value,….")
     prior: str = _option(
-        "smoothed", "Probability of each class, for the alignment: smoothed, uniform, labelled or a file."
+        "estimated", "Probability of each class, for the alignment: estimated, uniform, labelled or a file."
     )
     uda_ramp: int = _option(0, "Steps over which the consistency loss grows linearly.", least=0)
     smoothing: float = _option(0.0, "Label smoothing, except in the exam.", least=0, most=1)

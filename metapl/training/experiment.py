@@ -38,6 +38,9 @@ from metapl.training.rules import Rules
 GUIDE = "answers of the guide"
 """Their name among what varies: log-probabilities `[examples, classes]`, known once the guide is fitted."""
 
+SHARES = "shares of the classes in the answers of the guide"
+"""Their name among what varies: the mean of its probabilities over the pool, `[classes]`."""
+
 MEANS = "means of the labelled examples of each class"
 """Their name among what varies in a population, for networks that start from them."""
 
@@ -81,7 +84,7 @@ class Experiment(NamedTuple):
         labelled = len(self.split.labelled) / len(self.data.form.classes)
         known = rules.numbers(self.number)._replace(labelled=labelled, guide=self.varied.get(GUIDE))
         counts = self.varied.get(COUNTS, self.counts)
-        return self.rules.fill(known, counts, len(self.data.x), len(self.split.unlabelled))
+        return self.rules.fill(known, counts, len(self.data.x), len(self.split.unlabelled), self.varied.get(SHARES))
 
     @property
     def counts(self) -> Tensor:

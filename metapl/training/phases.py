@@ -21,7 +21,7 @@ from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
 from metapl.training import loop, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
-from metapl.training.experiment import GUIDE, Experiment
+from metapl.training.experiment import GUIDE, SHARES, Experiment
 from metapl.training.stored import Stored
 
 Rows = dict[str, dict[str, float]]
@@ -116,7 +116,7 @@ def guided(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> Exper
     if spec.name != methods.guide_of(experiment.config):
         return experiment
     said = torch.log_softmax(predict(experiment, spec.name, networks[spec.name], "pool"), dim=-1)
-    return experiment._replace(varied={**experiment.varied, GUIDE: said})
+    return experiment._replace(varied={**experiment.varied, GUIDE: said, SHARES: said.double().exp().mean(dim=0)})
 
 
 def fitting(experiment: Experiment) -> Callable[[Callable[[Seen], Fitted]], Fitted]:

@@ -27,7 +27,7 @@ from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
 from metapl.training import experiment, loop, phases, stored
 from metapl.training.config import VARYING, TrainConfig
-from metapl.training.experiment import COUNTS, GUIDE, MEANS, Experiment
+from metapl.training.experiment import COUNTS, GUIDE, MEANS, SHARES, Experiment
 from metapl.training.stored import Stored
 
 
@@ -209,8 +209,9 @@ def _varied(experiments: Sequence[Experiment]) -> dict[str, Tensor]:
         for name, values in columns.items()
         if len(set(values)) > 1
     }
-    if GUIDE in experiments[0].varied:
-        found[GUIDE] = torch.stack([one.varied[GUIDE] for one in experiments])
+    for name in (GUIDE, SHARES):
+        if name in experiments[0].varied:
+            found[name] = torch.stack([one.varied[name] for one in experiments])
     if any(model.start for model in experiments[0].models[:2]):
         found[MEANS] = torch.stack([one.means for one in experiments])
     counts = torch.stack([one.counts for one in experiments])

@@ -35,12 +35,16 @@ class Rules(NamedTuple):
     mixing: Mixing
     prior: Callable[[Tensor], Tensor]
     """The probability of each class, from the counts of labelled examples."""
+    guess: bool
+    """Whether the prior is a guess: what a guide finds among the examples takes its place."""
     class_weights: Callable[[Tensor], Tensor | None]
     logit_adjustment: float
     feedback_size: Size
     exam: ExamRule
 
-    def fill(self, recipe: Recipe, counts: Tensor, examples: int, unlabelled: int) -> Recipe:
+    def fill(
+        self, recipe: Recipe, counts: Tensor, examples: int, unlabelled: int, found: Tensor | None = None
+    ) -> Recipe:
         """A recipe with the rules in it.
 
         Args:
@@ -48,8 +52,10 @@ class Rules(NamedTuple):
             counts: labelled examples of each class, `[classes]`.
             examples: in the training pool.
             unlabelled: in the unlabelled set.
+            found: the share of each class in the answers of a guide, `[classes]`, if there is one.
         """
-        pool = Pool(self.prior(counts), examples, unlabelled)
+        shares = found if self.guess and found is not None else self.prior(counts)
+        pool = Pool(shares, examples, unlabelled)
         return recipe._replace(
             consistency=Consistency(self.alignment(pool), self.threshold(pool), self.target, self.mixing),
             class_weights=self.class_weights(counts),
@@ -71,6 +77,7 @@ def read(config: TrainConfig, classes: Sequence[str], device: torch.device) -> R
         notation.build(config.consistency_target, CONSISTENCY_TARGETS, "consistency target"),
         notation.build(config.mixing, MIXINGS, "mixing"),
         _prior(config.prior, classes, device),
+        config.prior == "estimated",
         notation.bind(config.class_weights, CLASS_WEIGHTS, "class weights"),
         config.logit_adjustment,
         notation.build(config.feedback_size, SIZES, "feedback size"),
@@ -89,8 +96,8 @@ def _exam(name: str) -> ExamRule:
 def _prior(text: str, classes: Sequence[str], device: torch.device) -> Callable[[Tensor], Tensor]:
     if text == "labelled":
         return lambda counts: counts.double() / counts.sum()
-    if text == "smoothed":
-        return prior.smoothed
+    if text == "estimated":
+        return prior.estimated
     if text == "uniform":
         known = torch.full((len(classes),), 1.0 / len(classes), dtype=torch.float64, device=device)
     else:

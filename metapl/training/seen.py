@@ -11,7 +11,7 @@ from metapl.core import rng
 from metapl.core.types import Key
 from metapl.data.examples import subset
 from metapl.data.loader import in_order
-from metapl.methods.seen import Seen
+from metapl.methods.seen import Prior, Seen
 from metapl.models.fitted import MOST
 from metapl.training.experiment import Experiment
 
@@ -42,8 +42,14 @@ def gather(experiment: Experiment) -> Seen:
     ready = torch.cat([part.flatten(1) for part in in_order(x, torch.device("cpu"), data.augment.prepare)])
     y = data.y[known.to(data.y.device)].cpu()
     left_out = len(others) - len(unlabelled) + len(split.labelled) - len(labelled)
-    prior = experiment.rules.prior(experiment.counts).cpu() if experiment.config.alignment != "none" else None
-    return Seen(ready.float(), y, len(labelled), left_out, data.form, key, prior)
+    return Seen(ready.float(), y, len(labelled), left_out, data.form, key, _prior(experiment))
+
+
+def _prior(experiment: Experiment) -> Prior | None:
+    if experiment.config.alignment == "none":
+        return None
+    rules = experiment.rules
+    return Prior(rules.prior(experiment.counts).cpu().double(), rules.guess)
 
 
 def _some(index: Tensor, count: int, key: Key) -> Tensor:

@@ -4,23 +4,30 @@ import pytest
 from command import invoke
 from going_on import contents
 
+from metapl.data.sources import find
 from metapl.training import keeper, loop
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """`whole(*args)`: the files of a run that was never stopped; the same arguments are trained once."""
-    known = {}
+@pytest.fixture(scope="session")
+def train(tmp_path_factory):
+    """`train(*args)`: the folder of a finished run, to be looked at only; the same arguments are trained once."""
+    finished = {}
 
-    def find(*args):
-        if args not in known:
-            folder = tmp_path_factory.mktemp("whole") / "run"
+    def trained(*args):
+        if args not in finished:
+            folder = tmp_path_factory.mktemp("run") / "out"
             outcome = invoke("train", *args, "--out", folder)
             assert (outcome.code, outcome.err) == (0, "")
-            known[args] = contents(folder)
-        return known[args]
+            finished[args] = folder
+        return finished[args]
 
-    return find
+    return trained
+
+
+@pytest.fixture(scope="session")
+def whole(train):
+    """`whole(*args)`: the files of a run that was never stopped."""
+    return lambda *args: contents(train(*args))
 
 
 @pytest.fixture
@@ -40,3 +47,12 @@ def stop(monkeypatch):
         monkeypatch.setattr(keeper.Keeper, "see", seen)
 
     return at
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """Nothing of this machine is found."""
+    monkeypatch.delenv(find.VARIABLE, raising=False)
+    monkeypatch.setattr(find, "SYSTEM", tmp_path / "system")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ from functools import partial
 
 import command
 import pytest
+from command import assert_one_line
 
 from metapl.cli import ablate
 from metapl.registry.errors import InputError
@@ -175,13 +176,6 @@ def test_processes_of_torchrun(finished, tmp_path, monkeypatch):
     assert [one.code for one in printed] == [0, 0]
     assert [table(one.out) for one in printed] == [[], table(outcome.out)]
     assert contents(tmp_path / "out" / "runs") == contents(out / "runs")
-
-
-def assert_one_line(outcome, word):
-    assert outcome.code == 2
-    assert outcome.err.startswith("metapl: ")
-    assert (outcome.err.count("\n"), outcome.out) == (1, "")
-    assert word in outcome.err
 
 
 BAD = [

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from command import invoke
+from command import assert_one_line, invoke, painting
 from matplotlib import image
 
 from metapl.evaluation import quality
@@ -31,7 +31,7 @@ FIELDS = {
 
 def test_the_command(tmp_path):
     file, picture = tmp_path / "deep" / "numbers.json", tmp_path / "picture.png"
-    outcome = invoke("compare", *FEW, "--cosine", "0.8", "--json", file, "--plot", picture)
+    outcome = painting("compare", *FEW, "--cosine", "0.8", "--json", file, "--plot", picture)
     assert (outcome.code, outcome.err) == (0, "")
     assert all(column in outcome.out for column in (*COLUMNS, *TO_REACH))
     record = json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
@@ -104,13 +104,6 @@ def test_a_run_without_a_teacher(tmp_path):
     run = tmp_path / "run"
     assert invoke("train", *SMALL[:6], "--steps", "2", "--method", "uda", "--out", run).code == 0
     assert_one_line(invoke("compare", "--run", run), "--method mpl")
-
-
-def assert_one_line(outcome, word):
-    assert outcome.code == 2
-    assert outcome.err.startswith("metapl: ")
-    assert (outcome.err.count("\n"), outcome.out) == (1, "")
-    assert word in outcome.err
 
 
 BAD = [

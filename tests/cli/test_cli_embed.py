@@ -50,18 +50,23 @@ def place(tmp_path, monkeypatch):
     sys.modules.pop("own_flat", None)
 
 
+def arrays(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
 def test_from_images_to_a_trained_classifier(place):
     done = invoke("embed", "images.npz", *MODEL, "--weights", "w.safetensors", "--views", 2, "--out", "f.npz")
     assert done.code == 0, done.err
     assert "vectors    520: 0 from the cache, 520 made" in done.out  # 100 · (1 + 2 · 2) + 20
     assert "f.npz has 100 examples to train on and 20 to test, 160 features each, 2 weak and as many strong" in done.out
     assert "; 20 have no label" in done.out
-    held = dict(np.load("f.npz"))
+    held = arrays("f.npz")
     assert (held["x"].dtype, held["x_weak"].shape) == (np.float16, (2, 100, 160))
 
     again = invoke("embed", "images.npz", *MODEL, "--weights", "w.safetensors", "--views", 2, "--out", "again.npz")
     assert "vectors    520: 520 from the cache, 0 made" in again.out
-    assert all(np.array_equal(held[name], one) for name, one in np.load("again.npz").items())
+    assert all(np.array_equal(held[name], one) for name, one in arrays("again.npz").items())
 
     checked = invoke("data", "check", "f.npz")
     assert "100 to train on, 20 to test, each 160 float16" in checked.out
@@ -73,7 +78,7 @@ def test_from_images_to_a_trained_classifier(place):
     assert trained.code == 0, trained.err
     assert "stored views of each" in trained.out
     assert invoke("eval", "run").code == 0
-    own = np.load("images.npz")["x"]
+    own = arrays("images.npz")["x"]
     np.save("more.npy", own[:20])
     fresh = ("--fresh", "more.npy", "--out", "fresh.npz")
     embedded = invoke("embed", "images.npz", *MODEL, "--weights", "w.safetensors", *fresh)
@@ -115,7 +120,7 @@ def test_options_of_a_path_and_more_unlabelled(place):
     np.save("more.npy", np.zeros((7, 8, 8, 3), np.uint8))
     options = ("--weights", "w.safetensors", "--unlabelled", "more.npy", "--out", "f.npz", "--batch", 50)
     assert invoke("embed", "images.npz:test=0.5", *MODEL, *options).code == 0
-    held = np.load("f.npz")
+    held = arrays("f.npz")
     assert (len(held["x"]), len(held["x_test"]), (held["y"] < 0).sum()) == (120 - 50 + 7, 50, 20 + 7)
     assert len(list((place / "cache").rglob("*.npz"))) == 3
 
@@ -140,8 +145,8 @@ def test_a_killed_call_is_resumed(place):
     assert not (place / "f.npz").exists()
     done = invoke("embed", "images.npz", *flags, "--out", "f.npz")
     assert "0 from the cache" not in done.out
-    whole = np.load("whole.npz")
-    assert all(np.array_equal(one, whole[name]) for name, one in np.load("f.npz").items())
+    whole = arrays("whole.npz")
+    assert all(np.array_equal(one, whole[name]) for name, one in arrays("f.npz").items())
 
 
 def test_the_parts_of_a_path_are_found_in_the_usual_way(place):

@@ -12,20 +12,8 @@ from metapl.training import checkpoint, run_folder
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 SMALL = (
-    "--method",
-    "mpl",
-    "--guide",
-    "none",
-    "--steps",
-    "4",
-    "--finetune-steps",
-    "2",
-    "--batch",
-    "16",
-    "--device",
-    "cpu",
-    "--report-every",
-    "2",
+    *("--method", "mpl", "--guide", "none", "--steps", "4", "--finetune-steps", "2"),
+    *("--batch", "16", "--device", "cpu", "--report-every", "2"),
 )
 MLP = (*SMALL, "--model", "mlp:width=4,depth=1")
 RECORDED = (*SMALL, "--model", "mlp:width=4,depth=1", "--grad", "unroll", "--no-baselines")

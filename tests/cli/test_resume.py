@@ -29,9 +29,11 @@ def test_a_run_that_is_stopped_in_any_phase_goes_on(whole, stop, tmp_path, phase
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"])
-def test_signals(whole, stop, tmp_path, name):
+def test_signals(request, whole, stop, tmp_path, name):
     number = getattr(signal, name)
-    before = signal.getsignal(number)
+    before = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    found = signal.signal(number, before)  # nohup, for one, has SIGHUP ignored
+    request.addfinalizer(lambda: signal.signal(number, found))
     stop("mpl", 2, lambda: os.kill(os.getpid(), number))
     outcome = invoke("train", *ALONE, "--out", tmp_path / "run")
     assert outcome.code == 128 + number

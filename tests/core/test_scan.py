@@ -5,17 +5,11 @@ import functools
 import pytest
 import torch
 from asserts import assert_close_tree, relative_error
+from unrolled import EXACT
 
 from metapl.core import inside, rng, tree
 from metapl.core.unrolling import METHODS, scan, unroll
 
-EXACT = {
-    "reverse": {"method": "reverse"},
-    "replay": {"method": "replay"},
-    "mixed": {"method": "mixed"},
-    "replay-checkpoints": {"method": "replay", "checkpoints": True},
-    "mixed-checkpoints": {"method": "mixed", "checkpoints": True},
-}
 every_exact = pytest.mark.parametrize("how", EXACT.values(), ids=EXACT)
 f64 = functools.partial(torch.tensor, dtype=torch.float64)
 STEPS, SIZE = 5, 3  # segments of 3 and 2

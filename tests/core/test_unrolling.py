@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure, assert_same_gradient, finite_differences
+from unrolled import EXACT
 
 from metapl import optim
 from metapl.core import hvp, inside, rng, tree
@@ -19,15 +20,8 @@ RULES = {
     "adamw": optim.adamw(0.05, betas=(0.8, 0.9), weight_decay=0.1),
     "rmsprop": optim.rmsprop(0.02, alpha=0.7, momentum=0.8, eps=0.1, centered=True),
 }
-EXACT = {
-    "reverse": {"method": "reverse"},
-    "replay": {"method": "replay"},
-    "mixed": {"method": "mixed"},
-    "replay-checkpoints": {"method": "replay", "checkpoints": True},
-    "mixed-checkpoints": {"method": "mixed", "checkpoints": True},
-    "product-checkpoints": {"method": hvp.forward_over_reverse, "checkpoints": True},
-}
-every_exact = pytest.mark.parametrize("how", EXACT.values(), ids=EXACT)
+WITH_PRODUCT = {**EXACT, "product-checkpoints": {"method": hvp.forward_over_reverse, "checkpoints": True}}
+every_exact = pytest.mark.parametrize("how", WITH_PRODUCT.values(), ids=WITH_PRODUCT)
 
 
 def vector(seed, size=SIZE):

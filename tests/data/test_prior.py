@@ -65,5 +65,5 @@ def test_a_file_that_is_not_there(tmp_path):
         ([96, 0, 0], [100 / 108, 4 / 108, 4 / 108]),
     ],
 )
-def test_a_smoothed_prior_has_four_more_of_each_class(counts, expected):
-    assert prior.smoothed(torch.tensor(counts)).tolist() == pytest.approx(expected, rel=1e-12)
+def test_an_estimated_prior_has_four_more_of_each_class(counts, expected):
+    assert prior.estimated(torch.tensor(counts)).tolist() == pytest.approx(expected, rel=1e-12)

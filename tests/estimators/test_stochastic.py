@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from asserts import assert_close_tree, assert_same_gradient, relative_error
-from problems import build, estimate, instance_of, make, target_keys, targets_of
+from problems import estimate, estimates, make, target_keys, targets_of
 from quadratics import BATCH, ROWS, descended, felt, joined, normal, quadratic
 
 from metapl import optim
@@ -14,20 +14,6 @@ from metapl.core import rng
 from metapl.estimators import antithetic
 
 KEYS = rng.fold_in(rng.key(21), torch.arange(200_000))
-
-
-def drawn(case, text, count):
-    """The feedback of `count` keys, a list of `[count, …]`, one a step."""
-    estimator = build(text)
-    instance, memory = instance_of(case), estimator.init()
-
-    def one(key):
-        return estimator.estimate(instance._replace(key=key), memory)[0].grads
-
-    keys = rng.fold_in(case.key, torch.arange(count))
-    return torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=50_000)(
-        keys
-    )
 
 
 def assert_mean(found, expected, largest):
@@ -79,7 +65,7 @@ def test_evolution_has_no_bias_on_a_quadratic_outer_loss(steps):
     case = quadratic([0.5, 0.9, 1.5, 2.2, 3.0], optim.sgd(0.2), steps=steps)
     step, v = torch.eye(5, dtype=torch.float64) - 0.2 * case.a, descended(case, 0.2) - case.outer_batch
     truth = felt(case, [0.2 * torch.matrix_power(step, steps - 1 - k) @ v for k in range(steps)])
-    found = drawn(case, "evolution:sigma=1,pairs=2", 60_000)
+    found = estimates(case, "evolution:sigma=1,pairs=2", 60_000)
     for one, other in zip(found, truth, strict=True):
         assert_mean(one, other, 0.03)
     assert_mean(torch.cat(found, 1), torch.cat(truth), 0.02)
@@ -94,7 +80,7 @@ def test_evolution_is_the_gradient_of_the_smoothed_outer_loss(sigma):
         (0.5 * sigma / BATCH) ** 2 * (case.inner_batches[0] ** 2).sum((0, 1)),
     )
     (truth,), (sharp,) = felt(case, [0.5 * 3 * (y**2 + spread)]), felt(case, [0.5 * 3 * y**2])
-    (found,) = drawn(case, f"evolution:sigma={sigma},pairs=1", 100_000)
+    (found,) = estimates(case, f"evolution:sigma={sigma},pairs=1", 100_000)
     assert_mean(found, truth, 0.02)
     with pytest.raises(AssertionError, match="biased"):
         assert_mean(found, sharp, 0.02)
@@ -137,7 +123,7 @@ def test_the_limit_of_evograd_is_a_step_of_plain_descent(temperature, children):
         state=case.state._replace(opt_state=plain.init(case.state.params)),
     )
     text, expected = f"evograd:children={children},sigma={sigma},temperature={temperature}", estimate(other, "exact")
-    (found,) = drawn(case, text, 100_000 // children)
+    (found,) = estimates(case, text, 100_000 // children)
     assert_mean(found, expected.grads[0], 0.025)
     for factor in (0.9, 1.1):
         with pytest.raises(AssertionError, match="biased"):
@@ -209,10 +195,10 @@ def test_evograd_by_hand():
 def test_the_bias_of_gumbel_falls_with_the_temperature():
     """Its mean over draws from that of exact feedback for the same labels, the expectation over labels."""
     case = make("mlp", "momentum", "sampled", batch=2)
-    (exact,) = drawn(case, "exact", 100_000)
+    (exact,) = estimates(case, "exact", 100_000)
     errors, spreads = [], []
     for temperature in (2.0, 1.0, 0.5, 0.25):
-        (found,) = drawn(case, f"gumbel:temperature={temperature}", 100_000)
+        (found,) = estimates(case, f"gumbel:temperature={temperature}", 100_000)
         errors.append(relative_error(found.mean(dim=0), exact.mean(dim=0)))
         spreads.append(float(found.var(dim=0).sum()))
     assert errors == sorted(errors, reverse=True)

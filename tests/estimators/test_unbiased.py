@@ -8,10 +8,9 @@ import pytest
 import torch
 from asserts import assert_same_gradient, relative_error, richardson
 from by_torch import gradients_of, load_torch, outer_gradient, outer_torch, soft_outer
-from problems import build, instance_of, make, sgd
+from problems import build, estimates, make, sgd
 from truths import differences, expected_feedback, expected_gradient
 
-from metapl.core import rng
 from metapl.estimators import ESTIMATORS
 
 FIRST_ORDER = "first-order:baseline=0,reduction=sum"
@@ -30,16 +29,7 @@ def test_every_unbiased_claim_is_here():
 
 def drawn(case, text, count):
     """The feedback of `count` keys, `[count, numbers]`."""
-    estimator = build(text)
-    instance, memory = instance_of(case), estimator.init()
-
-    def one(key):
-        return estimator.estimate(instance._replace(key=key), memory)[0].grads
-
-    keys = rng.fold_in(case.key, torch.arange(count))
-    found = torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=20_000)(
-        keys
-    )
+    found = estimates(case, text, count, together=20_000)
     return torch.cat([theta.flatten(1) for theta in found], dim=1)
 
 

@@ -9,8 +9,9 @@ from metapl import methods
 from metapl.core import rng
 from metapl.data.loader import Batch
 from metapl.methods import base
+from metapl.methods.consistency.predictions import Predictions
 from metapl.registry.errors import InputError
-from metapl.training import phases
+from metapl.training import phases, population
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, prepare
 
@@ -101,3 +102,43 @@ def test_what_cannot_guide_is_refused(name):
 
 def test_classical_methods_can_guide():
     assert set(methods.guides()) == {*methods.PANEL, "consensus"}
+
+
+def wanted(experiment):
+    """The shares that predictions without any preference are aligned to."""
+    rule = experiment.recipe.consistency.alignment
+    even = Predictions(torch.zeros(2, 2), torch.zeros(4, 2))
+    added, _ = rule.shift(rule.init(torch.zeros(1)), even)
+    return torch.softmax(added, dim=0)
+
+
+def guided(**options):
+    given = prepare(TrainConfig(**{**TINY, "alignment": "uniform", **options}))
+    spec = methods.plan(given.config)[0]
+    network = phases.fitting(given)(spec.fit).networks["consensus"]
+    return given, phases.guided(given, spec, {"consensus": network})
+
+
+def test_predictions_are_aligned_to_the_shares_of_the_answers():
+    before, after = guided()
+    shares = after.recipe.guide.exp().mean(0).float()
+    assert wanted(before).tolist() == [0.5, 0.5]
+    np.testing.assert_allclose(wanted(after), shares, atol=1e-6)
+
+
+def test_a_prior_that_is_named_stays(tmp_path):
+    (tmp_path / "prior.txt").write_text("upper 0.2\nlower 0.8\n")
+    _, after = guided(prior=str(tmp_path / "prior.txt"))
+    np.testing.assert_allclose(wanted(after), [0.2, 0.8], atol=1e-6)
+    np.testing.assert_allclose(after.recipe.guide.exp().mean(0), [0.2, 0.8], atol=0.05)
+
+
+def test_members_of_a_population_have_shares_of_their_own():
+    configs = [TrainConfig(**{**TINY, "alignment": "uniform", "guide": "consensus", "seed": seed}) for seed in (0, 1)]
+    together = {}
+    for index, event in population.train_all(population.members(configs)):
+        if index is not None and isinstance(event, phases.Finished):
+            together[index] = event.result.networks["uda"]
+    alone = [trained(alignment="uniform", guide="consensus", seed=seed)["uda"] for seed in (0, 1)]
+    for index, found in enumerate(alone):
+        assert_close_tree(tuple(together[index]), tuple(found), rtol=1e-4, atol=1e-5)

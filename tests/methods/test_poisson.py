@@ -1,4 +1,4 @@
-"""Poisson learning against a dense solution of the graph's Laplacian, and the shares of the classes."""
+"""Poisson learning against a dense solution of the graph's Laplacian."""
 
 import numpy as np
 import pytest
@@ -56,32 +56,30 @@ def test_the_graph(points):
 def test_the_potentials_solve_the_system_of_the_laplacian(points):
     z, y = points
     expected = solved(dense(z.numpy()), y.numpy())
-    found = poisson.potentials(poisson.affinities(*poisson.neighbours(z, COUNT)), hidden(y), CLASSES)
+    found = poisson.potentials(poisson.graph(z, COUNT), poisson.charges(hidden(y), CLASSES))
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_columns_of_charges_are_solved_independently(points):
+    z, y = points
+    several = torch.cat([poisson.charges(one, CLASSES) for one in (hidden(y), y.roll(1))], dim=1)
+    found = poisson.potentials(poisson.graph(z, COUNT), several)
+    alone = poisson.potentials(poisson.graph(z, COUNT), several[:, CLASSES:])
+    np.testing.assert_allclose(found[:, CLASSES:], alone, rtol=1e-12)
+
+
+def test_a_pool_smaller_than_the_neighbours_wanted_has_a_graph(points):
+    assert poisson.graph(points[0][:5], 10).shape == (5, 5)
+
+
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
-def test_the_answer_is_a_softmax_of_the_potentials(points, temperature):
-    z, y = points
-    u = solved(dense(z.numpy()), y.numpy())
-    powers = np.exp(u / (temperature * u.std(ddof=1)))
-    found = poisson.answer(z, hidden(y), CLASSES, nearest=COUNT, temperature=temperature)
-    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), atol=1e-3)
+def test_logits_are_potentials_in_their_standard_deviations(temperature):
+    u = rng.normal(rng.key(5), (40, 3)).double()
+    powers = np.exp(u.numpy() / (temperature * float(u.std())))
+    found = poisson.logits(u, temperature=temperature).exp()
+    np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-9)
 
 
-def test_the_mean_is_the_prior():
-    logits = 3.0 * rng.normal(rng.key(4), (300, 3)).double()
-    prior = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-    found = poisson.balanced(logits, prior)
-    np.testing.assert_allclose(found.mean(0), prior, atol=1e-6)
-    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-12)
-    shift = found.log() - torch.log_softmax(logits, 1)
-    np.testing.assert_allclose((shift - shift[:, :1]).std(0), 0.0, atol=1e-9)  # one shift of the logits for all
-
-
-def test_an_answer_has_the_prior_that_is_asked_for(points):
-    z, y = points
-    prior = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
-    found = poisson.answer(z, hidden(y), CLASSES, prior, nearest=COUNT)
-    np.testing.assert_allclose(found.mean(0), prior, atol=1e-6)
+def test_potentials_that_are_all_zero_are_undecided():
+    assert poisson.logits(torch.zeros(4, 2).double()).exp().tolist() == [[0.5, 0.5]] * 4

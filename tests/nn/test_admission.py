@@ -3,6 +3,7 @@
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure
+from students import model_of
 from torch import nn
 
 from metapl import optim
@@ -12,11 +13,6 @@ from metapl.nn import functional
 from metapl.registry.errors import InputError
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-
-
-def model_of(build, seed=0):
-    model = functional.from_module(build)
-    return model, *model.init(rng.key(seed))
 
 
 # ---------------------------------------------------------------- what is refused at the door
@@ -230,3 +226,31 @@ def test_buffers_are_never_written_on(train):
     model, params, buffers = model_of(Statistics)
     _, after = assert_pure(lambda b: model.apply(params, b, X, train=train), buffers)
     assert_close_tree(after, {"total": X.sum(0), "calls": torch.tensor(1)}, rtol=1e-6)
+
+
+def test_names_that_are_not_the_modules_are_refused_whatever_is_clipped():
+    """The same sentence as for any other module, where the weight that would be cloned is not there."""
+    model = functional.from_module(lambda: nn.Embedding(5, 3, max_norm=1.0))
+    params, buffers = model.init(rng.key(0))
+    with pytest.raises(RuntimeError, match="weight"):
+        model.apply({"another": params["weight"]}, buffers, torch.tensor([1, 2]), train=False)
+
+
+class _Replacing(nn.Module):
+    """Puts another parameter in the place of its own, and gives what the first one gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        out = x * self.weight
+        self.weight = nn.Parameter(torch.zeros(3))
+        return out
+
+
+def test_a_parameter_that_is_replaced_is_named():
+    model = functional.from_module(_Replacing)
+    params, buffers = model.init(rng.key(0))
+    with pytest.raises(InputError, match="writes on the parameter weight"):
+        model.apply(params, buffers, torch.ones(2, 3), train=True)

@@ -8,7 +8,6 @@ from torch import nn
 
 from metapl.core import rng
 from metapl.nn import functional
-from metapl.registry.errors import InputError
 
 BUILDS = {name: NETWORKS[name].build for name in ("mlp", "batchnorm", "layernorm", "tied")}
 
@@ -271,31 +270,3 @@ def test_a_pass_is_compiled_as_one_graph():
 
     compiled = torch.compile(passed, backend="eager", fullgraph=True)
     assert_close_tree(compiled(params, inputs("mlp")), passed(params, inputs("mlp")), rtol=1e-14)
-
-
-def test_names_that_are_not_the_modules_are_refused_whatever_is_clipped():
-    """The same sentence as for any other module, where the weight that would be cloned is not there."""
-    model = functional.from_module(lambda: nn.Embedding(5, 3, max_norm=1.0))
-    params, buffers = model.init(rng.key(0))
-    with pytest.raises(RuntimeError, match="weight"):
-        model.apply({"another": params["weight"]}, buffers, torch.tensor([1, 2]), train=False)
-
-
-class _Replacing(nn.Module):
-    """Puts another parameter in the place of its own, and gives what the first one gives."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(3))
-
-    def forward(self, x):
-        out = x * self.weight
-        self.weight = nn.Parameter(torch.zeros(3))
-        return out
-
-
-def test_a_parameter_that_is_replaced_is_named():
-    model = functional.from_module(_Replacing)
-    params, buffers = model.init(rng.key(0))
-    with pytest.raises(InputError, match="writes on the parameter weight"):
-        model.apply(params, buffers, torch.ones(2, 3), train=True)

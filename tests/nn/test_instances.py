@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from asserts import assert_close_tree, assert_pure
+from students import model_of
 from torch import nn
 from torch.nn.utils import prune
 
@@ -16,11 +17,6 @@ from metapl.methods import base
 from metapl.nn import functional
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-
-
-def model_of(build, seed=0):
-    model = functional.from_module(build)
-    return model, *model.init(rng.key(seed))
 
 
 # ---------------------------------------------------------------- the builder's own module

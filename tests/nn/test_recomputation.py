@@ -3,6 +3,7 @@
 import pytest
 import torch
 from asserts import assert_close_tree
+from students import model_of
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -12,11 +13,6 @@ from metapl.core.types import Instance, Problem, TrainState
 from metapl.nn import functional
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-
-
-def model_of(build, seed=0):
-    model = functional.from_module(build)
-    return model, *model.init(rng.key(seed))
 
 
 # ---------------------------------------------------------------- recomputation

@@ -15,19 +15,8 @@ from command import invoke
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 FLAGS = (
-    "--method",
-    "mpl",
-    "--guide",
-    "none",
-    "--steps",
-    "4",
-    "--finetune-steps",
-    "2",
-    "--no-baselines",
-    "--model",
-    "mlp:width=8",
-    "--device",
-    "cpu",
+    *("--method", "mpl", "--guide", "none", "--no-baselines", "--steps", "4", "--finetune-steps", "2"),
+    *("--model", "mlp:width=8", "--device", "cpu"),
 )
 
 
@@ -156,7 +145,11 @@ HOSTILE = {
     "a pickle": (unsigned(weights(lambda _: b"cos\nsystem\n(S'touch ran'\ntR.")), ALL, "cannot be read"),
     "a checksum of another type": (changed("summary.json", weights={"sha256": 5}), ALL, "sha256 is 5"),
     "an accuracy of −5": (changed("summary.json", test=measured(top1=-5)), ALL, "a share from 0 to 1"),
-    "a network of another name": (changed("summary.json", test={"../x": measured()["finetuned"]}), ALL, "must be one of"),
+    "a network of another name": (
+        changed("summary.json", test={"../x": measured()["finetuned"]}),
+        ALL,
+        "must be one of",
+    ),
     "a split of 10¹²": (
         raw("split.json", '{"labelled": [0], "unlabelled": [[0, 1000000000000]], "validation": []}'),
         EVAL,

@@ -216,11 +216,16 @@ def estimate(case: Case, text: str) -> MetaGradient:
     return estimator.estimate(instance_of(case), estimator.init())[0]
 
 
+def estimates(case: Case, text: str, count: int, together: int = 50_000) -> tuple[Tensor, ...]:
+    """The meta-gradients of `count` keys, `[count, …]`, one tensor a step; `together` of them are made at a time."""
+    estimator = build(text)
+    instance, memory = instance_of(case), estimator.init()
+    draw = torch.vmap(lambda key: estimator.estimate(instance._replace(key=key), memory)[0].grads, chunk_size=together)
+    return draw(rng.fold_in(case.key, torch.arange(count)))
+
+
 REFUSED = {"higher": ("adam", "adamw", "adamw with room", "rmsprop", "rmsprop with room")}
 """The rules that an estimator does not take."""
-
-ONE_STEP = ("evograd", "exact:fraction=0.5", "first-order", "unadapted")
-"""The estimators that take one inner step at a time."""
 
 
 def target_keys(case: Case) -> list[Tensor]:

@@ -1,17 +1,15 @@
-"""Tiny runs on every kind of data, with what is reported of them; each is trained once in a process."""
+"""Tiny runs on every kind of data, with what is reported of them; each is trained once."""
 
-import contextlib
-import io
 import json
-import sys
+from functools import partial
 from unittest import mock
 
-import pytest
 import torch
+from command import invoke
 from markup import parse
+from once import once
 from scipy import special
 
-from metapl.cli.main import main
 from metapl.core import rng
 from metapl.data.augment import presets
 from metapl.data.form import Form
@@ -99,11 +97,12 @@ RUNS = {
 class Made:
     """A run, the page about it, and what other libraries need to say the same."""
 
-    def __init__(self, folder, data):
-        self.folder, self.data, self.html = folder, data, report(folder, "cpu")
+    def __init__(self, folder, data, html):
+        self.folder, self.data, self.html = folder, data, html
         self.page = parse(self.html)
         self.summary = json.loads((folder / "summary.json").read_text())
-        self.experiment, self.networks = run_folder.load(folder, "cpu")
+        with reading(data):
+            self.experiment, self.networks = run_folder.load(folder, "cpu")
         self.final = next(name for name in run_folder.BEST if name in self.networks)
         self.y = data.y_test.numpy()
 
@@ -122,18 +121,16 @@ _finished = {}
 
 
 def finished(factory, name):
-    """One of `RUNS`, in a folder of pytest's `tmp_path_factory`."""
+    """One of `RUNS`, in a folder of pytest's `tmp_path_factory`; it is trained and its page made once in a session."""
     if name not in _finished:
-        folder = factory.mktemp("run")
-        source, flags = RUNS[name]
-        argv = ["metapl", "train", *TINY, *flags, "--out", str(folder / "a & <b>")]
-        with reading(source(folder)) as read:
-            with (
-                mock.patch.object(sys, "argv", argv),
-                contextlib.redirect_stdout(io.StringIO()),
-                pytest.raises(SystemExit) as stopped,
-            ):
-                main()
-            assert stopped.value.code == 0
-            _finished[name] = Made(folder / "a & <b>", read.return_value)
+        folder = once(factory, f"report of {name}", partial(_train, name))
+        _finished[name] = Made(folder / "a & <b>", RUNS[name][0](folder), (folder / "page.html").read_text("utf-8"))
     return _finished[name]
+
+
+def _train(name, folder):
+    source, flags = RUNS[name]
+    with reading(source(folder)):
+        outcome = invoke("train", *TINY, *flags, "--out", folder / "a & <b>")
+        assert (outcome.code, outcome.err) == (0, "")
+        (folder / "page.html").write_text(report(folder / "a & <b>", "cpu"), "utf-8")

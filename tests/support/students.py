@@ -1,6 +1,7 @@
 """A small student made of any module, and what an estimator is called with."""
 
 import torch
+from torch import nn
 
 from metapl import optim
 from metapl.core import losses, rng, targets
@@ -10,6 +11,23 @@ from metapl.nn import functional
 
 def f64(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Conv(nn.Module):
+    """A convolution over examples `[batch, 4]`, to `[batch, 5]`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 5, 4)
+
+    def forward(self, x):
+        return self.conv(x[:, None])[..., 0]
+
+
+def model_of(build, seed=0):
+    """A module as a function, with its parameters and buffers from a seed."""
+    model = functional.from_module(build)
+    return model, *model.init(rng.key(seed))
 
 
 def given(module, rows=6, *, key=None):

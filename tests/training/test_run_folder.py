@@ -166,7 +166,7 @@ def test_a_prior_in_a_file_means_the_same_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_folder._from_anywhere(TrainConfig(prior="p.json")).prior == str(tmp_path / "p.json")
     assert run_folder._from_anywhere(TrainConfig(prior="/p.json")).prior == "/p.json"
-    names = ["smoothed", "uniform", "labelled"]
+    names = ["estimated", "uniform", "labelled"]
     assert [run_folder._from_anywhere(TrainConfig(prior=name)).prior for name in names] == names
 
 

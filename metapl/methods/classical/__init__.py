@@ -4,6 +4,7 @@
     self_training.py    a logistic regression that learns its own confident answers
     spreading.py        label spreading, and a classifier of new examples on top
     poisson.py          Poisson learning, for every example of a pool
+    shares.py           the shares of the classes, and answers shifted to them
     consensus.py        a consensus of it and a regression, which guides the consistency loss of a network
     choice.py           how each chooses its settings
     scaling.py          how inputs are scaled; linear.py: logistic regression as a network

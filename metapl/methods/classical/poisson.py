@@ -1,4 +1,4 @@
-"""Poisson learning over a graph of neighbours, and its answers shifted so that the classes have a given share.
+"""Poisson learning over a graph of neighbours.
 
 Labels are charges at their examples: each label adds 1 for its class, less the mean of all labels. The answer u solves
 L u = charges, with the graph's Laplacian L. Where labels are few it keeps its shape, while label spreading becomes flat
@@ -9,7 +9,7 @@ Examples:
     >>> from metapl.methods.classical import poisson
     >>> x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
     >>> y = torch.tensor([0, -1, -1, 1, -1, -1])
-    >>> poisson.answer(x, y, 2, nearest=2).argmax(1)
+    >>> poisson.potentials(poisson.graph(x, nearest=2), poisson.charges(y, 2)).argmax(1)
     tensor([0, 0, 0, 1, 1, 1])
 """
 
@@ -25,9 +25,6 @@ ROWS = 1024
 
 STEPS = 300
 """Of the random walk. A graph of some thousand examples has mixed by then."""
-
-BALANCING = 200
-"""Steps towards the shares of the classes."""
 
 
 def neighbours(z: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -57,52 +54,42 @@ def affinities(distances: Tensor, indices: Tensor) -> sparse.csr_matrix:
     return (one_way + one_way.T) / 2.0
 
 
-def potentials(weights: sparse.csr_matrix, y: Tensor, classes: int) -> Tensor:
-    """u after `STEPS` steps of u ← D⁻¹ (W u + charges), from 0: `[examples, classes]`, float64.
+def graph(z: Tensor, nearest: int) -> sparse.csr_matrix:
+    """The `affinities` of some examples `[examples, components]` to at most so many neighbours of each."""
+    return affinities(*neighbours(z, min(nearest, len(z) - 1)))
+
+
+def charges(y: Tensor, classes: int) -> Tensor:
+    """1 for the class of each labelled example, less their mean; 0 for all others: `[examples, classes]`, float64.
+
+    Args:
+        y: classes `[examples]`, int64; −1 where the class is not known.
+        classes: how many there are.
+    """
+    found = torch.zeros(len(y), classes, dtype=torch.float64)
+    known = y >= 0
+    found[known] = torch.nn.functional.one_hot(y[known], classes).double()
+    found[known] -= found[known].mean(0)
+    return found
+
+
+def potentials(weights: sparse.csr_matrix, charged: Tensor) -> Tensor:
+    """u after `STEPS` steps of u ← D⁻¹ (W u + charges), from 0: `[examples, columns]`, float64.
 
     Args:
         weights: W, symmetric.
-        y: classes `[examples]`, int64; −1 where the class is not known.
-        classes: how many there are.
+        charged: the charges, `[examples, columns]`. Columns are independent of each other.
 
-    Cost: `STEPS` products of W with a matrix of `classes` columns.
+    Cost: `STEPS` products of W with a matrix of so many columns.
     """
-    known = np.flatnonzero(y.numpy() >= 0)
-    charges = np.zeros((len(y), classes))
-    charges[known, y.numpy()[known]] = 1.0
-    charges[known] -= charges[known].mean(0)
     inverse = sparse.diags(1.0 / np.asarray(weights.sum(1)).ravel())
-    walk, start = (inverse @ weights).tocsr(), inverse @ charges
-    found = np.zeros_like(charges)
+    walk, start = (inverse @ weights).tocsr(), inverse @ charged.numpy()
+    found = np.zeros_like(start)
     for _ in range(STEPS):
         found = walk @ found + start
     return torch.from_numpy(found)
 
 
-def balanced(logits: Tensor, prior: Tensor) -> Tensor:
-    """softmax(logits + b), with the b of `[classes]` for which the mean over all examples is the prior.
-
-    The fixed point of b ← b + log prior − log mean(p), after `BALANCING` steps.
-    """
-    bias = torch.zeros_like(prior)
-    for _ in range(BALANCING):
-        bias = bias + prior.log() - torch.softmax(logits + bias, dim=1).mean(0).clamp(min=1e-12).log()
-    return torch.softmax(logits + bias, dim=1)
-
-
-def answer(
-    z: Tensor, y: Tensor, classes: int, prior: Tensor | None = None, *, nearest: int = 10, temperature: float = 0.3
-) -> Tensor:
-    """Distributions `[examples, classes]`, float64, of a whole pool.
-
-    Args:
-        z: `[examples, components]`, scaled so that Euclidean distances mean something.
-        y: classes, int64; −1 where the class is not known.
-        classes: how many there are.
-        prior: the share of each class, `[classes]`, that the answers are shifted to; None leaves them as they are.
-        nearest: neighbours of each example in the graph.
-        temperature: divides the potentials, in units of their standard deviation.
-    """
-    found = potentials(affinities(*neighbours(z, min(nearest, len(z) - 1))), y, classes)
-    logits = found / (temperature * found.std().clamp(min=1e-12))
-    return torch.softmax(logits, dim=1) if prior is None else balanced(logits, prior)
+def logits(found: Tensor, temperature: float = 0.3) -> Tensor:
+    """log softmax of potentials `[examples, classes]`, divided by `temperature` of their standard deviations."""
+    return torch.log_softmax(found / (temperature * found.std().clamp(min=1e-12)), dim=1)

@@ -56,9 +56,19 @@ SCALINGS: dict[str, Scaling] = {"as stored": stored, "unit length": unit, "stand
 """The scalings by name."""
 
 
+FEW = 64
+"""Arrays of fewer numbers are no directions: at unit length two numbers are one angle."""
+
+
 def preferred(form: Form) -> list[str]:
-    """The scalings in the order of preference: of a table its encoded features first, of all else unit length."""
-    first = "as stored" if form.kind == "table" else "unit length"
+    """The scalings in the order of preference.
+
+    Of a table its encoded features first, of short arrays standardised ones, of all else unit length.
+    """
+    if form.kind == "table":
+        first = "as stored"
+    else:
+        first = "standardised" if form.kind == "arrays" and math.prod(form.shape) < FEW else "unit length"
     return [first, *(name for name in SCALINGS if name != first)]
 
 

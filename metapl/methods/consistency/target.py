@@ -34,26 +34,27 @@ def sharpened() -> Target:
 
 def soft() -> Target:
     """softmax(logits): the distribution as it is."""
-
-    def aim(logits: Tensor, temperature: float | Tensor) -> Aim:
-        del temperature
-        p = torch.softmax(logits, dim=-1)
-        return Aim(p, p)
-
-    return aim
+    return _of_probabilities(lambda p: p)
 
 
 def hard() -> Target:
     """The most probable class, with the confidence of softmax(logits), as in FixMatch (Sohn et al., NeurIPS 2020)."""
+    return _of_probabilities(_most_probable)
 
+
+def _of_probabilities(make: Callable[[Tensor], Tensor]) -> Target:
     def aim(logits: Tensor, temperature: float | Tensor) -> Aim:
         del temperature
         p = torch.softmax(logits, dim=-1)
-        # A comparison, since torch's own one_hot looks at its data, which torch.vmap refuses.
-        classes = torch.arange(p.shape[-1], device=p.device)
-        return Aim(p, (p.argmax(dim=-1)[:, None] == classes).to(p.dtype))
+        return Aim(p, make(p))
 
     return aim
+
+
+def _most_probable(p: Tensor) -> Tensor:
+    # A comparison, since torch's own one_hot looks at its data, which torch.vmap refuses.
+    classes = torch.arange(p.shape[-1], device=p.device)
+    return (p.argmax(dim=-1)[:, None] == classes).to(p.dtype)
 
 
 CONSISTENCY_TARGETS: dict[str, Callable[[], Target]] = {"sharpened": sharpened, "soft": soft, "hard": hard}

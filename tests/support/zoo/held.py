@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import by_differences
 import torch
 from by_differences import LR, MOMENTUM, Pass, Training
 from problems import build as estimator_of
+from steps import double_precision
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -51,21 +51,11 @@ WAYS = {
 """Every estimator with a claim, in every method, and `implicit`, which is held to its own definition."""
 
 
-@contextmanager
-def float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 def doubled(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """Modules in float64 and complex128; a lazy one gets its type when it is made."""
 
     def make() -> nn.Module:
-        with float64():
+        with double_precision():
             return build()
 
     return make
