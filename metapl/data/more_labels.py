@@ -19,7 +19,10 @@ from metapl.registry.errors import InputError, unknown
 NAMES = ("name", "filename", "file", "image", "path", "id")
 """What the column of names is called; else it is the first one."""
 
-LABELS = ("label", "class", "target", "prediction")
+PREDICTION = "prediction"
+"""The column of pseudo labels, as `metapl predict` writes it: they never take the place of a label."""
+
+LABELS = ("label", "class", "target", PREDICTION)
 """What the column of labels is called, the first of them that there is; else it is the last one."""
 
 
@@ -28,7 +31,8 @@ def apply(data: Dataset, text: str) -> Dataset:
 
     A file is a table with a column of names, as `metapl suggest` writes them, or as the last part of a path that no
     other example shares, and one of labels. Rows without a label count for nothing. A label that an example has already
-    is corrected. Of several files the last one to name an example counts.
+    is corrected, unless the file has pseudo labels, in a column `prediction`. Of several files the last one to name an
+    example counts.
 
     Args:
         data: whose training pool has examples without labels.
@@ -41,9 +45,11 @@ def apply(data: Dataset, text: str) -> Dataset:
     found: dict[int, int] = {}
     notes = []
     for place in filter(None, text.split(os.pathsep)):
-        given = _read(Path(place).expanduser(), data)
+        given, are_guesses = _read(Path(place).expanduser(), data)
         known = {by_name[name]: label for name, label in given.items() if name in by_name}
-        if not known:
+        if are_guesses and known:
+            known = {at: label for at, label in known.items() if data.y[at] < 0 and at not in found}
+        if not known and not are_guesses:
             raise InputError(
                 f"more_labels = {place}: none of its {len(given):,} names with a label is in the training pool, where "
                 f"{data.name(0)!r} is: fill in labels of examples that metapl suggest lists",
@@ -71,8 +77,8 @@ def _by_name(data: Dataset) -> Mapping[str, int]:
     }
 
 
-def _read(place: Path, data: Dataset) -> dict[str, int]:
-    """The class index of each name that has a label."""
+def _read(place: Path, data: Dataset) -> tuple[dict[str, int], bool]:
+    """The class index of each name that has a label, and whether they are predictions."""
     table = table_file.load(place)
     named = _column(table, NAMES, 0)
     labelled = _column(table, LABELS, -1)
@@ -84,7 +90,7 @@ def _read(place: Path, data: Dataset) -> dict[str, int]:
         if label not in index:
             raise unknown(f"class in {place}, line {line}", label, data.form.classes)
         found[name.removeprefix("'")] = index[label]
-    return found
+    return found, labelled.lower() == PREDICTION
 
 
 def _column(table: Table, usual: tuple[str, ...], otherwise: int) -> str:

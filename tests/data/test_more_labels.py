@@ -54,6 +54,17 @@ def test_the_last_part_of_a_path_is_enough_where_only_one_has_it(data, tmp_path)
     assert labels_of(found)["in/13.png"] == data.form.classes.index("dog")
 
 
+def test_pseudo_labels_never_take_the_place_of_labels(data, tmp_path):
+    text = write(tmp_path / "p.csv", "name,prediction,confidence", *(f"in/{n}.png,dog,0.99" for n in range(20)))
+    found = more_labels.apply(data, text)
+    known = data.y >= 0
+    assert found.y[known].equal(data.y[known])
+    assert set(found.later.tolist()) == set((~known).nonzero()[:, 0].tolist())
+    sure = write(tmp_path / "sure.csv", "name,label", "in/13.png,cat")
+    both = labels_of(more_labels.apply(data, os.pathsep.join([sure, text])))
+    assert both["in/13.png"] == data.form.classes.index("cat")
+
+
 def test_a_last_part_that_two_have_is_nobodys(data, tmp_path):
     twice = data._replace(names=tuple(name.replace("in/13", "a/12") for name in data.names))
     text = write(tmp_path / "more.csv", "name,label", "12.png,cat", "in/14.png,cat")
