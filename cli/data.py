@@ -163,6 +163,7 @@ def get(
 def _fetch(archive: Archive, to: Path, folder: str, mirror: str) -> None:
     """A file of the data set, or an archive, which brings its own folder and stays, so that it is not fetched again."""
     from metapl.data.sources import fetch  # noqa: PLC0415 - quick help
+    from metapl.files.archive import extract  # noqa: PLC0415 - quick help
 
     file = archive.url.rpartition("/")[2]
     url = archive.url if not mirror else mirror if mirror.endswith(file) else f"{mirror.rstrip('/')}/{file}"
@@ -171,7 +172,7 @@ def _fetch(archive: Archive, to: Path, folder: str, mirror: str) -> None:
     with _bar(file) as progress:
         fetch.download(url, target, archive.digest, progress, archive.size)
     if packed:
-        fetch.extract(target, to)
+        extract(target, to)
 
 
 @contextmanager

@@ -19,6 +19,9 @@ def described(experiment: Experiment) -> list[str]:
     counts = torch.bincount(data.y[parts.labelled.to(data.y.device)], minlength=data.classes).tolist()
     if max(counts) > min(counts):
         found.append(notes.Note("balance", f"{min(counts):,} to {max(counts):,} labelled examples a class"))
+    if config.from_:
+        what = "weights, split and labels" if experiment.begun() else "split and labels, no weights: none of its fit"
+        found.append(notes.Note("start", f"{what} of {config.from_}"))
     return [f"{note.about:<10} {note.text}" for note in found]
 
 

@@ -233,6 +233,10 @@ def pictures(experiment: Experiment, result: Result, folder: Path) -> None:
 
 def footer(summary: dict[str, Any], folder: Path) -> None:
     """Time, memory and where to look next."""
+    name = methods.best(summary["test"])
+    if found := summary.get("calibrated", {}).get(name):
+        before, after = (f"{100 * one['ece']:.1f}" for one in (summary["test"][name], found))
+        console.print(f"calibrated {name} by its temperature {found['temperature']:.2f}: ECE {before} % to {after} %")
     console.print(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_bytes'] / 2**20:,.0f} MiB of memory")
     for picture in sorted((folder / "plots").glob("*.png")):
         console.print(f"picture    {picture}")

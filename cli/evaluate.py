@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metapl.cli.predict import tell_of
 from metapl.cli.tell import TrustCode
 from metapl.registry.errors import InputError
 
@@ -49,10 +50,13 @@ def evaluate(
 
 def _fresh(run: Path, places: list[Path], device: str, trust_code: bool) -> tuple[dict[str, dict[str, float]], int]:
     """The metrics of every network of the run, and the number of examples."""
+    from metapl.data.examples import Problems  # noqa: PLC0415 - imports torch
     from metapl.serving import predict  # noqa: PLC0415 - imports torch
     from metapl.training import run_files, run_folder  # noqa: PLC0415 - imports torch
 
-    rows, count = {}, 0
+    rows, count, problems = {}, 0, Problems({}, {})
     for name in run_files.summary(run / "summary.json")["test"]:
-        rows[name], count = predict.evaluate(run_folder.serve(run, name, device, trust_code), places)
+        serving = run_folder.serve(run, name, device, trust_code)
+        rows[name], count = predict.evaluate(serving, places, problems=problems)
+    tell_of(problems)
     return rows, count

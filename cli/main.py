@@ -21,11 +21,14 @@ from metapl.cli import (
     report,
     status,
     streams,
+    suggest,
     train,
     tune,
 )
+from metapl.cli.reading import Reading
 from metapl.cli.streams import INTERRUPTED, OUTPUT, Spoken
 from metapl.cli.tell import listen, tell
+from metapl.data import progress
 from metapl.registry.errors import InputError
 
 app = typer.Typer(
@@ -38,6 +41,7 @@ app.command("train", help=train.HELP)(train.train)
 app.command("status", help=status.HELP)(status.status)
 app.command("eval", help=evaluate.HELP)(evaluate.evaluate)
 app.command("predict", help=predict.HELP)(predict.predict)
+app.command("suggest", help=suggest.HELP)(suggest.suggest)
 app.command("report", help=report.HELP)(report.report)
 app.command("export", help=export.HELP)(export.export)
 app.add_typer(data.app, name="data", help=data.HELP)
@@ -81,7 +85,8 @@ def main() -> None:
 def _run() -> int:
     """The exit code of the verb."""
     try:
-        code = app(standalone_mode=False)
+        with progress.listening(Reading()):
+            code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except SystemExit:  # so Click and rich end where the reader has gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import fields, replace
 from functools import partial
@@ -68,13 +69,28 @@ def train(
             raise InputError("--resume has the folder, the seeds and the configuration: leave out what names another")
         find = partial(_resumed, resume, given, keeping.spare, (force, trust_code))
     else:
-        find = partial(_begun, resolve(given, config, preset, trust_code), out, seeds)
+        find = partial(_begun, _configured(given, config, preset, trust_code), out, seeds)
     from metapl.cli import stops  # noqa: PLC0415 - imports torch
 
     with stops.beginning(resume):
         session = find()
     if session is not None:
         _run(session, keeping, started - session.seconds)
+
+
+def _configured(given: dict[str, Any], file: Path | None, preset: str, trust_code: bool) -> TrainConfig:
+    """The configuration of new runs: with `--from` that of the other run, in which labels add up."""
+    if "from_" not in given:
+        return resolve(given, file, preset, trust_code)
+    if file or preset:
+        raise InputError("--from has the configuration of the run: leave out --config and --preset, and give flags")
+    from metapl.training import run_folder  # noqa: PLC0415 - imports torch
+
+    then = run_folder.config(Path(given["from_"]), trust_code=trust_code)
+    more = [*filter(None, (then.more_labels, given.pop("more_labels", "")))]
+    open_again = {"grad": AUTO, "alignment": AUTO} if given.get("method") == AUTO else {}
+    anew = {"split": "", "device": "auto", **open_again, **given}
+    return replace(then, **anew, more_labels=os.pathsep.join(more))
 
 
 def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
@@ -91,6 +107,7 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     loggers.require(config)
     if config.method == config.grad == AUTO:
         experiment = _chosen(experiment, config.alignment != AUTO)
+    experiment.begun()  # weights that do not fit are refused before a folder is made
     config, folder = experiment.config, out or _free_name(experiment.config)
     if seeds == 1:
         return session.begin([experiment], [folder], folder)

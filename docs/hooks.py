@@ -36,6 +36,7 @@ from metapl.methods.imbalance import CLASS_WEIGHTS
 from metapl.models import MODELS
 from metapl.optim import OPTIMIZERS
 from metapl.registry import notation
+from metapl.serving.strategies import STRATEGIES
 from metapl.training.config import PRESETS, TrainConfig, flag, presets, resolve
 from metapl.training.keeping import Keeping
 
@@ -228,4 +229,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "consistency presets": consistency_presets,
     "presets": preset_table,
     "optimizers": registry(OPTIMIZERS),
+    "strategies": registry(STRATEGIES),
 }

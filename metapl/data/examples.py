@@ -43,6 +43,15 @@ class Inputs(NamedTuple):
     x: Examples
 
 
+class Problems(NamedTuple):
+    """What is wrong with some fresh examples, by their positions; it fills as they are read."""
+
+    unread: dict[int, str]
+    """Those that cannot be read: blanks stand in their place."""
+    doubtful: dict[int, str]
+    """Those that can, but for something in them."""
+
+
 class Subset:
     """Some of the examples of a store, which stays where it is."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from metapl.data.formats import npy
-from metapl.files import storage
+from metapl.files import cache, storage
 from metapl.registry.errors import InputError
 
 LOG = logging.getLogger("metapl")
@@ -30,8 +29,8 @@ VERSION = 1
 
 
 def default() -> Path:
-    """`metapl/features` below XDG_CACHE_HOME, else below `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache") / "metapl" / "features"
+    """See `metapl.files.cache.folder`."""
+    return cache.folder("features")
 
 
 def content(examples: Tensor | Sequence[str]) -> str:

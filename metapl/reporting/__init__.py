@@ -1,11 +1,12 @@
-"""Pages about a finished run and about a study: facts → blocks → HTML.
+"""Pages about a finished run, about a study, and of what to label next: facts → blocks → HTML.
 
     facts, log ─► drawing, figures ─► head, results, training, classes, mistakes, study ─► blocks ─► render, templates
+    what to label next ─► suggestions ─► blocks ─► render, templates
 
 Code makes blocks, which are plain data (`blocks`); the templates of jinja2 in `templates/` make HTML of them. A page is
 one file: pictures are data URIs, and nothing is asked for from anywhere. It has no script, and its policy allows none.
 
-Floor 7: imports studies, training and every floor below, but not `serving`; the command line alone imports it.
+Floor 7: imports studies, serving, training and every floor below; the command line alone imports it.
 """
 
 from __future__ import annotations

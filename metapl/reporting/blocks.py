@@ -140,8 +140,11 @@ class Thumbnail:
     """Whether its pixels are shown as squares."""
     alt: str
     truth: str
+    """Its class, or the label that it has; empty where nobody knows."""
     predicted: str
     below: str
+    name: str = ""
+    """What it is called, in a line of its own."""
 
 
 @dataclass(frozen=True)

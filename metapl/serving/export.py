@@ -3,19 +3,16 @@
 The weights are named as in the module's own `state_dict`, so that plain PyTorch loads them. A graph (`torch.export` or
 ONNX) needs neither metapl nor the code of the network. Its input is what a file holds once it is decoded: grey levels
 0 … 255 of images, the numbers of arrays, the encoded features of tables, always float32 and any number of them; its
-output are the logits. Standardisation is inside.
+output are the logits. Standardisation is inside, and so is the temperature that calibrates the probabilities; the
+weights alone know nothing of it, and `config.json` has it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
-import logging
 import platform
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from metapl.files import checksum
 from metapl.models.adapters import merge
 from metapl.registry.errors import InputError, unknown
 from metapl.serving import model_card
+from metapl.serving.silence import quiet
 from metapl.training import architectures, checkpoint, run_folder
 from metapl.training.run_folder import Serving
 
@@ -113,17 +111,18 @@ def weights(serving: Serving) -> dict[str, Tensor]:
 
 
 class _Graph(nn.Module):
-    def __init__(self, prepare: Callable[[Tensor], Tensor], network: nn.Module) -> None:
+    def __init__(self, prepare: Callable[[Tensor], Tensor], network: nn.Module, temperature: float) -> None:
         super().__init__()
-        self.prepare, self.network = prepare, network
+        self.prepare, self.network, self.temperature = prepare, network, temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(self.prepare(x))
+        logits = self.network(self.prepare(x))
+        return logits if self.temperature == 1 else logits / self.temperature
 
 
 def graph(serving: Serving) -> nn.Module:
     """From what a decoded file holds to logits `[batch, classes]`, see the top of this file."""
-    return _Graph(_prepare(serving.form), module(serving))
+    return _Graph(_prepare(serving.form), module(serving), serving.temperature)
 
 
 def _prepare(form: Form) -> Callable[[Tensor], Tensor]:
@@ -166,21 +165,9 @@ FORMATS = ("safetensors", *GRAPHS)
 """The values of `--format`."""
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the tracers print and warn of, which is about themselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _write_graph(serving: Serving, kind: str, folder: Path) -> str:
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return GRAPHS[kind](serving, folder)
     except (InputError, OSError):
         raise
@@ -254,6 +241,7 @@ def _config(serving: Serving, file: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "network": serving.name,
         "model": _text(serving),
+        "temperature": serving.temperature,
         **form._asdict(),
         "weights": "model.safetensors",
         "graph": traced if file else None,

@@ -35,7 +35,7 @@ _CONFIG = schema.table(
         "weights": schema.among((WEIGHTS,)),
         "graph": schema.any_of,
     },
-    {"sha256": schema.text(64)},
+    {"sha256": schema.text(64), "temperature": schema.positive},
 )
 
 
@@ -46,6 +46,8 @@ class Exported(NamedTuple):
     """In evaluation mode, from what `metapl.data.inputs.prepare` gives to logits `[batch, classes]`."""
     form: Form
     """What an example is, and the names of the classes."""
+    temperature: float = 1.0
+    """What the logits are divided by for probabilities."""
 
 
 def load(folder: Path, trust_code: bool = False) -> Exported:
@@ -72,4 +74,4 @@ def load(folder: Path, trust_code: bool = False) -> Exported:
     with rng.seeded(rng.key(0)):
         network = models.build(config["model"], form.shape, len(form.classes))
     network.load_state_dict(state)
-    return Exported(network.eval(), form)
+    return Exported(network.eval(), form, float(config.get("temperature", 1.0)))

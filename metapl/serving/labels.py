@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metapl.data import marker
 from metapl.data.form import Form
-from metapl.data.formats import arrays, table_file
+from metapl.data.formats import archives, arrays, table_file
 from metapl.data.formats.cells import parse, reading
 
 
@@ -60,7 +60,7 @@ def as_classes(labels: Iterable[str], classes: Sequence[str]) -> list[str]:
 
 
 def _of_folders(form: Form, places: Sequence[Path], names: Sequence[str]) -> dict[str, str]:
-    roots = [place for place in places if place.is_dir()]
+    roots = [place for place in places if place.is_dir() or archives.is_packed(place)]
     found: dict[str, str] = {}
     for name in names:
         root = next((place for place in roots if Path(name).is_relative_to(place)), None)

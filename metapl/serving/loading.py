@@ -15,10 +15,10 @@ import torch
 from metapl.serving import exported
 from metapl.data import inputs
 
-network, form = exported.load(Path("."){trust})
+network, form, temperature = exported.load(Path("."){trust})
 found = inputs.read(form, [Path("{example}")])
 x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
-probabilities = network(x).softmax(-1)
+probabilities = (network(x) / temperature).softmax(-1)
 """
 """The program that loads the exported model."""
 

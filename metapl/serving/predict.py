@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metapl.data import inputs
-from metapl.data.examples import Examples, Inputs, subset
+from metapl.data.examples import Examples, Inputs, Problems, subset
 from metapl.data.form import Form
 from metapl.data.formats.cells import reading
 from metapl.data.formats.csv_file import DELIMITERS, Table
@@ -35,6 +35,8 @@ class Count(NamedTuple):
     right: int
     mistakes: Counter[tuple[str, str]]
     """How often which class was taken for which."""
+    problems: Problems
+    """What was wrong with which rows."""
 
 
 class _Given(NamedTuple):
@@ -55,11 +57,12 @@ class Writable(Protocol):
 
 
 def probabilities(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
-    """Softmax of the logits, `[at most batch, classes]`, float32 on the CPU, of stored examples in their order.
+    """Softmax of the logits over the temperature of the network, `[at most batch, classes]`, of stored examples.
 
-    Computed in float64 and rounded once, so that they sum to 1 within 2⁻²⁴.
+    They are float32 on the CPU, in the order of the examples. Computed in float64 and rounded once, so that they sum
+    to 1 within 2⁻²⁴.
     """
-    return (torch.softmax(part, -1).float() for part in logits(serving, x, batch))
+    return (torch.softmax(part / serving.temperature, -1).float() for part in logits(serving, x, batch))
 
 
 def logits(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
@@ -74,7 +77,9 @@ def logits(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
         yield metrics.predict(serving.model, *serving.network, part).double().cpu()
 
 
-def evaluate(serving: Serving, places: Sequence[Path], batch: int = 256) -> tuple[dict[str, float], int]:
+def evaluate(
+    serving: Serving, places: Sequence[Path], batch: int = 256, problems: Problems | None = None
+) -> tuple[dict[str, float], int]:
     """The metrics of a network on fresh examples that came with labels, and how many these are.
 
     Args:
@@ -82,11 +87,13 @@ def evaluate(serving: Serving, places: Sequence[Path], batch: int = 256) -> tupl
         places: of the examples, as `metapl.data.inputs.read` takes them; labels are found as by
             `metapl.serving.labels.known`.
         batch: how many examples are predicted at a time.
+        problems: where it is noted which examples cannot be read, and are left out.
 
     Raises:
         InputError: what the readers refuse, or no label that is a class of the run.
     """
-    found = inputs.read(serving.form, places)
+    problems = Problems({}, {}) if problems is None else problems
+    found = inputs.read(serving.form, places, problems)
     y = indices(serving.form, known(serving.form, places, found.names))
     labelled = (y >= 0).nonzero()[:, 0]
     if not len(labelled):
@@ -96,10 +103,12 @@ def evaluate(serving: Serving, places: Sequence[Path], batch: int = 256) -> tupl
             "the column of the labels, or an .npz with y"
         )
     every = torch.cat(list(logits(serving, subset(found.x, labelled), batch)))
-    return {name: metric(every, y[labelled]) for name, metric in metrics.METRICS.items()}, len(labelled)
+    read = torch.tensor([place not in problems.unread for place in labelled.tolist()])
+    every, labelled = every[read], labelled[read]
+    return metrics.evaluate(every, y[labelled]), len(labelled)
 
 
-def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int = 256) -> Count:
+def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int = 256, confident: float = 0.0) -> Count:
     """Write a row for each example in files and folders, in their order, as it is predicted.
 
     The columns of images and arrays are `name`, `prediction` (the class with the largest probability), `confidence`
@@ -107,35 +116,50 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
     place of `name`; of several tables, which must have the same columns, `name` says which file and row. Where a column
     of the table has one of our names already, ours is `prediction_2` and so on. A text that a spreadsheet would run as
     a formula has an apostrophe before it, see `metapl.files.escape.cell`. Nine significant digits give every float32
-    back as it was.
+    back as it was. The last column, `problem`, says what is wrong with a row: an example that cannot be read has no
+    prediction, one with a category that is new has one by the rest.
 
     Args:
         file: where to write, open for text.
         serving: the network.
         places: of fresh examples, as `metapl.data.inputs.read` takes them.
         batch: how many examples are predicted at a time.
+        confident: rows whose confidence is less are left out; where it is above 0, also those without a prediction.
 
     Raises:
         InputError: what the readers refuse, which for images may be after some rows; tables of different columns.
     """
-    found = inputs.read(serving.form, places)
+    problems = Problems({}, {})
+    found = inputs.read(serving.form, places, problems)
     told = known(serving.form, places, found.names)
     given = _table(serving.form, places, found.names, told) if serving.form.kind == "table" else _named(found, told)
     classes = serving.form.classes
-    added = ["prediction", "confidence", *(f"p({name})" for name in classes)]
+    added = ["prediction", "confidence", *(f"p({name})" for name in classes), "problem"]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(cell, [*given.header, *(_free(name, given.header) for name in added)]))
-    left, labelled, right = zip(given.rows, given.labels, strict=True), 0, 0
+    labelled, right, left_out = 0, 0, 0
     mistakes: Counter[tuple[str, str]] = Counter()
-    for some in probabilities(serving, found.x, batch):
-        for values, (cells, label) in zip(some.tolist(), itertools.islice(left, len(some)), strict=True):
-            confidence = max(values)
-            prediction = classes[values.index(confidence)]
-            writer.writerow([*map(cell, (*cells, prediction)), *(f"{value:.9g}" for value in (confidence, *values))])
+    answers = (values for some in probabilities(serving, found.x, batch) for values in some.tolist())
+    for place, (values, cells, label) in enumerate(zip(answers, given.rows, given.labels, strict=True)):
+        prediction, *numbers = _said(values, problems, place, classes)
+        if confident and (not prediction or max(values) < confident):
+            left_out += 1
+            continue
+        writer.writerow([*map(cell, (*cells, prediction)), *numbers])
+        if prediction:
             labelled += bool(label)
             right += label == prediction
             mistakes.update([(label, prediction)] if label not in ("", prediction) else [])
-    return Count(len(found.x), labelled, right, mistakes)
+    return Count(len(found.x) - left_out, labelled, right, mistakes, problems)
+
+
+def _said(values: Sequence[float], problems: Problems, place: int, classes: Sequence[str]) -> list[str]:
+    """The prediction, the numbers and the problem of an example; no prediction of one that cannot be read."""
+    if (problem := problems.unread.get(place)) is not None:
+        return [*[""] * (len(classes) + 2), cell(problem)]
+    confidence = max(values)
+    numbers = (f"{value:.9g}" for value in (confidence, *values))
+    return [classes[values.index(confidence)], *numbers, cell(problems.doubtful.get(place, ""))]
 
 
 def _named(found: Inputs, told: Sequence[str]) -> _Given:

@@ -87,8 +87,11 @@ NUMBERS = {"trials": 16, "seeds": 4, "first_seed": 1000}
 LEAST = {"trials": 1, "seeds": 1, "first_seed": 0}
 """Their least values."""
 
-FIXED = ("seed", "data", "data_dir", "unlabelled", "split", "labels", "validation", "balanced", "device", "log")
-"""Cannot be tuned: scores of different examples do not compare, and the last two change nothing."""
+DATA = ("data", "data_dir", "unlabelled", "more_labels", "split", "labels", "validation", "balanced", "from_")
+"""What the examples follow from: scores of different ones do not compare."""
+
+FIXED = ("seed", *DATA, "device", "log")
+"""Cannot be tuned; the last two change nothing."""
 
 TUNABLE = tuple(one.name for one in fields(TrainConfig) if one.name not in FIXED)
 """The fields of a configuration that may be tuned."""

@@ -13,7 +13,11 @@ from metapl.files import storage
 from metapl.files.storage import write, write_json, write_text
 from metapl.registry.errors import InputError
 
-__all__ = ["load_networks", "save_networks", "write", "write_json", "write_text"]
+__all__ = ["CHECKPOINT", "load_networks", "save_networks", "write", "write_json", "write_text"]
+
+
+CHECKPOINT = Path("checkpoints/final.safetensors")
+"""The final weights, below the folder of a run."""
 
 
 def save_networks(path: Path, networks: dict[str, Variables]) -> None:

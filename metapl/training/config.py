@@ -40,6 +40,7 @@ class TrainConfig:
         -1, "Labelled examples held out for choosing hyperparameters; -1: a fifth, at most 200.", least=-1
     )
     balanced: bool = _option(True, "Equally many labels of each class, or in the proportions of the data.")
+    more_labels: str = _option("", "CSV files with names of unlabelled examples and their labels; PATH:PATH.")
     split: str = _option("", "The split.json of another run, to use the same split.")
     labelled_in_unlabelled: bool = _option(True, "Whether the labelled examples are in the unlabelled set too.")
     model: str = _option("auto", "The student's network, and the teacher's unless it has its own.")
@@ -97,6 +98,7 @@ class TrainConfig:
     finetune_lr: float = _option(0.001, "Their constant learning rate.", above=0)
     finetune_optimizer: str = _option("sgd:momentum=0.9", "Their update rule, without clipping.")
     finetune_batch: int = _option(0, "Their batch; 0: as labelled_batch.", least=0)
+    from_: str = _option("", "The folder of a run whose weights, split and configuration this one goes on from.")
     report_every: int = _option(50, "Steps between lines in the log, each with an evaluation.", least=1)
     on_nonfinite: str = _option(
         "stop", "At a step with numbers that are not finite: stop, skip it, or rollback to a state before it."
@@ -142,8 +144,8 @@ VARYING = (
 
 
 def flag(name: str) -> str:
-    """A field's flag on the command line."""
-    return "--" + name.replace("_", "-")
+    """A field's flag on the command line; a name that Python keeps for itself has an underscore at its end."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def presets() -> list[str]:

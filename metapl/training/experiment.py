@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,20 +15,18 @@ from torch import Tensor
 from metapl import methods, optim
 from metapl.core import tree
 from metapl.core.targets import TARGETS
-from metapl.core.types import Buffers, Estimator, Key, Model, Params
-from metapl.data import inputs
-from metapl.data.augment.presets import VIEWS
+from metapl.core.types import Buffers, Estimator, Key, Model, Params, Variables
 from metapl.data.examples import place
 from metapl.data.form import Form
-from metapl.data.sources import Dataset, find
-from metapl.data.split import Split, Wanted, read, split
+from metapl.data.sources import Dataset
+from metapl.data.split import Split
 from metapl.estimators import AVAILABLE
 from metapl.methods.base import Recipe, Trainable
 from metapl.methods.spec import Given, Models
 from metapl.optim.schedule import Rate
 from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
-from metapl.training import rules
+from metapl.training import examples, rules, start
 from metapl.training.architectures import architectures
 from metapl.training.automatic import settle
 from metapl.training.class_means import class_means
@@ -64,6 +63,9 @@ class Experiment(NamedTuple):
     schedule: Callable[..., Rate]
     rules: Rules
     keys: Keys
+    begun: Callable[[], Mapping[str, Variables]] = dict
+    """`begun()`: what networks start from, by the field of `Models`, see `metapl.training.start.weights`; read when it
+    is asked for, since a run that is over needs it no more."""
     varied: Mapping[str, Tensor] = MappingProxyType({})
     """What takes the place of some of the configuration's `VARYING` numbers, in a population: scalar tensors."""
 
@@ -116,6 +118,9 @@ class Experiment(NamedTuple):
         rates = self.schedule(self.number(rate), config.steps * pace, config.warmup * pace, wait * pace)
 
         def init(key: Key) -> tuple[Params, Buffers]:
+            for field, begun in self.begun().items():
+                if model is getattr(self.models, field):
+                    return tree.to((begun.params, begun.buffers), self.device)
             params, buffers = tree.to(model.init(key), self.device)
             start = model.start(self.means) if model.start else {}
             return {name: start.get(name, value).to(value) for name, value in params.items()}, buffers
@@ -146,21 +151,6 @@ def pick_device(name: str) -> torch.device:
         raise refused from None
 
 
-def _data(config: TrainConfig) -> Dataset:
-    data = find.load(config.data, config.data_dir)
-    if config.augment != "auto":
-        data = data._replace(augment=notation.build(config.augment, VIEWS, "augment", data.form))
-    return inputs.with_unlabelled(data, config.unlabelled) if config.unlabelled else data
-
-
-def _split(config: TrainConfig, data: Dataset, key: Key, file: Path | None = None) -> Split:
-    if file or config.split:
-        return read(file or Path(config.split), data.y)
-    known = data.validation, data.groups
-    wanted = Wanted(config.labels, config.validation, config.balanced, config.labelled_in_unlabelled, *known)
-    return split(data.y, data.form.classes, wanted, key)
-
-
 def prepare(
     config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
 ) -> Experiment:
@@ -175,9 +165,9 @@ def prepare(
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
-    data = _data(config)
+    data = examples.load(config)
     check(data.form)
-    parts = _split(config, data, keys_of(config.seed).split, split_file)
+    parts = examples.divide(config, data, keys_of(config.seed).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
     return assemble(config, data, parts)
@@ -221,6 +211,7 @@ def assemble(config: TrainConfig, data: Dataset, parts: Split) -> Experiment:
         optim.SCHEDULES[config.schedule],
         rules.read(config, data.form.classes, data.y.device),
         keys_of(config.seed),
+        cache(partial(start.weights, config, data.form)),
     )
 
 
@@ -230,7 +221,7 @@ def member(like: Experiment, config: TrainConfig) -> Experiment:
     The data, on its device, and the networks are those of `like`.
     """
     config, keys = settle(config, like.data.form), keys_of(config.seed)
-    return like._replace(config=config, keys=keys, split=_split(config, like.data, keys.split))
+    return like._replace(config=config, keys=keys, split=examples.divide(config, like.data, keys.split))
 
 
 def _labels(config: TrainConfig, estimator: Estimator) -> str:

@@ -16,7 +16,7 @@ from metapl.core import tree
 from metapl.core.types import Variables
 from metapl.data import loader
 from metapl.data.examples import Examples, subset
-from metapl.evaluation import metrics
+from metapl.evaluation import metrics, temperature
 from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
@@ -42,7 +42,9 @@ class Result(NamedTuple):
     confusion: dict[str, Tensor]
     """`[classes, classes]` by network, on the test set: row the class, column what was predicted."""
     chosen: Mapping[str, str] = MappingProxyType({})
-    """The settings of the networks that were fitted at once, and how they were chosen."""
+    """How the networks that were fitted at once were set."""
+    calibrated: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    """By network, see `metapl.evaluation.temperature.calibrated`; none without a validation part."""
 
 
 class Chosen(NamedTuple):
@@ -179,13 +181,16 @@ def judge(experiment: Experiment, trained: Networks, fitted: Iterable[Fitted] = 
     several = [*fitted]
     networks = {name: one for found in several for name, one in found.networks.items()} | dict(trained)
     logits = {name: predict(experiment, name, network, "test") for name, network in networks.items()}
-    y = experiment.data.y_test
+    y, held_out = experiment.data.y_test, _held_out(experiment)
+    asked = networks.items() if len(held_out) else ()
+    validation = {name: predict(experiment, name, network, "validation") for name, network in asked}
     return Result(
         networks,
-        evaluate(experiment, networks, "validation"),
+        {name: metrics.evaluate(found, held_out) for name, found in validation.items()},
         {name: metrics.evaluate(found, y) for name, found in logits.items()},
         {name: metrics.confusion(found, y).cpu() for name, found in logits.items()},
         {name: found.chosen for found in several for name in found.networks},
+        {name: temperature.calibrated((found, held_out), (logits[name], y)) for name, found in validation.items()},
     )
 
 
@@ -211,16 +216,19 @@ def predict(experiment: Experiment, name: str, network: Variables, part: str) ->
 
 def _ready(experiment: Experiment, x: Examples, network: Variables) -> Iterator[Tensor]:
     """All of some stored examples, as a network sees them."""
-    return loader.in_order(x, next(iter(network.params.values())).device, experiment.data.augment.prepare)
+    device, size = next(iter(network.params.values())).device, experiment.config.microbatch or experiment.config.batch
+    return loader.in_order(x, device, experiment.data.augment.prepare, size)
 
 
 def evaluate(experiment: Experiment, networks: Networks, part: str) -> Rows:
     """Metrics of every network on the "validation" part or the "test" set; none where the part is empty."""
-    data = experiment.data
-    y = data.y_test if part == "test" else data.y[experiment.split.validation.to(data.y.device)]
-    if not len(y):
-        return {}
-    return {name: metrics.evaluate(predict(experiment, name, network, part), y) for name, network in networks.items()}
+    y = experiment.data.y_test if part == "test" else _held_out(experiment)
+    asked = networks.items() if len(y) else ()
+    return {name: metrics.evaluate(predict(experiment, name, network, part), y) for name, network in asked}
+
+
+def _held_out(experiment: Experiment) -> Tensor:
+    return experiment.data.y[experiment.split.validation.to(experiment.device)]
 
 
 def look(experiment: Experiment, event: loop.Reported) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from metapl.files.schema import (
     load_text,
     measured,
     number,
+    positive,
     parse,
     table,
     text,
@@ -73,7 +74,11 @@ _SUMMARY = table(
         "seconds": number,
         "peak_memory_bytes": whole(),
     },
-    {"weights": table({"sha256": text(64)}), "chosen": by_name(among(NETWORKS), text(LONGEST))},
+    {
+        "weights": table({"sha256": text(64)}),
+        "chosen": by_name(among(NETWORKS), text(LONGEST)),
+        "calibrated": by_name(among(NETWORKS), table({"temperature": positive, "nll": measured, "ece": _share})),
+    },
 )
 
 

@@ -23,12 +23,10 @@ from metapl.registry.errors import InputError, unknown
 from metapl.training import checkpoint, fitting, machine, run_files
 from metapl.training.architectures import architectures
 from metapl.training.automatic import older
+from metapl.training.checkpoint import CHECKPOINT
 from metapl.training.config import TrainConfig, dump, resolve
 from metapl.training.experiment import Experiment, pick_device, prepare
 from metapl.training.phases import Result
-
-CHECKPOINT = Path("checkpoints/final.safetensors")
-"""The final weights, below the folder of a run."""
 
 LOG = logging.getLogger("metapl")
 """Where warnings of a run go."""
@@ -66,7 +64,7 @@ def save_start(out: Path, experiment: Experiment, known: dict[str, Any] | None =
 
 def _from_anywhere(config: TrainConfig) -> TrainConfig:
     """The configuration with absolute paths, so that it means the same in another directory."""
-    paths = {name: getattr(config, name) for name in ("unlabelled", "split")}
+    paths = {name: getattr(config, name) for name in ("unlabelled", "split", "from_")}
     paths |= {name: path for name in ("data", "data_dir") if not (path := getattr(config, name)).startswith("~")}
     if config.data.partition(":")[0] in SOURCES:
         del paths["data"]
@@ -75,7 +73,8 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
     try:
         # Not `abspath`: behind the path of data stand options, which may have slashes of their own.
         found: dict[str, Any] = {name: path and os.path.join(os.getcwd(), path) for name, path in paths.items()}
-        return replace(config, **found)
+        files = [os.path.join(os.getcwd(), one) for one in config.more_labels.split(os.pathsep) if one]
+        return replace(config, **found, more_labels=os.pathsep.join(files))
     except (OSError, InputError):  # a directory that is gone, or whose name no TOML file can hold
         return config
 
@@ -91,6 +90,7 @@ def save_end(
         "test": result.test,
         "validation": result.validation,
         "chosen": dict(result.chosen),
+        "calibrated": {name: dict(found) for name, found in result.calibrated.items()},
         "config": asdict(_from_anywhere(experiment.config)),
         "pseudo_labels": experiment.labels,
         "seed": experiment.config.seed,
@@ -187,6 +187,8 @@ class Serving(NamedTuple):
     name: str
     model: Model
     network: Variables
+    temperature: float = 1.0
+    """What its logits are divided by for probabilities, see `metapl.evaluation.temperature`."""
 
 
 BEST = methods.preferred()
@@ -212,7 +214,20 @@ def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = F
     name = name or best(networks)
     if name not in networks:
         raise unknown("network", name, networks)
-    return Serving(found, form, name, architectures(found, form).of(name), tree.to(networks[name], place))
+    return Serving(
+        found, form, name, architectures(found, form).of(name), tree.to(networks[name], place), temperature(path, name)
+    )
+
+
+def temperature(path: Path, name: str) -> float:
+    """The temperature of a network of a finished run; 1 where none was fitted.
+
+    Raises:
+        InputError: a summary that is damaged.
+    """
+    record = path / run_files.SUMMARY
+    found = run_files.summary(record).get("calibrated", {}) if record.exists() else {}
+    return float(found[name]["temperature"]) if name in found else 1.0
 
 
 def best(networks: Collection[str]) -> str:

@@ -1,13 +1,9 @@
-"""Downloads from a server of this process, which can be told to fail; checksums; archives."""
+"""Downloads from a server of this process, which can be told to fail; checksums."""
 
 import contextlib
-import gzip
 import hashlib
-import io
 import re
-import tarfile
 import threading
-import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -18,7 +14,11 @@ from metapl.data.sources import fetch
 from metapl.registry.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
+
+
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+
+
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
@@ -138,42 +138,6 @@ def test_an_answer_that_says_that_it_is_too_long(server, tmp_path):
 def test_a_length_that_is_none_is_not_believed(server, tmp_path, length):
     fetch.download(f"{server.url}/odd/{length}", tmp_path / "file", MD5, most=len(CONTENT))
     assert_whole(tmp_path)
-
-
-# ---------------------------------------------------------------- checksums
-
-
-@pytest.mark.parametrize("digest", [MD5, SHA256, f"md5:{MD5[4:].upper()}"])
-def test_verify(tmp_path, digest):
-    path = tmp_path / "file"
-    path.write_bytes(CONTENT)
-    assert fetch.verify(path, digest)
-    for other in (CONTENT[:-1], CONTENT + b"x", b"", bytes([CONTENT[0] ^ 1]) + CONTENT[1:]):
-        path.write_bytes(other)
-        assert not fetch.verify(path, digest)
-
-
-def test_verify_reads_every_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "PIECE", 1000)
-    (tmp_path / "file").write_bytes(CONTENT)
-    assert fetch.verify(tmp_path / "file", MD5)
-
-
-def test_verify_what_is_inside(tmp_path):
-    path, packed = tmp_path / "file.gz", gzip.compress(CONTENT)
-    path.write_bytes(packed)
-    assert fetch.verify(path, MD5, inside=True)
-    assert not fetch.verify(path, MD5)
-    for damaged in (packed[:-1], packed[:5], packed[:1000] + b"x" + packed[1001:], packed[:-8] + bytes(8)):
-        path.write_bytes(damaged)
-        assert not fetch.verify(path, MD5, inside=True)
-    path.write_bytes(CONTENT)  # a browser may have unpacked it
-    assert fetch.verify(path, MD5, inside=True)
-
-
-def test_verify_needs_a_file(tmp_path):
-    for inside in (False, True):
-        assert_refused(lambda inside=inside: fetch.verify(tmp_path / "x", MD5, inside), tmp_path / "x", "No such file")
 
 
 # ---------------------------------------------------------------- downloads
@@ -313,88 +277,3 @@ def test_a_place_that_cannot_be_written(server, tmp_path):
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" / "below"
     assert_refused(lambda: fetch.download(f"{server.url}/ranges/x", place, MD5), place, "cannot be written")
-
-
-# ---------------------------------------------------------------- archives
-
-
-def tar(path, members, mode="w:gz"):
-    with tarfile.open(path, mode) as archive:
-        for name, content in members.items():
-            member = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            raw = content if isinstance(content, bytes) else b""
-            member.size = len(raw)
-            archive.addfile(member, io.BytesIO(raw))
-    return path
-
-
-def link(name, target, kind):
-    member = tarfile.TarInfo(name)
-    member.type, member.linkname = kind, target
-    return member
-
-
-def zipped(path, members):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-FILES = {"set/a": b"one", "set/below/b": b"two", "set/.hidden": b""}
-
-
-@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.tar", "x.zip"])
-def test_archives_are_taken_apart(tmp_path, name):
-    assert name.endswith(fetch.ARCHIVES)
-    path = tmp_path / name
-    zipped(path, FILES) if name == "x.zip" else tar(path, FILES, "w" if name == "x.tar" else "w:gz")
-    fetch.extract(path, tmp_path / "out")
-    found = {
-        file.relative_to(tmp_path / "out").as_posix(): file.read_bytes() for file in (tmp_path / "out").rglob("*.*")
-    }
-    assert found == {"set/.hidden": b""}
-    assert (tmp_path / "out" / "set" / "a").read_bytes() == b"one"
-    assert (tmp_path / "out" / "set" / "below" / "b").read_bytes() == b"two"
-    fetch.extract(path, tmp_path / "out")  # once more
-
-
-@pytest.mark.parametrize("name", ["../evil", "set/../../evil", "/tmp/evil", "C:/evil", "..\\evil", "set/.."])
-@pytest.mark.parametrize("make", [tar, zipped])
-def test_paths_that_lead_out_are_refused(tmp_path, name, make):
-    path = make(tmp_path / "archive", {"a": b"one", name: b"two"})
-    assert_refused(lambda: fetch.extract(path, tmp_path / "out"), path, repr(name), "leads out")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_are_refused(tmp_path, kind):
-    path = tar(tmp_path / "archive", {"a": b"one", "b": link("b", "..", kind), "b/c": b"two"})
-    assert_refused(lambda: fetch.extract(path, tmp_path / "out"), path, "'b'", "neither file nor folder")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
-
-
-def test_modes_are_not_taken_over(tmp_path):
-    member = tarfile.TarInfo("a")
-    member.size, member.mode = 3, 0o6777
-    with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        archive.addfile(member, io.BytesIO(b"one"))
-    fetch.extract(tmp_path / "x.tar", tmp_path / "out")
-    assert (tmp_path / "out" / "a").stat().st_mode & 0o7111 == 0
-    assert (tmp_path / "out" / "a").read_bytes() == b"one"
-
-
-@pytest.mark.parametrize("make", [tar, zipped])
-def test_damaged_archives(tmp_path, make):
-    path = make(tmp_path / "archive", {"a": CONTENT, "b": CONTENT})
-    raw = path.read_bytes()
-    for length in (0, 10, 1000, len(raw) // 2, len(raw) - 30):
-        path.write_bytes(raw[:length])
-        assert_refused(lambda: fetch.extract(path, tmp_path / "out"), path, "no complete tar or zip file")
-        assert not (tmp_path / "out").exists()
-
-
-def test_a_place_that_cannot_hold_an_archive(tmp_path):
-    path = tar(tmp_path / "archive", FILES)
-    assert_refused(lambda: fetch.extract(path, path), path, "cannot be extracted")
-    assert_refused(lambda: fetch.extract(tmp_path / "x.tar", tmp_path), "x.tar", "No such file")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metapl.core import rng
@@ -15,6 +15,8 @@ from metapl.data.fingerprint import FINGERPRINT, differences, fingerprint
 from metapl.data.form import Form
 from metapl.data.sources.base import Dataset
 from metapl.files import schema
+
+quick = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 
 
 def data(dtype=torch.float32, classes=("a", "b")):
@@ -43,6 +45,7 @@ def test_labels_and_examples_are_hashed_as_they_are_in_memory():
     assert found["shape"] == [40, 5]
 
 
+@quick
 @given(st.integers(0, 39), st.integers(0, 4))
 def test_one_level_is_seen(row, column):
     one = data(torch.uint8)
@@ -51,6 +54,7 @@ def test_one_level_is_seen(row, column):
     assert changed(one, x_test=other) == ["examples of the test set"]
 
 
+@quick
 @given(st.integers(0, 39), st.integers(0, 4), st.sampled_from([0.01, -0.3]))
 def test_one_number_is_seen(row, column, step):
     one = data()
@@ -59,6 +63,7 @@ def test_one_number_is_seen(row, column, step):
     assert changed(one, x=other) == ["examples of the training pool"]
 
 
+@quick
 @given(st.integers(0, 2**20))
 def test_rounding_is_not(seed):
     one = data()

@@ -10,7 +10,8 @@ from PIL import Image
 
 from metapl.core import rng
 from metapl.data import inputs
-from metapl.data.formats import decode, grey, images
+from metapl.data.formats import decode, grey
+from metapl.data.formats.white import guess_white
 from metapl.data.sources import STORED
 from metapl.registry.errors import InputError
 from metapl.training import run_files
@@ -197,4 +198,4 @@ def test_shards_of_16_bits(tmp_path):
 
 def test_files_of_8_bits_say_nothing_of_white(tmp_path):
     Image.fromarray(FLAT[0]).save(tmp_path / "1.png")
-    assert images.guess_white([tmp_path / "1.png"]) == (decode.WHITE, decode.WHITE)
+    assert guess_white([tmp_path / "1.png"]) == (decode.WHITE, decode.WHITE)

@@ -23,8 +23,24 @@ from metapl.registry.errors import InputError
 _ALWAYS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 _SOMETIMES = {"avif": (".avif",), "jpg_2000": (".jp2", ".j2k")}
 
-ENDINGS = (*_ALWAYS, *(ending for name, some in _SOMETIMES.items() if features.check(name) for ending in some))
-"""Of the names of image files; AVIF and JPEG 2000 where Pillow was built with them."""
+HEIC = (".heic", ".heif", ".hif")
+"""Of the names of photographs of many telephones, which need the package pillow-heif."""
+
+
+def _with_heic() -> tuple[str, ...]:
+    """These endings, if Pillow can be taught to read such files."""
+    try:
+        from pillow_heif import register_heif_opener  # noqa: PLC0415 - optional
+    except ImportError:
+        return ()
+    register_heif_opener()
+    return HEIC
+
+
+_BUILT_IN = [ending for name, some in _SOMETIMES.items() if features.check(name) for ending in some]
+
+ENDINGS = (*_ALWAYS, *_BUILT_IN, *_with_heic())
+"""Of the names of image files; AVIF and JPEG 2000 where Pillow was built with them, HEIC with pillow-heif."""
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's name for images of so many channels."""
@@ -170,3 +186,18 @@ def brightest(file: Readable) -> int:
     """
     with _opened(file) as image:
         return int(np.asarray(image).max(initial=0))
+
+
+def fitted(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Images `[images, channels, height, width]` that are decoded already, fitted to a shape as `fit` does it.
+
+    Raises:
+        InputError: of another dtype than uint8, where the shape is another one.
+    """
+    if tuple(x.shape[1:]) == tuple(shape):
+        return x
+    if x.dtype != torch.uint8:
+        raise InputError(
+            f"images of {x.dtype} and of shape {tuple(x.shape[1:])}, where {tuple(shape)} is wanted: resize them"
+        )
+    return torch.stack([fit(Image.fromarray(one.permute(1, 2, 0).squeeze(2).numpy()), shape) for one in x])

@@ -6,24 +6,24 @@ What they become is in `metapl.data.formats.decode`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from metapl.data.examples import Examples, Inputs, join
+from metapl.data import progress
+from metapl.data.examples import Examples, Inputs, Problems, join
 from metapl.data.form import Form
-from metapl.data.formats import arrays, files, grey, shards
-from metapl.data.formats.decode import ENDINGS, WHITE, brightest, decode, fit, header
+from metapl.data.formats import archives, arrays, decoded, files, grey, shards
+from metapl.data.formats.damaged import naming_all
+from metapl.data.formats.decode import ENDINGS, WHITE, decode, fitted, header
+from metapl.data.formats.decoded import Decoded
 from metapl.data.formats.files import Readable, shown
-from metapl.data.formats.grey import WHITES
 from metapl.registry.errors import InputError
 
 IN_MEMORY = 2**30
@@ -37,9 +37,6 @@ SMALL = 96
 
 MEASURED = 50_000
 """The most images that `moments` looks at."""
-
-LISTED = 10
-"""Damaged files that an error names."""
 
 _CHUNK = 256
 
@@ -55,13 +52,37 @@ def find(folder: Path) -> list[Path]:
 class Files:
     """Images that are decoded when asked for, by as many threads as there are processors and some more."""
 
-    def __init__(self, files: Sequence[Readable], shape: Sequence[int], white: int = WHITE) -> None:
-        self._files, self._white = files, white
+    def __init__(
+        self,
+        files: Sequence[Readable],
+        shape: Sequence[int],
+        white: int = WHITE,
+        unread: dict[int, str] | None = None,
+        first: int = 0,
+        store: Decoded | None = None,
+    ) -> None:
+        self._files, self._white, self._unread, self._first = files, white, unread, first
+        self._store = store
         self.shape, self.dtype = torch.Size([len(files), *shape]), torch.uint8
 
     def __len__(self) -> int:
         """How many there are."""
         return len(self._files)
+
+    def _decoded(self, place: int) -> Tensor:
+        found = self._store.get(place) if self._store else None
+        if found is not None:
+            return found
+        try:
+            image = decode(self._files[place], self.shape[1:], self._white)
+        except InputError as error:
+            if self._unread is None:
+                raise
+            self._unread[self._first + place] = str(error).rpartition(": ")[0]
+            return torch.zeros(self.shape[1:], dtype=self.dtype)
+        if self._store:
+            self._store.put(place, image)
+        return image
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """`[batch, channels, height, width]`, uint8.
@@ -70,54 +91,44 @@ class Files:
             InputError: a file that is no image.
         """
         found = torch.empty(len(index), *self.shape[1:], dtype=self.dtype)
-        wanted = [self._files[place] for place in index.tolist()]
         # The threads live for a batch: that costs a millisecond, and nothing must be closed or survive a fork.
         with ThreadPoolExecutor() as pool:
-            for place, image in enumerate(pool.map(partial(decode, shape=self.shape[1:], white=self._white), wanted)):
+            for place, image in enumerate(pool.map(self._decoded, index.tolist())):
                 found[place] = image
         return found
 
 
-def load(files: Sequence[Readable], shape: Sequence[int], white: int = WHITE) -> Examples:
+def load(
+    files: Sequence[Readable],
+    shape: Sequence[int],
+    white: int = WHITE,
+    unread: dict[int, str] | None = None,
+    first: int = 0,
+) -> Examples:
     """Image files as uint8 levels `[images, channels, height, width]`: a tensor up to 1 GiB, else `Files`.
+
+    Many are stored as they are decoded, see `metapl.data.formats.decoded`, unless some may be unread: these are seen
+    once.
+
+    Args:
+        files: the files.
+        shape: of an image.
+        white: as of `decode`.
+        unread: where it is noted which files are no images, and are black; without, they are an error.
+        first: the position of the first file there.
 
     Raises:
         InputError: a file that is no image. Of `Files`, when it is asked for.
     """
-    x = Files(files, shape, white)
+    store = decoded.opened(files, shape, white) if unread is None else None
+    x = Files(files, shape, white, unread, first, store)
     if math.prod(x.shape) > IN_MEMORY:
         return x
-    with _naming_all(files):
-        return x[torch.arange(len(x))]
-
-
-@contextmanager
-def _naming_all(files: Sequence[Readable]) -> Iterator[None]:
-    """Where a file is no image, an error that names the others that are none too."""
-    try:
-        yield
-    except InputError:
-        bad = damaged(files)
-        if len(bad) < 2:
-            raise
-        listed = ", ".join(shown(file) for file in bad[:LISTED]) + ", …" * (len(bad) > LISTED)
-        raise InputError(
-            f"{len(bad):,} files are no images that can be read: {listed}: remove them, or give skip_bad=true"
-        ) from None
-
-
-def damaged(files: Sequence[Readable]) -> list[Readable]:
-    """The files that are no images that can be read. Cost: all of them are decoded."""
-
-    def is_bad(file: Readable) -> bool:
-        try:
-            brightest(file)
-        except InputError:
-            return True
-        return False
-
-    with ThreadPoolExecutor() as pool:
-        return [file for file, bad in zip(files, pool.map(is_bad, files), strict=True) if bad]
+    kept = torch.empty(x.shape, dtype=x.dtype)
+    with naming_all(files):
+        for index in progress.through(torch.arange(len(x)).split(_CHUNK), len(x), "reading images", len):
+            kept[index] = x[index]
+    return kept
 
 
 def evenly(count: int, most: int) -> Tensor:
@@ -134,7 +145,7 @@ def guess_shape(files: Sequence[Readable]) -> Shape:
     Raises:
         InputError: one of them is no image.
     """
-    with ThreadPoolExecutor() as pool, _naming_all(files):
+    with ThreadPoolExecutor() as pool, naming_all(files):
         headers = list(pool.map(header, [files[place] for place in evenly(len(files), SAMPLE).tolist()]))
     channels = 1 if all(one.grey for one in headers) else 3
     height, width = headers[0][:2]
@@ -143,22 +154,6 @@ def guess_shape(files: Sequence[Readable]) -> Shape:
     side = int(median(min(one[:2]) for one in headers)) // 32 * 32
     side = min(max(side, 32), 224)
     return channels, side, side
-
-
-def guess_white(files: Sequence[Readable]) -> tuple[int, int]:
-    """The level of white in files of 16 bits, by up to 256 files: the least of 8, 10, … 16 bits that holds all levels.
-
-    Returns:
-        White, and the largest level; both are `WHITE` where no file has 16 bits.
-
-    Raises:
-        InputError: one of them is no image.
-    """
-    some = [files[place] for place in evenly(len(files), SAMPLE).tolist()]
-    with ThreadPoolExecutor() as pool:
-        deep = [file for file, one in zip(some, pool.map(header, some), strict=True) if one.deep]
-        most = max(pool.map(brightest, deep), default=WHITE)
-    return next((white for white in WHITES if most <= white), WHITE), most
 
 
 def moments(x: Examples) -> tuple[list[float], list[float]]:
@@ -173,7 +168,8 @@ def moments(x: Examples) -> tuple[list[float], list[float]]:
         std = levels.std(1, correction=0)
         return levels.mean(1).tolist(), torch.where(levels.amin(1) == levels.amax(1), 1.0, std).tolist()
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
-    for index in evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED).split(_CHUNK):
+    places = evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED)
+    for index in progress.through(places.split(_CHUNK), len(places), "looking at images", len):
         for channel, levels in enumerate(x[index].unbind(1)):
             counts[channel] += torch.bincount(levels.flatten(), minlength=256)
     level = torch.arange(256, dtype=torch.float64) / 255
@@ -184,13 +180,19 @@ def moments(x: Examples) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.tolist()
 
 
-def read(form: Form, places: Sequence[Path]) -> Inputs:
+def read(form: Form, places: Sequence[Path], problems: Problems | None = None) -> Inputs:
     """Fresh images in the stored form of a trained run; see `gather`, whose shape is that of the form."""
     scale = grey.Scale(*form.details["scale"]) if "scale" in form.details else None
-    return gather(places, form.shape, form.details.get("white", WHITE), scale)
+    return gather(places, form.shape, form.details.get("white", WHITE), scale, problems)
 
 
-def gather(places: Sequence[Path], shape: Sequence[int], white: int = WHITE, scale: grey.Scale | None = None) -> Inputs:
+def gather(
+    places: Sequence[Path],
+    shape: Sequence[int],
+    white: int = WHITE,
+    scale: grey.Scale | None = None,
+    problems: Problems | None = None,
+) -> Inputs:
     """Images from image files, shards, `.npy` and `.npz` files of images, and folders of images and shards.
 
     They are in the order of the places; within a folder images come first, then shards. The name of each is the path of
@@ -202,20 +204,29 @@ def gather(places: Sequence[Path], shape: Sequence[int], white: int = WHITE, sca
         shape: of an image; those of another size are fitted, see `decode`.
         white: as of `decode`.
         scale: black and white in arrays of other dtypes than uint8, which are refused without.
+        problems: where it is noted which files are no images; without, they are an error.
 
     Raises:
         InputError: a place that is not there or has no images, and what `decode` and `shards.read` refuse.
     """
-    parts = [_gathered(place, shape, white, scale) for place in places]
+    parts: list[Inputs] = []
+    for place in places:
+        load_all = partial(load, shape=shape, white=white, unread=problems and problems.unread)
+        parts.append(_gathered(place, shape, scale, partial(load_all, first=sum(len(part.x) for part in parts))))
     return Inputs([name for part in parts for name in part.names], join(*(part.x for part in parts)))
 
 
-def _gathered(place: Path, shape: Sequence[int], white: int, scale: grey.Scale | None) -> Inputs:
+def _gathered(
+    place: Path, shape: Sequence[int], scale: grey.Scale | None, load_all: Callable[[Sequence[Readable]], Examples]
+) -> Inputs:
     if place.suffix.lower() in arrays.ENDINGS and place.is_file():
-        x = _fitted(arrays.images(place, scale), shape)
+        x = fitted(arrays.images(place, scale), shape)
         return Inputs([f"{place}[{number}]" for number in range(len(x))], x)
-    found = _listed(place)
-    return Inputs([str(one) for one in found], load(found, shape, white))
+    folder = archives.opened(place)
+    found = _listed(folder)
+    # What was packed has the name of its archive, as members of shards have.
+    names = [str(one) if folder == place else f"{place}/{Path(str(one)).relative_to(folder)}" for one in found]
+    return Inputs(names, load_all(found))
 
 
 def _listed(place: Path) -> Sequence[Readable]:
@@ -233,13 +244,3 @@ def _listed(place: Path) -> Sequence[Readable]:
             f"{shown(place)}: no images and no shards below it: name a folder with {' '.join(ENDINGS)} files"
         )
     return found
-
-
-def _fitted(x: Tensor, shape: Sequence[int]) -> Tensor:
-    if tuple(x.shape[1:]) == tuple(shape):
-        return x
-    if x.dtype != torch.uint8:
-        raise InputError(
-            f"images of {x.dtype} and of shape {tuple(x.shape[1:])}, where {tuple(shape)} is wanted: resize them"
-        )
-    return torch.stack([fit(Image.fromarray(one.permute(1, 2, 0).squeeze(2).numpy()), shape) for one in x])

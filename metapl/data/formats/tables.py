@@ -6,6 +6,7 @@ features, and `read` does so for the form that a run has saved.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,25 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metapl.data.examples import Inputs
+from metapl.data.examples import Inputs, Problems
 from metapl.data.form import Form
 from metapl.data.formats import cells, limits, table_file
-from metapl.data.formats.cells import number, parse
+from metapl.data.formats.cells import number
 from metapl.data.formats.csv_file import Table
-from metapl.data.notes import MOST, some
+from metapl.data.formats.odd_cells import FEW, require_texts
+from metapl.data.notes import some
 from metapl.registry.errors import InputError
 
 CATEGORIES = 100
 """The most that a column of texts may have."""
 
-FEW = 10
-"""Up to so many rows, a column without repetitions means nothing."""
-
 FAR = 1e9
 """Standard deviations from the mean at which a number must be a mistake."""
-
-SPELLINGS = {"decimal=,": (",", False), "percent=true": (".", True), "decimal=,,percent=true": (",", True)}
-"""The options for numbers in other spellings, with the arguments of `metapl.data.formats.cells.spelt`."""
 
 Columns: TypeAlias = list[dict[str, Any]]
 """One entry for each column that the network sees; JSON can hold them.
@@ -98,7 +94,7 @@ def _describe(table: Table, name: str, rows: np.ndarray, category: bool) -> dict
     categories = set(found)
     alone = len(categories) == len(found) > FEW
     if None in parsed and not category:
-        _require_texts(table, name, parsed)
+        require_texts(table, name, parsed)
     if category or None in parsed or (any(found) and all(map(math.isnan, values))):
         if alone or len(categories) > CATEGORIES:
             at = parsed.index(None) if None in parsed else 0
@@ -114,24 +110,6 @@ def _describe(table: Table, name: str, rows: np.ndarray, category: bool) -> dict
             f"leave it out with ignore={name}"
         )
     return _statistics(name, np.array(values)[rows])
-
-
-def _require_texts(table: Table, name: str, parsed: Sequence[float | None]) -> None:
-    """Refuse a column with cells that are no numbers where it must be meant to be one of numbers."""
-    odd = [row for row, value in enumerate(parsed) if value is None]
-    known = [value for value in parsed if value is not None and not math.isnan(value)]
-    shown = [f"{table.columns[name][row]!r} in line {table.lines[row]}" for row in odd]
-    where, otherwise = f"{table.place}: column {name!r}", f"or category={name} if its numbers are names"
-    for option, way in SPELLINGS.items():
-        if all(parse(cells.spelt(table.columns[name][row], *way)) is not None for row in odd):
-            raise InputError(f"{where} has numbers such as {shown[0]}: give {option} to read them, {otherwise}")
-    few = 20 * len(odd) <= len(odd) + len(known) or (len(set(known)) > FEW and len(odd) < len(known))
-    if few and len(set(known)) > 1:
-        values = "/".join(dict.fromkeys(table.columns[name][row] for row in odd[:MOST]))
-        raise InputError(
-            f"{where} is numbers but for {len(odd):,} of {len(odd) + len(known):,} cells, {some(shown)}: correct them, "
-            f"or give missing={values} if they are no values, {otherwise}"
-        )
 
 
 def _statistics(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -156,10 +134,17 @@ def layout(columns: Columns) -> Layout:
     return Layout(tuple(index for index, _ in features), tuple(number for _, number in features))
 
 
-def encode(columns: Columns, table: Table) -> Tensor:
+def encode(columns: Columns, table: Table, problems: Problems | None = None, first: int = 0) -> Tensor:
     """The rows of a table as features `[rows, features]`, float32, see `Columns`; a missing number is the mean.
 
     The table's columns may stand in any order, and others are ignored.
+
+    Args:
+        columns: of the training table.
+        table: with these columns.
+        problems: where it is noted what is wrong with single rows; without, it is an error. A category that is new is
+            none of those that are known, and a cell that is no number makes a row unread.
+        first: the position of the first row there.
 
     Raises:
         InputError: a column that is not there, a text among numbers, a number beyond reason, a category that the
@@ -169,47 +154,64 @@ def encode(columns: Columns, table: Table) -> Tensor:
         if column["name"] not in table.columns:
             raise InputError(f"{table.place} has no column {column['name']!r}, which the training table had: add it")
     limits.require(4 * len(table.lines) * len(layout(columns).columns), f"{table.place}: the features")
-    parts = [(_numbers if column["kind"] == "number" else _categories)(column, table) for column in columns]
+    parts = []
+    for column in columns:
+        numbers = column["kind"] == "number"
+        found, wrong = (_numbers if numbers else _categories)(column, table)
+        parts.append(found)
+        for row, known in wrong:
+            message, remedy = _wrong(table, column["name"], row, known)
+            if problems is None:
+                raise InputError(f"{message}: {remedy}")
+            noted = problems.unread if numbers else problems.doubtful
+            noted[first + row] = "; ".join(filter(None, (noted.get(first + row), message)))
     return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
-def _refused(table: Table, name: str, row: int, known: str) -> InputError:
+def _wrong(table: Table, name: str, row: int, known: tuple[str, str]) -> tuple[str, str]:
+    """What is wrong with a cell, and the remedy."""
     cell = table.columns[name][row]
     value = repr(cell) if cell else "no value"
-    return InputError(
-        f"{table.place}, line {table.lines[row]}: column {name!r} has {value}, but the training table {known}"
+    about, remedy = known
+    return (
+        f"{table.place}, line {table.lines[row]}: column {name!r} has {value}, but the training table {about}",
+        remedy,
     )
 
 
-def _numbers(column: dict[str, Any], table: Table) -> np.ndarray:
+Wrong: TypeAlias = list[tuple[int, tuple[str, str]]]
+"""Rows with a cell that cannot be encoded; what the training table had, and what to do."""
+
+
+def _numbers(column: dict[str, Any], table: Table) -> tuple[np.ndarray, Wrong]:
     name, mean, std = column["name"], column["mean"], column["std"]
     parsed = [number(cell) for cell in table.columns[name]]
-    if None in parsed:
-        raise _refused(table, name, parsed.index(None), "had numbers: correct it, or leave it empty")
-    values = np.array(parsed, dtype=np.float64)
+    remedy = "correct it, or leave it empty"
+    wrong: Wrong = [(row, ("had numbers", remedy)) for row, value in enumerate(parsed) if value is None]
+    values = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
     features = []
     if std:
         far = np.abs(values / FAR - mean / FAR) > std
-        if far.any():
-            about = f"had numbers about {mean:.6g}: correct it, or leave it empty"
-            raise _refused(table, name, int(far.argmax()), about)
+        wrong += [(row, (f"had numbers about {mean:.6g}", remedy)) for row in far.nonzero()[0].tolist()]
+        values = np.where(far, math.nan, values)
         features.append(np.nan_to_num((values - mean) / std, nan=0.0))
     if column["missing"]:
         features.append(np.isnan(values).astype(np.float64))
-    return np.stack(features, axis=1).astype(np.float32)
+    return np.stack(features, axis=1).astype(np.float32), wrong
 
 
-def _categories(column: dict[str, Any], table: Table) -> np.ndarray:
+def _categories(column: dict[str, Any], table: Table) -> tuple[np.ndarray, Wrong]:
     known = {category: index for index, category in enumerate(column["categories"])}
     found = [known.get(cell, -1) for cell in table.columns[column["name"]]]
-    if -1 in found:
-        some = [category for category in known if category]
-        listed = ", ".join(some[:5]) + (", …" if len(some) > 5 else "")
-        raise _refused(table, column["name"], found.index(-1), f"had {listed}: correct it, or train again with it")
-    return np.eye(len(known), dtype=np.float32)[found]
+    listed = some([category for category in known if category], 5)
+    told = f"had {listed}", "correct it, or train again with it"
+    # The last row of zeros is for what is none of the categories.
+    return np.eye(len(known) + 1, len(known), dtype=np.float32)[found], [
+        (row, told) for row, at in enumerate(found) if at < 0
+    ]
 
 
-def read(form: Form, places: Sequence[Path]) -> Inputs:
+def read(form: Form, places: Sequence[Path], problems: Problems | None = None) -> Inputs:
     """Fresh rows of tables in the form of a trained run, with the column of the labels or without.
 
     Their names are `row 1` and so on, `file:1` where there are several files.
@@ -219,7 +221,9 @@ def read(form: Form, places: Sequence[Path]) -> Inputs:
     """
     how = cells.reading(form.details.get("reading", {}))
     found = [cells.tidy(table_file.load(place, how.header, how.encoding), how) for place in places]
-    x = torch.cat([encode(form.details["columns"], table) for table in found])
+    firsts = itertools.accumulate((len(table.lines) for table in found), initial=0)
+    columns = form.details["columns"]
+    x = torch.cat([encode(columns, table, problems, first) for table, first in zip(found, firsts, strict=False)])
     names = [
         f"row {row}" if len(found) == 1 else f"{table.place}:{row}"
         for table in found

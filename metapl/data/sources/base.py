@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from metapl.data.augment.base import Augment
@@ -33,6 +34,15 @@ class Dataset(NamedTuple):
     """What the source took the data for, what it left out, and what it warns of."""
     skip_bad: bool = False
     """Whether files that cannot be read are done without."""
+    names: tuple[str, ...] = ()
+    """Of the examples of the pool, each its own: paths below the folder, rows of the file; none where nobody has
+    named them."""
+    later: Tensor = torch.zeros(0, dtype=torch.int64)
+    """Positions in the pool of the examples whose labels came in files of their own, int64."""
+
+    def name(self, example: int) -> str:
+        """What an example of the pool is called, which is its number where it has no name."""
+        return self.names[example] if self.names else f"example {example}"
 
     @property
     def classes(self) -> int:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import shutil
-import tarfile
 import urllib.request
-import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from http.client import PARTIAL_CONTENT, REQUESTED_RANGE_NOT_SATISFIABLE, HTTPException, HTTPResponse
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TypeAlias
 from urllib.error import HTTPError
 
@@ -187,46 +184,3 @@ def _receive(answer: HTTPResponse) -> bytes:
         return answer.read1(PIECE)
     except (OSError, HTTPException) as error:
         raise _BrokenError(f"the connection broke ({' '.join(str(error).split())})") from None
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Take apart a tar, tar.gz or zip file, whose members must all be files and folders inside of `folder`.
-
-    Raises:
-        InputError: a damaged archive, a link or a device in it, a path that leads out, or no place to write. Names
-            are looked at before anything is written.
-    """
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                _require_inside(archive, zipped.namelist())
-                zipped.extractall(folder)
-            return
-        with tarfile.open(archive) as tarred:
-            strange = [member.name for member in tarred if not (member.isreg() or member.isdir())]
-            if strange:
-                raise InputError(f"{archive} has {strange[0]!r}, neither file nor folder: get it from its publisher")
-            _require_inside(archive, tarred.getnames())
-            for member in tarred.getmembers():
-                _write(tarred, member, folder / member.name)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{archive} is no complete tar or zip file ({reason}): download it again") from None
-    except OSError as error:
-        raise InputError(f"{archive} cannot be extracted into {folder} ({error.strerror}): name another") from None
-
-
-def _write(tarred: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    """Only what a file holds: without the filters of Python 3.11.4, `extractall` would take over its mode and owner."""
-    content = tarred.extractfile(member)
-    (path.parent if content else path).mkdir(parents=True, exist_ok=True)
-    if content:
-        with content, path.open("wb") as file:
-            shutil.copyfileobj(content, file)
-
-
-def _require_inside(archive: Path, names: Iterable[str]) -> None:
-    for name in names:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in name:
-            raise InputError(f"{archive} has {name!r}, which leads out of the folder: get it from its publisher")

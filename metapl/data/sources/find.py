@@ -11,6 +11,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from metapl.data.formats import archives
+from metapl.data.formats.decode import HEIC
 from metapl.data.sources import SOURCES, STORED, fetch
 from metapl.data.sources.base import Dataset, Known, Stored
 from metapl.registry import notation
@@ -41,6 +43,7 @@ def load(text: str, data_dir: str = "") -> Dataset:
     name = text.partition(":")[0]
     if name not in SOURCES:
         path, options = split(text)
+        path = archives.opened(path)
         return notation.build(f"{_kind(path)}:{options}", SOURCES, "data", path)
     if name not in STORED:
         return notation.build(text, SOURCES, "data")
@@ -97,7 +100,7 @@ def locate(text: str, data_dir: str = "") -> tuple[str, Path]:
     name = text.partition(":")[0]
     if name in STORED:
         return name, require(name, data_dir)
-    path = split(text)[0]
+    path = archives.opened(split(text)[0])
     return _kind(path), path
 
 
@@ -169,6 +172,8 @@ def split(text: str) -> tuple[Path, str]:
 
 def _kind(path: Path) -> str:
     kind = recognise(path)
+    if kind is None and path.is_dir() and any(one.suffix.lower() in HEIC for one in path.rglob("*")):
+        raise InputError(f"--data {path}: photographs as .heic: pip install 'metapl[heic]' reads them")
     if kind is None:
         raise InputError(
             f"--data {path}: nothing there that metapl reads: give the folder or file itself, or one of "

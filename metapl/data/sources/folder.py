@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
 from metapl.data import marker as rule
-from metapl.data.formats import files, images
+from metapl.data.formats import images
 from metapl.data.formats.decode import ENDINGS
 from metapl.data.formats.files import holds, shown, subfolders
 from metapl.data.notes import Note, some
 from metapl.data.sources import parts, pools
 from metapl.data.sources.base import Dataset
+from metapl.data.sources.labelled_files import no_images
 from metapl.registry.errors import InputError
 
 
@@ -81,7 +81,7 @@ def folder(  # noqa: PLR0913 - one option a parameter
     train = _labelled(found.train, classes, none)
     held_out = _labelled(found.test, classes, none) if found.test else None
     validation = _labelled(found.validation, classes, none) if found.validation else None
-    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad, place)
     data = pools.of_files(train, held_out, validation, classes, wanted)
     notes = [*found.notes, *rule.notes(counts, none, "images"), *_skipped(found)]
     return data._replace(notes=(*data.notes, *notes))
@@ -90,11 +90,9 @@ def folder(  # noqa: PLR0913 - one option a parameter
 def _skipped(found: parts.Layout) -> list[Note]:
     """Files in the folders of the classes that are no images by their names."""
     places = [one for part in (found.train, found.test, found.validation) if part for one in subfolders(part)]
-    counts: Counter[str] = sum((files.others(place, (*ENDINGS, ".tar")) for place in places), Counter())
-    if not counts:
-        return []
-    listed = some([f"{count:,} {ending}" for ending, count in counts.most_common()], 6)
-    return [Note("left out", f"files that are no images by the endings of their names: {listed}")]
+    tables = sorted(one.name for one in found.train.iterdir() if one.suffix.lower() in (".csv", ".tsv"))
+    said = f"{some(tables)} beside the folders of the classes: --data listed --data-dir {shown(found.train)} reads it"
+    return [*no_images(places), *([Note("left out", said)] if tables else [])]
 
 
 def _class_folders(place: Path) -> list[Path]:

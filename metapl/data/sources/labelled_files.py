@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from metapl.data import groups as together
-from metapl.data.formats.files import Readable
-from metapl.data.notes import Note
+from metapl.data import progress
+from metapl.data.formats.decode import ENDINGS, HEIC
+from metapl.data.formats.files import Readable, others
+from metapl.data.notes import Note, some
 from metapl.data.sources import copies
 from metapl.registry.errors import InputError
 
@@ -27,6 +29,21 @@ class Labelled(NamedTuple):
 
     files: Sequence[Readable]
     y: Tensor
+
+
+def no_images(places: Iterable[Path], known: tuple[str, ...] = ()) -> list[Note]:
+    """What is to be said of files below some folders whose names end otherwise than those of images.
+
+    Args:
+        places: the folders.
+        known: endings of files that are read as something else.
+    """
+    counts: Counter[str] = sum((others(place, (*ENDINGS, ".tar", *known)) for place in places), Counter())
+    if not counts:
+        return []
+    listed = some([f"{count:,} {ending}" for ending, count in counts.most_common()], 6)
+    heic = " (.heic: pip install 'metapl[heic]')" if any(ending in HEIC for ending in counts) else ""
+    return [Note("left out", f"files that are no images by the endings of their names: {listed}{heic}")]
 
 
 class Wanted(NamedTuple):
@@ -44,6 +61,17 @@ class Wanted(NamedTuple):
     """A regular expression: files for which it finds the same belong together."""
     skip_bad: bool = False
     """Whether damaged files are left out, rather than an error."""
+    root: Path | None = None
+    """The folder below which files are named by their paths."""
+
+    def named(self, files: Iterable[Readable]) -> tuple[str, ...]:
+        """What files are called."""
+        return tuple(self._named(file) for file in files)
+
+    def _named(self, file: Readable) -> str:
+        if self.root is not None and isinstance(file, Path) and file.is_relative_to(self.root):
+            return file.relative_to(self.root).as_posix()
+        return str(file)
 
 
 class Apart(NamedTuple):
@@ -91,7 +119,8 @@ def digests(files: Sequence[Readable]) -> list[bytes | None] | None:
         return None
     found: list[bytes | None] = [None] * len(files)
     with ThreadPoolExecutor() as pool:
-        for place, digest in zip(doubtful, pool.map(_digest, [files[place] for place in doubtful]), strict=True):
+        each = zip(doubtful, pool.map(_digest, [files[place] for place in doubtful]), strict=True)
+        for place, digest in progress.through(each, len(doubtful), "looking for copies"):
             found[place] = digest
     return found
 

@@ -15,7 +15,7 @@ from metapl.data.formats.csv_file import Table
 from metapl.data.formats.decode import ENDINGS
 from metapl.data.formats.files import holds, shown, subfolders
 from metapl.data.notes import Note, some
-from metapl.data.sources import parts, pools, table_labels, table_parts
+from metapl.data.sources import labelled_files, parts, pools, table_labels, table_parts
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError, unknown
 
@@ -101,11 +101,11 @@ def listed(  # noqa: PLR0913 - one option a parameter
     if "validation" in sets and "test" not in sets:
         notes.append(Note("test", "the validation set is the test set, since there is no other"))
         sets["test"] = sets.pop("validation")
-    wanted = pools.Wanted(size, channels, test, [], white, copies, group, skip_bad)
+    wanted = pools.Wanted(size, channels, test, [], white, copies, group, skip_bad, place)
     data = pools.of_files(train, sets.get("test"), sets.get("validation"), known.classes, wanted)
     absent = [cell for cell, owner in zip(read.columns[named], owners, strict=True) if owner is None]
     unseen = len(found) - len(rest) - (len(owners) - len(absent))
-    notes += _left(absent, unseen, len(rest), where.name)
+    notes += [*_left(absent, unseen, len(rest), where.name), *labelled_files.no_images([place], LISTS)]
     return data._replace(notes=(*notes, *data.notes))
 
 

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from metapl.data import groups
 from metapl.data.augment import presets
-from metapl.data.examples import Examples, join, subset
+from metapl.data.examples import Examples, Inputs, join, subset
 from metapl.data.form import Form
 from metapl.data.formats import images
+from metapl.data.formats.damaged import damaged
 from metapl.data.formats.decode import WHITE
 from metapl.data.formats.files import Readable
 from metapl.data.formats.grey import WHITES
+from metapl.data.formats.white import guess_white
 from metapl.data.notes import Note, some
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.labelled_files import Labelled, Wanted, apart
@@ -58,7 +60,7 @@ def of_files(
     """
     skipped: list[Readable] = []
     if wanted.skip_bad:
-        skipped = images.damaged([file for one in (train, test, validation) if one for file in one.files])
+        skipped = damaged([file for one in (train, test, validation) if one for file in one.files])
         train = _without(train, skipped)
         test, validation = (one and _without(one, skipped) for one in (test, validation))
         sound = [file for place in wanted.unlabelled for file in _sound(place, skipped)]
@@ -70,35 +72,39 @@ def of_files(
     parts = apart(train, test, validation, wanted)
     pool, given = Part(images.load(parts.train.files, shape, white), parts.train.y), None
     held_out = Part(images.load(parts.test.files, shape, white), parts.test.y)
+    names = wanted.named([*parts.train.files, *(validation.files if validation else [])])
     if validation:
         given = len(pool.y) + torch.arange(len(validation.y))
         x = join(pool.x, images.load(validation.files, shape, white))
         pool = Part(x, torch.cat([pool.y, validation.y]))
     notes += parts.notes
     if wanted.unlabelled:
-        more = images.gather(wanted.unlabelled, shape, white).x
+        more = images.gather(wanted.unlabelled, shape, white)
         known = [held_out.x, *([subset(pool.x, given)] if given is not None else [])]
         more, said = without_copies(more, known) if wanted.copies != "keep" else (more, [])
-        pool, notes = with_unknown(pool, more), [*notes, *said]
+        pool, notes = with_unknown(pool, more.x), [*notes, *said]
+        names += wanted.named(map(Path, more.names))
     details = {} if white == WHITE else {"white": white}
     data = of_images(pool, held_out, classes, **details)
-    data = data._replace(validation=given, groups=groups.extended(parts.groups, len(pool.y)))
+    company = groups.extended(parts.groups, len(pool.y))
+    data = data._replace(validation=given, groups=company, names=names)
     return data._replace(notes=tuple(notes), skip_bad=wanted.skip_bad)
 
 
-def without_copies(more: Examples, known: Sequence[Examples]) -> tuple[Examples, list[Note]]:
+def without_copies(more: Inputs, known: Sequence[Examples]) -> tuple[Inputs, list[Note]]:
     """Examples without those that are in the test or the validation set too, and what is to be said of it.
 
     Examples that are not in memory are not compared.
     """
-    if not isinstance(more, Tensor) or not all(isinstance(one, Tensor) for one in known):
+    if not isinstance(more.x, Tensor) or not all(isinstance(one, Tensor) for one in known):
         return more, [Note("copies", "nobody has compared the images without labels with the test")]
     taken = [digest for one in known if isinstance(one, Tensor) for digest in groups.digests(one)]
-    copied = groups.shared(groups.digests(more), taken)
+    copied = groups.shared(groups.digests(more.x), taken)
     if not copied.any():
         return more, []
     text = f"{int(copied.sum()):,} examples without labels that are in the test or validation set too"
-    return more[~copied], [Note("left out", text)]
+    kept = (~copied).nonzero()[:, 0]
+    return Inputs([more.names[place] for place in kept.tolist()], more.x[kept]), [Note("left out", text)]
 
 
 def _without(labelled: Labelled, skipped: Sequence[Readable]) -> Labelled:
@@ -112,7 +118,7 @@ def _sound(place: Path, skipped: list[Readable]) -> list[Path]:
     if not place.is_dir():
         return [place]
     found = images.find(place)
-    bad = images.damaged(found)
+    bad = damaged(found)
     skipped += bad
     return [file for file in found if file not in bad]
 
@@ -122,7 +128,7 @@ def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
         if wanted not in WHITES:
             raise InputError(f"white={wanted} must be {', '.join(map(str, WHITES))}, or 0 for a guess")
         return wanted, []
-    white, most = images.guess_white(files)
+    white, most = guess_white(files)
     said = f"in files of 16 bits white is {white}, since no level exceeds {most}: white={WHITE} if it is not"
     return white, [Note("levels", said)] if white < WHITE else []
 

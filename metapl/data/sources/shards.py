@@ -73,7 +73,7 @@ def shards(  # noqa: PLR0913 - one option a parameter
     held_out = _test(found.test, count) if found.test else None
     validation = _test(found.validation, count) if found.validation else None
     classes = [str(label) for label in range(count)]
-    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad)
+    wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad, place)
     data = pools.of_files(labelled, held_out, validation, classes, wanted)
     return data._replace(notes=(*data.notes, *found.notes))
 

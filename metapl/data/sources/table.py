@@ -97,10 +97,12 @@ def table(  # noqa: PLR0913 - one option a parameter
     details = {"columns": columns, "label": labels.column, **_further(how, labels)}
     form = Form("table", tuple(train.x.shape[1:]), labels.classes, details)
     given = len(train.y) + torch.arange(len(validation.y)) if len(validation.y) else None
-    x, y = (torch.cat(both) for both in zip(train, validation, strict=True))
+    x, y = torch.cat([train.x, validation.x]), torch.cat([train.y, validation.y])
     company = together.extended(table_parts.groups(own, group), len(y))
     notes += repeated(x, held_out.x)
-    return Dataset(x, y, *held_out, presets.default(form), form, given, company, tuple(notes))
+    names = (*train.names, *validation.names)
+    augment = presets.default(form)
+    return Dataset(x, y, held_out.x, held_out.y, augment, form, given, company, tuple(notes), names)
 
 
 def _point(decimal: str) -> str:

@@ -89,10 +89,11 @@ class Given(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Features `[rows, features]` and class indices `[rows]`."""
+    """Features `[rows, features]`, class indices `[rows]` and names of some rows."""
 
     x: Tensor
     y: Tensor
+    names: tuple[str, ...]
 
 
 def groups(own: Given, by: str) -> Tensor | None:
@@ -141,7 +142,11 @@ def gather(columns: Columns, tables: Sequence[Given]) -> tuple[Part, Part, Part]
     def part(name: Name) -> Part:
         index = [one.rows.get(name, none) for one in tables]
         found = [(features[rows], one.y[rows]) for features, one, rows in zip(x, tables, index, strict=True)]
-        return Part(*(torch.cat(both) for both in zip(*found, strict=True)))
+        named = [(one.table.place, row + 1) for one, rows in zip(tables, index, strict=True) for row in rows.tolist()]
+        own = tables[0].table.place
+        names = (f"row {row}" if place == own else f"{place}:{row}" for place, row in named)
+        features, y = (torch.cat(both) for both in zip(*found, strict=True))
+        return Part(features, y, tuple(names))
 
     return part("train"), part("test"), part("validation")
 
