@@ -28,7 +28,7 @@ from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
-from metapl.training import architectures, loggers, loop, phases
+from metapl.training import architectures, loggers, loop, phases, watching
 from metapl.training.choosing import Choice
 from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
@@ -176,7 +176,7 @@ class Bars:
 
     def _report(self, index: int, event: loop.Reported) -> None:
         """Evaluate a run on the validation part, and log."""
-        line = phases.look(self._experiments[index], event)
+        line = watching.look(self._experiments[index], event)
         seconds = time.perf_counter() - self._began
         for log in self._logs[index]:
             log.write({**line, "images_per_second": event.images_per_second, "seconds": seconds})

@@ -22,7 +22,7 @@ from metapl.evaluation.metrics import ADDED, METRICS
 from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies.specification import Job
-from metapl.training import loop, phases, population
+from metapl.training import loop, phases, population, watching
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 from metapl.training.phases import Result
@@ -211,7 +211,7 @@ def _train(group: list[Job], done: Collection[str], say: Say, tick: Callable[...
             case loop.Stepped(phase, step, steps):
                 tick(len(group) if index is None else 1, group[first].name, phase, step, steps)
             case loop.Reported():
-                logs[first].append(phases.look(conditions[first], event))
+                logs[first].append(watching.look(conditions[first], event))
             case phases.Finished(result):
                 yield group[first], _as_json(group[first], result, logs[first])
             case population.Apart(why):

@@ -7,7 +7,7 @@
     optimizers.py       its optimisers
     loop.py             the training loop of one phase, as an iterator of events
     seen.py             what methods that are fitted at once may look at
-    phases.py           a whole run: phase by phase, and the evaluation at the end
+    phases.py           a whole run: phase by phase, and the evaluation at the end; watching.py has the lines of its log
     population.py       several runs as one vectorised program
     nonfinite.py        steps whose numbers are not finite
     stored.py           where a run stands, in a file; state_files.py has the names of these files

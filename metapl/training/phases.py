@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ from metapl.evaluation import metrics, temperature
 from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
-from metapl.registry.errors import InputError
 from metapl.training import loop, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, SHARES, Experiment
@@ -28,9 +26,6 @@ from metapl.training.stored import Stored
 
 Rows = dict[str, dict[str, float]]
 """Metrics by network."""
-
-WATCHED = 1000
-"""At most so many unlabelled examples are looked at for the quality of their pseudo labels."""
 
 
 class Result(NamedTuple):
@@ -211,10 +206,10 @@ def predict(experiment: Experiment, name: str, network: Variables, part: str) ->
     data = experiment.data
     parts = {"test": data.x_test, "pool": data.x}
     x = parts[part] if part in parts else subset(data.x, experiment.split.validation)
-    return metrics.predict(experiment.models.of(name), *network, _ready(experiment, x, network))
+    return metrics.predict(experiment.models.of(name), *network, ready(experiment, x, network))
 
 
-def _ready(experiment: Experiment, x: Examples, network: Variables) -> Iterator[Tensor]:
+def ready(experiment: Experiment, x: Examples, network: Variables) -> Iterator[Tensor]:
     """All of some stored examples, as a network sees them."""
     device, size = next(iter(network.params.values())).device, experiment.config.microbatch or experiment.config.batch
     return loader.in_order(x, device, experiment.data.augment.prepare, size)
@@ -229,29 +224,3 @@ def evaluate(experiment: Experiment, networks: Networks, part: str) -> Rows:
 
 def _held_out(experiment: Experiment) -> Tensor:
     return experiment.data.y[experiment.split.validation.to(experiment.device)]
-
-
-def look(experiment: Experiment, event: loop.Reported) -> dict[str, Any]:
-    """A run on its way, as a line of its log: means of the metrics, the validation part, the pseudo labels."""
-    line = {
-        "phase": event.phase,
-        "step": event.step,
-        "metrics": event.metrics,
-        "validation": evaluate(experiment, event.networks, "validation"),
-    }
-    if "teacher" in event.networks:
-        with suppress(*([InputError] if experiment.data.skip_bad else [])):  # of a file that can be done without
-            line["pseudo_labels"] = pseudo_label_quality(experiment, event.networks["teacher"])
-    return line
-
-
-def pseudo_label_quality(experiment: Experiment, teacher: Variables) -> dict[str, float]:
-    """How right and how sure the teacher is on unlabelled examples, evenly spaced; see `metrics.pseudo_labels`.
-
-    It uses classes that the training does not see, where the data has them. Nothing but the log is made of it.
-    """
-    data, unlabelled = experiment.data, experiment.split.unlabelled
-    some = unlabelled[torch.linspace(0, len(unlabelled) - 1, min(WATCHED, len(unlabelled))).long()]
-    ready = _ready(experiment, subset(data.x, some), teacher)
-    logits = metrics.predict(experiment.models.of("teacher"), *teacher, ready)
-    return metrics.pseudo_labels(logits, data.y[some.to(data.y.device)], experiment.config.uda_threshold)

@@ -10,7 +10,7 @@ from executions import ARMS, LINES, TINY, contents, jobs_of, run
 from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies import execution, results, specification
-from metapl.training import loop, phases
+from metapl.training import loop, phases, watching
 from metapl.training.experiment import prepare
 
 # torch.func.jvp scripts its decompositions when it is first called.
@@ -45,7 +45,7 @@ def test_a_run_is_what_metapl_train_would_have_trained(whole):
     for job, found in zip(whole[0], execution.read(*whole), strict=True):
         condition = prepare(job.config)
         *events, finished = phases.run(condition)
-        log = [phases.look(condition, event) for event in events if isinstance(event, loop.Reported)]
+        log = [watching.look(condition, event) for event in events if isinstance(event, loop.Reported)]
         truth = finished.result
         near(found["test"], truth.test)
         near(found["validation"], truth.validation)

@@ -22,7 +22,7 @@ from metapl.data.sources import find
 from metapl.reporting import facts
 from metapl.serving import model_card
 from metapl.studies import execution, search_space, specification
-from metapl.training import checkpoint, experiment, loop, phases, run_folder
+from metapl.training import checkpoint, experiment, loop, phases, run_folder, watching
 from metapl.training.config import TrainConfig, resolve
 
 
@@ -166,7 +166,7 @@ def _run():
         run_folder.create(out)
         run_folder.save_start(out, built)
         *events, finished = phases.run(built)
-        lines = [phases.look(built, event) for event in events if isinstance(event, loop.Reported)]
+        lines = [watching.look(built, event) for event in events if isinstance(event, loop.Reported)]
         result = finished.result
         text = "".join(json.dumps({**line, "images_per_second": 1.0}) + "\n" for line in lines)
         (out / "metrics.jsonl").write_text(text)
