@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -27,6 +28,9 @@ from metapl.registry.errors import InputError
 
 CATEGORIES = 100
 """The most that a column of texts may have."""
+
+SHOWN = 60
+"""The most characters of a text in a message."""
 
 FAR = 1e9
 """Standard deviations from the mean at which a number must be a mistake."""
@@ -99,9 +103,10 @@ def _describe(table: Table, name: str, rows: np.ndarray, category: bool) -> dict
         if alone or len(categories) > CATEGORIES:
             at = parsed.index(None) if None in parsed else 0
             raise InputError(
-                f"{table.place}, line {table.lines[at]}: column {name!r} has texts such as {found[at]!r}, "
-                f"{len(categories)} different ones in {len(found)} rows: leave it out with ignore={name}, or make it "
-                f"numbers (with a decimal point) or at most {CATEGORIES} categories"
+                f"{table.place}, line {table.lines[at]}: column {name!r} has texts such as "
+                f"{textwrap.shorten(found[at], SHOWN, placeholder=' …')!r}, {len(categories)} different ones in "
+                f"{len(found)} rows: leave it out with ignore={name}, make it numbers (with a point) or at most "
+                f"{CATEGORIES} categories, or make vectors of it: metapl embed --text {name}"
             )
         return {"name": name, "kind": "category", "categories": sorted(categories)} if len(categories) > 1 else {}
     if alone and all(cell.isdecimal() for cell in found) and max(values) - min(values) == len(found) - 1:
