@@ -30,7 +30,7 @@ def blobs(classes=3, examples=240, features=6, seed=0):
     return 5.0 + centres[y] + rng.normal(rng.key(seed), (examples, features)), y
 
 
-def seen(x, y, labelled, validation=0, kind="arrays"):
+def seen(x, y, labelled, validation=0, kind="features"):
     """The first examples labelled, the next ones in the validation part; a source has standardised them."""
     details = {"mean": [MEAN] * x.shape[1], "std": [STD] * x.shape[1]}
     form = Form(kind, (x.shape[1],), tuple(map(str, range(int(y.max()) + 1))), details)
