@@ -2,7 +2,7 @@
 
 import pytest
 from command import invoke
-from going_on import contents
+from going_on import ALONE, contents, interrupt
 
 from metapl.data.sources import find
 from metapl.training import keeper, loop
@@ -47,6 +47,14 @@ def stop(monkeypatch):
         monkeypatch.setattr(keeper.Keeper, "see", seen)
 
     return at
+
+
+@pytest.fixture
+def cut(stop, tmp_path):
+    """A run that was stopped in the middle."""
+    stop("mpl", 2, interrupt)
+    assert invoke("train", *ALONE, "--out", tmp_path / "run").code == 130
+    return tmp_path / "run"
 
 
 @pytest.fixture
