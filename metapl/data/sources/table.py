@@ -102,7 +102,7 @@ def table(  # noqa: PLR0913 - one option a parameter
     notes += repeated(x, held_out.x)
     names = (*train.names, *validation.names)
     augment = presets.default(form)
-    return Dataset(x, y, held_out.x, held_out.y, augment, form, given, company, tuple(notes), names)
+    return Dataset(x, y, held_out.x, held_out.y, augment, form, given, company, tuple(notes), names=names)
 
 
 def _point(decimal: str) -> str:
