@@ -108,7 +108,7 @@ def _describe(what: str, data: Dataset) -> None:
     kind = str(data.x.dtype).removeprefix("torch.")
     console.print(f"examples   {len(data.x):,} to train on, {len(data.x_test):,} to test, each {shape} {kind}")
     if data.form.kind == "features":
-        console.print(f"vectors    {features.told(data.form, data.x.shape)}")
+        console.print(f"vectors    {features.description(data.form, data.x.shape)}")
     unknown = int((data.y < 0).sum())
     console.print(f"labels     of {data.classes} classes" + (f"; {unknown:,} have none" if unknown else ""))
     if data.validation is not None:
@@ -116,7 +116,7 @@ def _describe(what: str, data: Dataset) -> None:
     for note in data.notes:
         console.print(f"{note.about:<10} {note.text}")
     if what.partition(":")[0] not in EMBEDDED:
-        console.print(f"views      {presets.told(data.form)}")
+        console.print(f"views      {presets.description(data.form)}")
     counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
     if data.classes > FEW:
         for part, found in zip(("training", "test"), counts, strict=True):

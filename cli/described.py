@@ -15,7 +15,7 @@ def described(experiment: Experiment) -> list[str]:
     config, data, parts = experiment.config, experiment.data, experiment.split
     found = [*notes.brief(data.notes), *_unused(experiment)]
     if config.augment == "auto" and config.data.partition(":")[0] not in EMBEDDED:
-        found.append(notes.Note("views", presets.told(data.form)))
+        found.append(notes.Note("views", presets.description(data.form)))
     counts = torch.bincount(data.y[parts.labelled.to(data.y.device)], minlength=data.classes).tolist()
     if max(counts) > min(counts):
         found.append(notes.Note("balance", f"{min(counts):,} to {max(counts):,} labelled examples a class"))

@@ -73,7 +73,7 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     for line in described(experiment):
         console.print(line)
     if experiment.data.form.kind == "features":
-        console.print(f"vectors    {features.told(experiment.data.form, experiment.data.x.shape)}")
+        console.print(f"vectors    {features.description(experiment.data.form, experiment.data.x.shape)}")
     if methods.guide_of(config):
         console.print(f"targets    guided by {config.guide}, {config.alignment} alignment")
     if found := _networks(experiment):

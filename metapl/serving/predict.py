@@ -131,8 +131,8 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
     """
     problems = Problems({}, {})
     found = inputs.read(serving.form, places, problems)
-    told = known(serving.form, places, found.names)
-    given = _table(serving.form, places, found.names, told) if serving.form.kind == "table" else _named(found, told)
+    labels = known(serving.form, places, found.names)
+    given = _table(serving.form, places, found.names, labels) if serving.form.kind == "table" else _named(found, labels)
     classes = serving.form.classes
     added = ["prediction", "confidence", *(f"p({name})" for name in classes), "problem"]
     writer = csv.writer(file, lineterminator="\n")
@@ -162,11 +162,11 @@ def _said(values: Sequence[float], problems: Problems, place: int, classes: Sequ
     return [classes[values.index(confidence)], *numbers, cell(problems.doubtful.get(place, ""))]
 
 
-def _named(found: Inputs, told: Sequence[str]) -> _Given:
-    return _Given(["name"], ([name] for name in found.names), told)
+def _named(found: Inputs, labels: Sequence[str]) -> _Given:
+    return _Given(["name"], ([name] for name in found.names), labels)
 
 
-def _table(form: Form, places: Sequence[Path], names: Sequence[str], told: Sequence[str]) -> _Given:
+def _table(form: Form, places: Sequence[Path], names: Sequence[str], labels: Sequence[str]) -> _Given:
     how = reading(form.details.get("reading", {}))
     tables = [load(place, how.header, how.encoding) for place in places]
     header = list(tables[0].columns)
@@ -179,9 +179,9 @@ def _table(form: Form, places: Sequence[Path], names: Sequence[str], told: Seque
         plain = how.header and not how.encoding
         rows += ([cells[column] for column in order] for cells in _as_written(place, table, plain))
     if len(places) == 1:
-        return _Given(header, rows, told)
+        return _Given(header, rows, labels)
     named = ([name, *cells] for name, cells in zip(names, rows, strict=True))
-    return _Given([_free("name", header), *header], named, told)
+    return _Given([_free("name", header), *header], named, labels)
 
 
 def _as_written(place: Path, table: Table, plain: bool) -> list[list[str]]:

@@ -165,6 +165,7 @@ def test_interrupted(finished, tmp_path, monkeypatch):
     assert contents(out / "runs") == contents(finished[0] / "runs")
 
 
+@pytest.mark.slow
 def test_processes_of_torchrun(finished, tmp_path, monkeypatch):
     """The last one prints the table, from the files of all."""
     out, outcome = finished

@@ -66,6 +66,7 @@ def test_while_the_panel_of_a_run_that_goes_on_is_fitted_again(whole, before, st
     assert resumed(tmp_path / "run") == whole(*MLP)
 
 
+@pytest.mark.slow
 def test_while_methods_are_compared(whole, before, tmp_path):
     """Nothing is there yet; the same command compares again, with the same answer."""
     before(choosing, "_answers", terminate)
@@ -78,6 +79,7 @@ def test_while_methods_are_compared(whole, before, tmp_path):
     assert contents(tmp_path / "run") == whole(*AUTO)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phase", "step"), [("supervised", 1), ("uda", 12)])
 def test_a_choice_is_made_once(whole, stop, tmp_path, monkeypatch, phase, step):
     """A run goes on with the method that it began with, and compares nothing again."""
@@ -131,6 +133,7 @@ main.main()
 """
 
 
+@pytest.mark.slow
 def test_a_call_that_does_not_return(whole, tmp_path):
     """A thread stores the last step and ends the process while the main thread is in a call into C."""
     command = [sys.executable, "-c", DEAF, "train", *map(str, ALONE), "--out", str(tmp_path / "run")]

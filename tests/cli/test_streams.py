@@ -124,6 +124,7 @@ def test_a_defect_is_not_hidden(monkeypatch):
         command.main()
 
 
+@pytest.mark.slow
 def test_letters_that_the_locale_lacks(tmp_path):
     """Of what a study prints and writes, "−" and "±" are not in ASCII, nor is a folder's name."""
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

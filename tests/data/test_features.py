@@ -88,8 +88,8 @@ def test_what_they_were_taken_for_is_told(tmp_path):
     place = save(tmp_path, x=X, y=Y)
     for scale, done in (("auto", "divided by its length"), ("standard", "standardised"), ("none", "as it is")):
         data = load(place, scale=scale)
-        assert f"(130 numbers each, none negative), each {done};" in features.told(data.form, data.x.shape)
-    assert "each divided by its length, 5 stored views of each;" in features.told(load(place).form, (9, 6, 130))
+        assert f"(130 numbers each, none negative), each {done};" in features.description(data.form, data.x.shape)
+    assert "each divided by its length, 5 stored views of each;" in features.description(load(place).form, (9, 6, 130))
 
 
 # ---------------------------------------------------------------- stored views

@@ -76,6 +76,7 @@ def run_code(folder):
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_code_of_the_card(copy):
     np.save(copy / "example.npy", np.zeros((1, 8, 8), dtype=np.uint8))
     assert (run_code(copy).returncode, "trust_code" in card_code(copy)) == (0, False)

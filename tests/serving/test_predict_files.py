@@ -77,6 +77,7 @@ def test_a_name_that_is_no_text(digits, tmp_path):
         assert b"/\xff.png,".join(found.split(b"/\xff.png,")) == found != found.replace(b"\xff", b"")
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early(digits, tmp_path):
     """As `head` does: no traceback."""
     saved(tmp_path, 2)

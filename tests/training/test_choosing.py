@@ -67,6 +67,7 @@ def test_the_scores_are_those_of_runs_of_their_own():
         assert share == pytest.approx(rows[name]["top1"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_experiments_are_chosen_for_each_alone():
     configs = [{"seed": 3}, {"seed": 5}]
     both = choosing.choose([prepared(**one) for one in configs])

@@ -49,7 +49,7 @@ VIEWS: dict[str, Callable[..., Augment]] = {
 """The views by name, for `--augment NAME:key=value,…`."""
 
 
-def told(form: Form) -> str:
+def description(form: Form) -> str:
     """The views that fit a form of data, in words, and how to have others."""
     if form.kind != "images":
         return "jitter, see --augment" if len(form.shape) == 1 else "none: --augment has none for such arrays"

@@ -78,7 +78,7 @@ def details(scale: str, x: np.ndarray, where: str = "x") -> dict[str, Any]:
     return {"mean": mean.tolist(), "std": std.tolist(), "unit": False}
 
 
-def told(form: Form, shape: Sequence[int]) -> str:
+def description(form: Form, shape: Sequence[int]) -> str:
     """What the examples were taken for, and how to say otherwise, in words.
 
     Args:

@@ -209,10 +209,10 @@ def _categories(column: dict[str, Any], table: Table) -> tuple[np.ndarray, Wrong
     known = {category: index for index, category in enumerate(column["categories"])}
     found = [known.get(cell, -1) for cell in table.columns[column["name"]]]
     listed = some([category for category in known if category], 5)
-    told = f"had {listed}", "correct it, or train again with it"
+    unknown = f"had {listed}", "correct it, or train again with it"
     # The last row of zeros is for what is none of the categories.
     return np.eye(len(known) + 1, len(known), dtype=np.float32)[found], [
-        (row, told) for row, at in enumerate(found) if at < 0
+        (row, unknown) for row, at in enumerate(found) if at < 0
     ]
 
 
