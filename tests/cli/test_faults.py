@@ -172,8 +172,15 @@ def test_a_folder_that_cannot_be_written_for_a_while(whole, stop, cover, tmp_pat
     assert resumed(run) == whole(*ALONE)
 
 
-def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path, wait):
+def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path, monkeypatch):
     """Between two writes; a state that is on its way is written where the folder was."""
+    store = keeper.Keeper._store
+
+    def at_once(self):
+        store(self)
+        self._settle()
+
+    monkeypatch.setattr(keeper.Keeper, "_store", at_once)
     stop("mpl", 2, lambda: os.rename(tmp_path / "run", tmp_path / "other"))
     assert invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run").code == 0
     assert contents(tmp_path / "other") == whole(*ALONE)
