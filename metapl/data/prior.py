@@ -42,9 +42,14 @@ def read(path: Path, classes: Sequence[str]) -> Tensor:
     """
     try:
         text = storage.read_text(path)
+    except FileNotFoundError:
+        raise _refused(f"prior = {path} is no file: name one, or choose from {', '.join(NAMED)}") from None
+    except OSError as error:
+        raise _refused(f"prior = {path} cannot be read ({error.strerror}): name another file") from None
+    try:
         pairs = list(storage.parse_json(text).items()) if text.lstrip().startswith("{") else _lines(text)
         found = [(str(name), float(value)) for name, value in pairs]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         message = f"prior = {path} cannot be read ({error}): give a JSON object or lines of class and probability"
         raise _refused(message) from None
     given = dict(found)

@@ -56,7 +56,8 @@ def extract(
                 if wanted(member.name):
                     _write(member, folder / member.name.replace("\\", "/"))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        # tarfile lists what each kind of compression says, of which the last is the plain file.
+        reason = str(error).strip().splitlines()[-1].removeprefix("- ") if str(error).strip() else "it is cut"
         raise InputError(f"{archive} is no complete tar or zip file ({reason}): get it again") from None
     except OSError as error:
         raise InputError(f"{archive} cannot be extracted into {folder} ({error.strerror}): name another") from None

@@ -27,7 +27,7 @@ from metapl.registry.errors import InputError
 from metapl.training import loop, phases, population, run_folder, stored
 from metapl.training.keeping import Keeping
 from metapl.training.session import Session
-from metapl.training.state_files import STATES, clean_half, named, remove, spare, states
+from metapl.training.state_files import STATES, clean_half, follow, named, remove, spare, states
 from metapl.training.stored import Stored
 
 LOG = logging.getLogger("metapl")
@@ -158,7 +158,10 @@ class Keeper:
                 with suppress(InputError):
                     run_folder.save_start(one.path, experiment)
         name = named(self._before[found.phase] + found.step)
-        self._put(found, self._places(self._session.folders[self._member or 0]), name)
+        folder = self._session.folders[self._member or 0]
+        places = self._places(folder)
+        self._put(found, places, name)
+        follow(name, places[0], folder.path)
         return words
 
     def _put(self, found: Stored, places: Sequence[Path], name: str) -> None:

@@ -57,6 +57,17 @@ def newest(*folders: Path) -> Stored | None:
     return None
 
 
+def follow(name: str, then: Path, now: Path) -> None:
+    """Have a state be below the folder of its run where somebody has renamed that while the state was written."""
+    if then == now or not (then / STATES / name).exists():
+        return
+    (now / STATES).mkdir(exist_ok=True)
+    (then / STATES / name).replace(now / STATES / name)
+    with suppress(OSError):  # another run may have taken the name
+        (then / STATES).rmdir()
+        then.rmdir()
+
+
 def clean_half(folder: Path) -> None:
     """Remove what a process that was killed left half written; this process must hold the folder."""
     for place in (folder, folder / STATES, folder / "plots"):

@@ -12,22 +12,22 @@ from command import invoke
 from going_on import ALONE, EVERY, contents, resumed
 
 from metapl.files import sealed, storage
-from metapl.training import checkpoint, keeper, state_files
+from metapl.training import checkpoint, keeper, state_files, stored
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
 @pytest.fixture
-def wait(monkeypatch):
-    """Each state is written before the next step."""
-    due = keeper.Keeper._due
+def at_once(monkeypatch):
+    """Each state is written before anything else happens."""
+    store = keeper.Keeper._store
 
-    def waiting(self, at):
+    def storing(self):
+        store(self)
         self._settle()
-        return due(self, at)
 
-    monkeypatch.setattr(keeper.Keeper, "_due", waiting)
+    monkeypatch.setattr(keeper.Keeper, "_store", storing)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def fill(place):
             pass
 
 
-def test_a_disk_that_is_full_for_a_while(whole, stop, small, wait):
+def test_a_disk_that_is_full_for_a_while(whole, stop, small, at_once):
     """The state is not stored, which is said once; the one before stays; once there is room all goes on."""
     stop("mpl", 2, lambda: fill(small))
     outcome = invoke("train", *ALONE, *EVERY, "--out", small / "run")
@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_for_a_while(whole, stop, small, wait):
     assert resumed(small / "run") == whole(*ALONE)
 
 
-def test_states_go_to_the_spare_folder(whole, stop, small, wait, tmp_path):
+def test_states_go_to_the_spare_folder(whole, stop, small, at_once, tmp_path):
     stop("mpl", 2, lambda: fill(small))
     spare = ("--spare", tmp_path / "spare")
     outcome = invoke("train", *ALONE, *EVERY, *spare, "--out", small / "run")
@@ -159,7 +159,7 @@ def test_a_file_system_without_room_at_each_file(whole, small, monkeypatch, name
         assert contents(small / "run") == whole(*args[1:])
 
 
-def test_a_folder_that_cannot_be_written_for_a_while(whole, stop, cover, tmp_path, wait):
+def test_a_folder_that_cannot_be_written_for_a_while(whole, stop, cover, tmp_path, at_once):
     """As a network drive that goes away: said once, and the run goes on from what was stored before."""
     run = tmp_path / "run"
     stop("mpl", 2, lambda: cover(run))
@@ -172,22 +172,33 @@ def test_a_folder_that_cannot_be_written_for_a_while(whole, stop, cover, tmp_pat
     assert resumed(run) == whole(*ALONE)
 
 
-def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path, monkeypatch):
-    """Between two writes; a state that is on its way is written where the folder was."""
-    store = keeper.Keeper._store
-
-    def at_once(self):
-        store(self)
-        self._settle()
-
-    monkeypatch.setattr(keeper.Keeper, "_store", at_once)
+def test_a_folder_that_is_renamed_is_followed(whole, stop, tmp_path, at_once):
     stop("mpl", 2, lambda: os.rename(tmp_path / "run", tmp_path / "other"))
     assert invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run").code == 0
     assert contents(tmp_path / "other") == whole(*ALONE)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_is_removed_comes_back(whole, stop, tmp_path, wait):
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_folder_that_is_renamed_while_a_state_is_written(whole, tmp_path, monkeypatch, taken):
+    run, other, write = tmp_path / "run", tmp_path / "other", stored.write
+
+    def renaming(path, found):
+        if not other.exists():
+            os.rename(run, other)
+            if taken:
+                run.mkdir()
+                (run / "mine").write_text("precious")
+        write(path, found)
+
+    monkeypatch.setattr(stored, "write", renaming)
+    assert invoke("train", *ALONE, *EVERY, "--out", run).code == 0
+    assert contents(other) == whole(*ALONE)
+    assert [path.name for path in run.rglob("*")] == (["mine"] if taken else [])
+    assert run.exists() == taken
+
+
+def test_a_folder_that_is_removed_comes_back(whole, stop, tmp_path, at_once):
     """Only the lines of the log that were in it are lost, and the picture of them."""
     stop("mpl", 2, lambda: shutil.rmtree(tmp_path / "run"))
     outcome = invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run")
@@ -262,7 +273,7 @@ def test_a_process_that_is_told_to_end_does_so_within_ten_seconds(tmp_path, phas
     assert f"`metapl train --resume {run}` goes on" in said.decode()
 
 
-def test_a_state_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch, wait, whole):
+def test_a_state_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch, at_once, whole):
     failures = iter([True, True, False])
     write = sealed.write
 

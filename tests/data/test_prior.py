@@ -52,7 +52,7 @@ def test_what_is_wrong_is_said(tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"prior = .*nowhere cannot be read") as caught:
+    with pytest.raises(InputError, match=r"prior = .*nowhere is no file: .* estimated, uniform, labelled") as caught:
         prior.read(tmp_path / "nowhere", CLASSES)
     assert caught.value.fields == ("prior",)
 
