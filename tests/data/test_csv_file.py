@@ -4,30 +4,9 @@ import csv
 import re
 
 import pytest
+from asserts import assert_refused
 
 from metapl.data.formats.csv_file import Table, load
-from metapl.registry.errors import InputError
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a file, text or bytes, and return its path."""
-
-    def writer(content, name="table.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return writer
-
-
-def assert_refused(message, call, *args):
-    """An error of one line that fits the pattern."""
-    with pytest.raises(InputError) as caught:
-        call(*args)
-    assert len(str(caught.value).splitlines()) == 1
-    assert re.search(message, str(caught.value)), str(caught.value)
-
 
 # ---------------------------------------------------------------- files
 

@@ -7,33 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pickled import ARRAYS, read
 from published import old_pickle, pictures
 
-from metapl.data.formats import safe_pickle
-
-
-def read(tmp_path, raw):
-    path = tmp_path / "batch"
-    path.write_bytes(raw)
-    return safe_pickle.load(path)
-
-
 # ---------------------------------------------------------------- what is read
-
-ARRAYS = {
-    "images": np.arange(60, dtype=np.uint8).reshape(4, 15),
-    "empty": np.zeros((0, 3), np.float32),
-    "scalar": np.array(7),
-    "columns first": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-    "axes mixed": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
-    "strided": np.arange(12)[::2],
-    "big endian": np.arange(5, dtype=">i4"),
-    "booleans": np.array([True, False]),
-    "half": np.array([1.5, -2.0], np.float16),
-    "complex": np.array([1 + 2j]),
-    "texts": np.array(["ab", "ß"]),
-    "bytes": np.array([b"ab", b"c"]),
-}
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

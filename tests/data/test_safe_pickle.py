@@ -11,15 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pickled import ARRAYS, read
 
 from metapl.data.formats import safe_pickle
 from metapl.registry.errors import InputError
-
-
-def read(tmp_path, raw):
-    path = tmp_path / "batch"
-    path.write_bytes(raw)
-    return safe_pickle.load(path)
 
 
 def assert_refused(tmp_path, raw, word=None):
@@ -29,24 +24,6 @@ def assert_refused(tmp_path, raw, word=None):
     assert message.startswith(f"{tmp_path / 'batch'} ")
     assert message.isprintable()
     assert len(message) < 600
-
-
-# ---------------------------------------------------------------- what is read
-
-ARRAYS = {
-    "images": np.arange(60, dtype=np.uint8).reshape(4, 15),
-    "empty": np.zeros((0, 3), np.float32),
-    "scalar": np.array(7),
-    "columns first": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-    "axes mixed": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
-    "strided": np.arange(12)[::2],
-    "big endian": np.arange(5, dtype=">i4"),
-    "booleans": np.array([True, False]),
-    "half": np.array([1.5, -2.0], np.float16),
-    "complex": np.array([1 + 2j]),
-    "texts": np.array(["ab", "ß"]),
-    "bytes": np.array([b"ab", b"c"]),
-}
 
 
 # ---------------------------------------------------------------- what is refused

@@ -1,61 +1,20 @@
 """One's own tables as a data source, on scikit-learn's data sets written as CSV with most labels blanked."""
 
-import csv
 import json
-import re
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer
+from asserts import assert_refused
+from own_tables import DIAGNOSES, KNOWN, RAW, small, write
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.preprocessing import StandardScaler
 
 from metapl.core import rng
 from metapl.data.formats import tables
 from metapl.data.sources import STORED
-from metapl.registry.errors import InputError
 
 table, is_table = STORED["table"].load, STORED["table"].recognise
-
-
-def write(path, header, rows, delimiter=","):
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
-
-
-def assert_refused(message, call, *args, **options):
-    """An error of one line that fits the pattern."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **options)
-    assert len(str(caught.value).splitlines()) == 1
-    assert re.search(message, str(caught.value)), str(caught.value)
-
-
-RAW = load_breast_cancer()
-
-
-KNOWN = np.random.default_rng(0).permutation(569) < 57
-
-
-DIAGNOSES = np.array(["malignant", "benign"])[RAW.target]
-
-
-@pytest.fixture(scope="module")
-def cancer(tmp_path_factory):
-    """Breast cancer with 57 labels of 569."""
-    labels = np.where(KNOWN, DIAGNOSES, "")
-    rows = [[*map(float, row), label] for row, label in zip(RAW.data, labels, strict=True)]
-    return write(tmp_path_factory.mktemp("cancer") / "cancer.csv", [*RAW.feature_names, "diagnosis"], rows)
-
-
-def small(path, labels, header="size,colour,weight,y", name="t.csv"):
-    """As many rows as labels, with features that tell the row."""
-    rows = [[index**2, "red" if index % 3 else "blue", -index, label] for index, label in enumerate(labels)]
-    return write(path / name, header.split(","), rows)
 
 
 # ---------------------------------------------------------------- the whole

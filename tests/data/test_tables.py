@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from asserts import assert_refused
 from sklearn.datasets import load_breast_cancer
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -14,27 +15,6 @@ from metapl.data.form import Form
 from metapl.data.formats import tables
 from metapl.data.formats.cells import parse
 from metapl.data.formats.csv_file import Table, load
-from metapl.registry.errors import InputError
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a file, text or bytes, and return its path."""
-
-    def writer(content, name="table.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return writer
-
-
-def assert_refused(message, call, *args):
-    """An error of one line that fits the pattern."""
-    with pytest.raises(InputError) as caught:
-        call(*args)
-    assert len(str(caught.value).splitlines()) == 1
-    assert re.search(message, str(caught.value)), str(caught.value)
 
 
 def table_of(**columns):

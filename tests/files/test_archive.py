@@ -6,19 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from asserts import assert_says
 
 from metapl.files.archive import extract
-from metapl.registry.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-def assert_refused(function, *words):
-    with pytest.raises(InputError) as raised:
-        function()
-    assert "\n" not in str(raised.value)
-    for word in words:
-        assert str(word) in str(raised.value)
 
 
 def tar(path, members, mode="w:gz"):
@@ -65,14 +57,14 @@ def test_archives_are_taken_apart(tmp_path, name):
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_paths_that_lead_out_are_refused(tmp_path, name, make):
     path = make(tmp_path / "archive", {"a": b"one", name: b"two"})
-    assert_refused(lambda: extract(path, tmp_path / "out"), path, repr(name), "leads out")
+    assert_says(lambda: extract(path, tmp_path / "out"), path, repr(name), "leads out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_links_and_devices_are_refused(tmp_path, kind):
     path = tar(tmp_path / "archive", {"a": b"one", "b": link("b", "..", kind), "b/c": b"two"})
-    assert_refused(lambda: extract(path, tmp_path / "out"), path, "'b'", "neither file nor folder")
+    assert_says(lambda: extract(path, tmp_path / "out"), path, "'b'", "neither file nor folder")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["archive"]
 
 
@@ -92,20 +84,20 @@ def test_damaged_archives(tmp_path, make):
     raw = path.read_bytes()
     for length in (0, 10, 1000, len(raw) // 2, len(raw) - 30):
         path.write_bytes(raw[:length])
-        assert_refused(lambda: extract(path, tmp_path / "out"), path, "no complete tar or zip file")
+        assert_says(lambda: extract(path, tmp_path / "out"), path, "no complete tar or zip file")
         assert not (tmp_path / "out").exists()
 
 
 def test_a_place_that_cannot_hold_an_archive(tmp_path):
     path = tar(tmp_path / "archive", FILES)
-    assert_refused(lambda: extract(path, path), path, "cannot be extracted")
-    assert_refused(lambda: extract(tmp_path / "x.tar", tmp_path), "x.tar", "No such file")
+    assert_says(lambda: extract(path, path), path, "cannot be extracted")
+    assert_says(lambda: extract(tmp_path / "x.tar", tmp_path), "x.tar", "No such file")
 
 
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_more_than_is_allowed_is_refused(tmp_path, make):
     path = make(tmp_path / "archive", {"a": b"x" * 600, "b": b"x" * 401})
-    assert_refused(lambda: extract(path, tmp_path / "out", 1000), path, "holds more than 1,000 bytes")
+    assert_says(lambda: extract(path, tmp_path / "out", 1000), path, "holds more than 1,000 bytes")
     assert not (tmp_path / "out").exists()
     extract(path, tmp_path / "out", 1001)
     assert (tmp_path / "out" / "b").stat().st_size == 401

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import typer
+from exporting import CONVNET, config_of, run_of
 from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
@@ -14,7 +15,6 @@ from typer.testing import CliRunner
 import metapl
 from metapl import models
 from metapl.cli.export import export as verb
-from metapl.cli.train import train
 from metapl.evaluation import metrics
 from metapl.registry.errors import InputError
 from metapl.serving import export
@@ -22,37 +22,6 @@ from metapl.training import checkpoint, run_folder
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
-
-TINY = {"method": "mpl", "guide": "none", "steps": 4, "finetune_steps": 2, "baselines": False, "device": "cpu"}
-
-
-CONVNET = "convnet:width=4,depth=2"
-
-
-"""With BatchNorm, whose running statistics are buffers."""
-
-
-def run_of(folder, **flags):
-    train(out=folder, **{**TINY, **flags})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def convnet(tmp_path_factory):
-    return run_of(
-        tmp_path_factory.mktemp("convnet") / "run", model=CONVNET, teacher_model="mlp:width=8", baselines=True
-    )
-
-
-@pytest.fixture
-def run(request):
-    """A run of the kind that a test is parametrised by."""
-    return request.getfixturevalue(request.param)
-
-
-def config_of(folder):
-    return json.loads((folder / "config.json").read_text())
 
 
 def logits_of(run, x, network=""):

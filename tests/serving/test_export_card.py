@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from exporting import CONVNET, calibrated, run_of
 from PIL import Image
 
 from metapl import methods, models
-from metapl.cli.train import train
 from metapl.evaluation import metrics
 from metapl.serving import export, model_card
 from metapl.training import run_folder
@@ -19,42 +19,12 @@ from metapl.training import run_folder
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
-TINY = {"method": "mpl", "guide": "none", "steps": 4, "finetune_steps": 2, "baselines": False, "device": "cpu"}
-
-
-CONVNET = "convnet:width=4,depth=2"
-
-
-def run_of(folder, **flags):
-    train(out=folder, **{**TINY, **flags})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def convnet(tmp_path_factory):
-    return run_of(
-        tmp_path_factory.mktemp("convnet") / "run", model=CONVNET, teacher_model="mlp:width=8", baselines=True
-    )
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     lines = [f"{n % 7},{'ab'[n % 2]},{'xyz'[n % 3]}" for n in range(60)]
     (folder / "plants.csv").write_text("\n".join(["size,kind,species", *lines]) + "\n")
     return run_of(folder / "run", data=str(folder / "plants.csv"), labels=12, model="mlp:width=8")
-
-
-@pytest.fixture
-def run(request):
-    """A run of the kind that a test is parametrised by."""
-    return request.getfixturevalue(request.param)
-
-
-def calibrated(run, x, network=""):
-    """As `metapl predict` has them, from the run itself: for what a network sees."""
-    serving = run_folder.serve(run, network, "cpu", trust_code=True)
-    return metrics.predict(serving.model, *serving.network, [x]) / serving.temperature
 
 
 # ---------------------------------------------------------------- the model card

@@ -1,6 +1,5 @@
 """Graphs of an exported network, which need neither metapl nor its code."""
 
-import json
 import math
 import os
 import sys
@@ -8,52 +7,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from exporting import calibrated, config_of, run_of
 from torch import nn
 
 import metapl
-from metapl.cli.train import train
 from metapl.data.formats.arrays import standardised
-from metapl.evaluation import metrics
 from metapl.registry.errors import InputError
 from metapl.serving import export
 from metapl.training import run_folder
 
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
-
-TINY = {"method": "mpl", "guide": "none", "steps": 4, "finetune_steps": 2, "baselines": False, "device": "cpu"}
-
-
-CONVNET = "convnet:width=4,depth=2"
-
-
-def run_of(folder, **flags):
-    train(out=folder, **{**TINY, **flags})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def convnet(tmp_path_factory):
-    return run_of(
-        tmp_path_factory.mktemp("convnet") / "run", model=CONVNET, teacher_model="mlp:width=8", baselines=True
-    )
-
-
-@pytest.fixture
-def run(request):
-    """A run of the kind that a test is parametrised by."""
-    return request.getfixturevalue(request.param)
-
-
-def config_of(folder):
-    return json.loads((folder / "config.json").read_text())
-
-
-def calibrated(run, x, network=""):
-    """As `metapl predict` has them, from the run itself: for what a network sees."""
-    serving = run_folder.serve(run, network, "cpu", trust_code=True)
-    return metrics.predict(serving.model, *serving.network, [x]) / serving.temperature
 
 
 def draw(*shape):

@@ -118,11 +118,16 @@ def test_labels_that_are_numbers(tmp_path):
         assert f"accuracy   {100 * right / 60:.2f} % of the 60" in outcome.stderr
 
 
-def test_a_table_with_a_new_category(tmp_path):
+def coloured(folder):
+    """A run on a table of a number and a category."""
     x, species = rows_of(60)
     lines = [f"{a},{'red' if a > b else 'blue'},{label}" for (a, b), label in zip(x, species, strict=True)]
-    (tmp_path / "train.csv").write_text("\n".join(["size,colour,label", *lines]))
-    run = run_of(tmp_path / "run", data=str(tmp_path / "train.csv"), labels=12)
+    (folder / "train.csv").write_text("\n".join(["size,colour,label", *lines]))
+    return run_of(folder / "run", data=str(folder / "train.csv"), labels=12)
+
+
+def test_a_table_with_a_new_category(tmp_path):
+    run = coloured(tmp_path)
     (tmp_path / "new.csv").write_text("size,colour\n1,red\n2,green\nx,red\n1e30,blue\n")
     outcome = invoke(run, tmp_path / "new.csv")
     found = problems(outcome.stdout)
@@ -137,10 +142,7 @@ def test_a_table_with_a_new_category(tmp_path):
 
 def test_a_new_category_is_none_of_the_others(tmp_path):
     """Its features are zeros: against the network in numpy."""
-    x, species = rows_of(60)
-    lines = [f"{a},{'red' if a > b else 'blue'},{label}" for (a, b), label in zip(x, species, strict=True)]
-    (tmp_path / "train.csv").write_text("\n".join(["size,colour,label", *lines]))
-    run = run_of(tmp_path / "run", data=str(tmp_path / "train.csv"), labels=12)
+    run = coloured(tmp_path)
     (tmp_path / "new.csv").write_text("size,colour\n0.5,green\n")
     size = run_folder.serve(run, device="cpu").form.details["columns"][0]
     expected = perceptron(run, np.array([[(0.5 - size["mean"]) / size["std"], 0.0, 0.0]]))

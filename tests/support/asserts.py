@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils import _pytree
+
+from metapl.registry.errors import InputError
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -114,3 +118,20 @@ def assert_pure(fn: Callable[..., Any], *args: Any) -> Any:
     assert torch.equal(torch.get_rng_state(), generator), "the global generator was used"
     assert not any(leaf.requires_grad for leaf in _tensors(first)), "an output requires a gradient"
     return first
+
+
+def assert_refused(message: str, call: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """The call raises an `InputError` of one line that fits the pattern."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def assert_says(call: Callable[[], Any], *words: object) -> None:
+    """The call raises an `InputError` of one line that holds the words."""
+    with pytest.raises(InputError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert str(word) in str(caught.value)
