@@ -6,11 +6,10 @@ import sys
 
 import pytest
 import torch
-import typer
+from command import called
 from exporting import CONVNET, config_of, run_of
 from safetensors.torch import load_file
 from torch import nn
-from typer.testing import CliRunner
 
 import metapl
 from metapl import models
@@ -150,12 +149,7 @@ def test_the_reduced_method(tmp_path):
 
 
 def invoke(*args):
-    app = typer.Typer()
-    app.command()(verb)
-    outcome = CliRunner().invoke(app, list(map(str, args)))
-    if outcome.exception and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    return outcome
+    return called(verb, *args)
 
 
 def test_the_verb(convnet, tmp_path):

@@ -5,14 +5,17 @@ import functools
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
 import typer
+from click.testing import Result
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
 from metapl.cli.main import main
 from metapl.reporting import plots
@@ -64,3 +67,13 @@ def assert_one_line(outcome: Outcome, word: str, silent: bool = True) -> None:
     assert outcome.err.count("\n") == 1
     assert not (silent and outcome.out)
     assert word in outcome.err
+
+
+def called(verb: Callable[..., Any], *args: Any) -> Result:
+    """What a verb alone does, without the command around it; its errors are raised."""
+    app = typer.Typer()
+    app.command()(verb)
+    outcome = CliRunner().invoke(app, list(map(str, args)))
+    if outcome.exception and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    return outcome

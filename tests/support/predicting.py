@@ -6,10 +6,9 @@ import json
 import math
 
 import numpy as np
-import typer
+from command import called
 from PIL import Image
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
 from metapl.cli.predict import predict as verb
 from metapl.cli.train import train
@@ -59,11 +58,7 @@ def standardised(run, levels):
 
 
 def invoke(*args):
-    app = typer.Typer()
-    app.command()(verb)
-    outcome = CliRunner().invoke(app, list(map(str, args)))
-    if outcome.exception and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
+    outcome = called(verb, *args)
     assert outcome.exit_code == 0
     return outcome
 
