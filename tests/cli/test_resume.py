@@ -147,7 +147,9 @@ def test_another_number_of_processes_is_refused(stop, tmp_path, monkeypatch):
 def test_the_last_two_states_stay_until_the_run_is_over(whole, stop, tmp_path):
     stop("finetune", 2, interrupt)
     assert invoke("train", *ALONE, *EVERY, "--out", tmp_path / "run").code == 130
-    assert 1 <= len(state_files.states(tmp_path / "run")) <= 2
+    found = state_files.states(tmp_path / "run")
+    assert 1 <= len(found) <= 2
+    assert state_files.steps_of(found[0]) == 4 + 2  # of all phases, as `metapl status` counts them
     assert resumed(tmp_path / "run", *EVERY) == whole(*ALONE)
 
 
