@@ -72,7 +72,7 @@ class Joined:
     """Stores of one shape and dtype, one after another."""
 
     def __init__(self, *parts: Examples) -> None:
-        self._parts = parts
+        self.parts = parts
         self._ends = torch.tensor([len(part) for part in parts]).cumsum(0)
         self.shape, self.dtype = torch.Size([int(self._ends[-1]), *parts[0].shape[1:]]), parts[0].dtype
 
@@ -84,7 +84,7 @@ class Joined:
         """`[batch, ...]`."""
         found = torch.empty(len(index), *self.shape[1:], dtype=self.dtype)
         owner = torch.bucketize(index, self._ends, right=True)
-        for place, part in enumerate(self._parts):
+        for place, part in enumerate(self.parts):
             mine = owner == place
             if mine.any():
                 found[mine] = part[index[mine] - (int(self._ends[place]) - len(part))]

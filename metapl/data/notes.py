@@ -22,6 +22,8 @@ class Note(NamedTuple):
     """One word, such as `labels`, `left out`, `CAREFUL` or `COLUMN`."""
     text: str
     """What is to be known about it, in one line."""
+    of: str = ""
+    """The column that it is about, with whose name, quoted, the text begins; empty for other notes."""
 
 
 def some(names: Sequence[object], shown: int = MOST) -> str:

@@ -125,6 +125,8 @@ NAMES: dict[str, str] = {
     "metapl.data.augment.noise": "metapl.data.augment.base.noise",
     "metapl.data.augment.shift": "metapl.data.augment.base.shift",
     "metapl.data.fetch.extract": "metapl.files.archive.extract",
+    "metapl.data.images.MEASURED": "metapl.data.formats.moments.MEASURED",
+    "metapl.data.images.moments": "metapl.data.formats.moments.moments",
     "metapl.data.sources.arrays.UNKNOWN": "metapl.data.sources.array_labels.UNKNOWN",
     "metapl.data.sources.table.GRADES": "metapl.data.sources.table_labels.GRADES",
     "metapl.data.sources.table.QUANTITY": "metapl.data.sources.table_labels.QUANTITY",

@@ -8,7 +8,10 @@ import torch
 from pictures import random_levels, save
 
 from metapl.data import progress
+from metapl.data.examples import join
 from metapl.data.formats import decoded, images
+from metapl.data.formats.moments import moments
+from metapl.files import cache as cache_folder
 from metapl.registry.errors import InputError
 
 COUNT, SHAPE = 12, (3, 8, 9)
@@ -123,7 +126,7 @@ def test_a_place_that_cannot_be_written_costs_the_store_alone(files, monkeypatch
 
 
 def test_a_disk_with_too_little_room_is_left_alone(files, cache, monkeypatch, caplog):
-    monkeypatch.setattr(decoded, "SHARE", 0.0)
+    monkeypatch.setattr(cache_folder, "SHARE", 0.0)
     np.testing.assert_array_equal(images.load(files, SHAPE)[2].numpy(), levels(2))
     assert list(cache.iterdir()) == []
     assert "too little room" in caplog.text
@@ -143,3 +146,60 @@ def test_reading_is_told(files, monkeypatch):
     assert heard == [("reading images", 5, 12), ("reading images", 10, 12), ("reading images", 12, 12)]
     images.load(files, SHAPE)
     assert len(heard) == 3
+
+
+def test_levels_are_counted_once(files, decoding, cache, monkeypatch):
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    x = images.load(files, SHAPE)
+    every = np.stack([levels(number) for number in range(COUNT)]) / 255
+    np.testing.assert_allclose(moments(x)[0], every.mean((0, 2, 3)), rtol=1e-13)
+    for path in cache.iterdir():
+        if path.suffix != ".json":
+            path.unlink()
+    decoding.clear()
+    mean, std = moments(images.load(files, SHAPE))
+    np.testing.assert_allclose(std, every.std((0, 2, 3)), rtol=1e-13)
+    np.testing.assert_allclose(mean, every.mean((0, 2, 3)), rtol=1e-13)
+    assert decoding == []
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{}", b"[]", b"null", b"\xff", b'{"crc32": 1, "found": [[1]]}', None])
+def test_counts_that_are_damaged_are_made_again(files, cache, monkeypatch, spoil):
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    expected = moments(images.load(files, SHAPE))
+    (path,) = (one for one in cache.iterdir() if one.suffix == ".json")
+    path.write_bytes(path.read_bytes().replace(b"1", b"2") if spoil is None else spoil)
+    assert moments(images.load(files, SHAPE)) == expected
+
+
+def test_moments_of_stores_behind_one_another_are_those_of_all(files, monkeypatch):
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    x = join(images.load(files[:5], SHAPE), images.load(files[5:], SHAPE))
+    every = np.stack([levels(number) for number in range(COUNT)]) / 255
+    mean, std = moments(x)
+    np.testing.assert_allclose(mean, every.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, every.std((0, 2, 3)), rtol=1e-12)
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path, monkeypatch, caplog):
+    """Three stores of one image each; there is room for two."""
+    place, size = tmp_path / "cache" / "metapl" / "decoded", 3 * 64 * 64
+    files = [save(tmp_path / "in" / f"{number}.png", random_levels(64, 64, 3, seed=number)) for number in range(3)]
+    monkeypatch.setenv("METAPL_CACHE", str(3.2 * size / 2**30))
+    for number, when in ((0, 100), (1, 50)):
+        images.load(files[number : number + 1], (3, 64, 64))
+        for one in place.iterdir():
+            if one.stat().st_mtime > 1000:
+                os.utime(one, (when, when))
+    oldest = {one.name for one in place.iterdir() if one.stat().st_mtime == 50}
+    before = {one.name for one in place.iterdir()}
+    images.load(files[2:], (3, 64, 64))
+    after = {one.name for one in place.iterdir()}
+    assert before - after == oldest
+    assert "METAPL_CACHE" in caplog.text
+
+
+def test_a_limit_that_is_no_number(files, monkeypatch):
+    monkeypatch.setenv("METAPL_CACHE", "much")
+    with pytest.raises(InputError, match="METAPL_CACHE=much must be a number of GiB"):
+        images.load(files, SHAPE)

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from metapl.data.examples import Subset, join
 from metapl.data.form import Form
-from metapl.data.formats import images
+from metapl.data.formats import images, moments
 from metapl.data.formats.decode import decode
 from metapl.registry.errors import InputError
 
@@ -149,33 +149,33 @@ def test_a_sample_is_enough(tmp_path, monkeypatch):
 def test_moments_are_those_of_all_pixels(shape):
     x = random_levels(*shape)
     x[:, -1] //= 3
-    mean, std = images.moments(torch.from_numpy(x))
+    mean, std = moments.moments(torch.from_numpy(x))
     np.testing.assert_allclose(mean, (x / 255).mean((0, 2, 3)), rtol=1e-13)
     np.testing.assert_allclose(std, (x / 255).std((0, 2, 3)), rtol=1e-13)
 
 
 def test_a_channel_of_one_level_has_deviation_1():
     x = np.stack([np.full((4, 3, 3), 100, np.uint8), random_levels(4, 3, 3)], 1)
-    mean, std = images.moments(torch.from_numpy(x))
+    mean, std = moments.moments(torch.from_numpy(x))
     assert mean[0] == pytest.approx(100 / 255, rel=1e-15)
     assert std[0] == 1.0
     assert std[1] == pytest.approx((x[:, 1] / 255).std(), rel=1e-13)
 
 
 def test_moments_of_many_images_are_those_of_some(monkeypatch):
-    monkeypatch.setattr(images, "MEASURED", 7)
+    monkeypatch.setattr(moments, "MEASURED", 7)
     x = random_levels(20, 1, 3, 3)
     chosen = [20 * number // 7 for number in range(7)]
     stored = Subset(torch.from_numpy(x), torch.arange(20))
-    assert images.moments(stored)[0][0] == pytest.approx((x[chosen] / 255).mean(), rel=1e-13)
-    assert images.moments(stored[torch.arange(20)])[0][0] == pytest.approx((x / 255).mean(), rel=1e-13)
+    assert moments.moments(stored)[0][0] == pytest.approx((x[chosen] / 255).mean(), rel=1e-13)
+    assert moments.moments(stored[torch.arange(20)])[0][0] == pytest.approx((x / 255).mean(), rel=1e-13)
 
 
 def test_moments_of_a_lazy_store(folder, monkeypatch):
     files = images.find(folder)
-    expected = images.moments(images.load(files, (3, 8, 8)))
-    monkeypatch.setattr(images, "_CHUNK", 3)
-    assert images.moments(images.Files(files, (3, 8, 8))) == expected
+    expected = moments.moments(images.load(files, (3, 8, 8)))
+    monkeypatch.setattr(moments, "_CHUNK", 3)
+    assert moments.moments(images.Files(files, (3, 8, 8))) == expected
 
 
 # ---------------------------------------------------------------- fresh images

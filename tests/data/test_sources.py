@@ -8,14 +8,14 @@ import torch
 from datasets_alike import assert_types
 from published import pictures
 
-from metapl.data.formats import images as image_files
-from metapl.data.formats.images import moments
+from metapl.data.formats import moments as of_levels
+from metapl.data.formats.moments import moments
 from metapl.data.sources import STORED, find
 from metapl.data.sources.idx import CLOTHES_FILES, MNIST_FILES
 
 
 def test_moments_are_those_of_numpy(monkeypatch):
-    monkeypatch.setattr(image_files, "_CHUNK", 7)
+    monkeypatch.setattr(of_levels, "_CHUNK", 7)
     x = torch.from_numpy(pictures(50).reshape(-1, 3, 32, 32) // 3)
     mean, std = moments(x)
     np.testing.assert_allclose(mean, (x.numpy() / 255.0).mean(axis=(0, 2, 3)), rtol=1e-13)

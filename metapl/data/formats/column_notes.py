@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from metapl.data.formats.cells import number
+from metapl.data.formats.cells import number, numbers
 from metapl.data.formats.csv_file import Table
 from metapl.data.formats.tables import FEW, Columns
 from metapl.data.notes import CAREFUL, COLUMN, Note, some
@@ -52,34 +51,27 @@ def describe(table: Table, columns: Columns, taken: Mapping[str, str]) -> list[N
             kind, names = "category", seen[name]["categories"]
             text = f"category of {len(names)}: {some([repr(one) for one in names], 5)}"
         else:
-            kind = "number"
-            text = _number(table, name)
-            careful += [Note(CAREFUL, f"column {name!r}: {one}") for one in _doubts(table, name)]
+            kind, values = "number", numbers(cells)
+            text = _number(table, name, values)
+            careful += [Note(CAREFUL, f"column {name!r}: {one}") for one in _doubts(name, values)]
         if name in seen and GROUPS.fullmatch(name.lower()) and FEW < 2 * len(set(cells)) <= len(cells):
             text_of = f"column {name!r} may name groups: group={name} keeps each on one side of the test"
             careful.append(Note(CAREFUL, text_of))
         kinds[kind] += 1
-        each.append(Note(COLUMN, f"{name!r}: {text}"))
+        each.append(Note(COLUMN, f"{name!r}: {text}", name))
     counted = ", ".join(f"{count} {PLURAL.get(kind, kind) if count > 1 else kind}" for kind, count in kinds.items())
     return [Note("columns", counted), *careful, *each]
 
 
-def _values(table: Table, name: str) -> np.ndarray:
-    found = [number(cell) for cell in table.columns[name]]
-    return np.array([math.nan if value is None else value for value in found])
-
-
-def _number(table: Table, name: str) -> str:
-    values = _values(table, name)
+def _number(table: Table, name: str, values: np.ndarray) -> str:
     known = values[~np.isnan(values)]
     text = f"number, {known.min():.6g} to {known.max():.6g}" if len(known) else "number"
-    absent = [row for row in range(len(values)) if math.isnan(values[row])]
+    absent = np.isnan(values).nonzero()[0].tolist()
     words = [f"{table.columns[name][row]!r} in line {table.lines[row]}" for row in absent if table.columns[name][row]]
     return text + (f", {len(absent):,} missing" if absent else "") + (f" ({some(words)})" if words else "")
 
 
-def _doubts(table: Table, name: str) -> list[str]:
-    values = _values(table, name)
+def _doubts(name: str, values: np.ndarray) -> list[str]:
     known = values[~np.isnan(values)]
     found = [
         f"{count:,} cells are {value:.6g}, far from all others: if they are no values, give missing={value:.15g}"

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,10 @@ DELIMITERS = ",;\t|"
 
 MISSING = frozenset(("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "Null", "null"))
 """The cells that count as empty."""
+
+
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""A line with its end; no other character ends one."""
 
 
 class Table(NamedTuple):
@@ -94,8 +99,10 @@ def table(place: Path, found: Sequence[tuple[int, list[str]]], delimiter: str) -
                 f"{place}, line {line} has {len(cells)} values, but line {first} names {len(header)} columns, split at "
                 f"{delimiter!r}: correct the line, or quote a value that holds {delimiter!r}"
             )
-    cleaned = (["" if cell in MISSING else cell for cell in cells] for _, cells in body)
-    columns = dict(zip(header, zip(*cleaned, strict=True), strict=True))
+    columns = {
+        name: tuple("" if cells[place] in MISSING else cells[place] for _, cells in body)
+        for place, name in enumerate(header)
+    }
     return Table(str(place), columns, tuple(line for line, _ in body))
 
 
@@ -148,7 +155,8 @@ def _unpacked(content: bytes, place: Path) -> bytes:
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that hold something, each with the line on which it begins."""
     # Strict, or a quote that nobody closes would swallow the rest of the file without a word.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    lines = (found.group() for found in LINE.finditer(text))  # a StringIO has four bytes for each letter
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     before = 0
     for row in reader:
         cells = [" ".join(cell.split()) for cell in row]

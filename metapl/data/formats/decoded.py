@@ -10,11 +10,9 @@ The file is read in pieces and not mapped, since what is mapped counts as memory
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
-import shutil
 import struct
 import zlib
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metapl.data.formats import kept
 from metapl.data.formats.files import Readable
 from metapl.files import cache
 
@@ -32,9 +31,6 @@ LOG = logging.getLogger("metapl")
 LEAST = 2**26
 """Bytes of images from which they are stored: 64 MiB. Fewer are decoded in a second or two."""
 
-SHARE = 0.5
-"""Of the free disk that a store may take."""
-
 _WORD = struct.Struct("<Q")
 _THERE = 2**32
 
@@ -42,7 +38,8 @@ _THERE = 2**32
 class Decoded:
     """A store of images of one shape, uint8, by their places in a list of files."""
 
-    def __init__(self, images: int, words: int, shape: Sequence[int]) -> None:
+    def __init__(self, name: str, images: int, words: int, shape: Sequence[int]) -> None:
+        self.name = name
         self._images, self._words, self._shape = images, words, tuple(shape)
         self._size = math.prod(shape)
 
@@ -83,31 +80,31 @@ def opened(files: Sequence[Readable], shape: Sequence[int], white: int) -> Decod
     if size < LEAST:
         return None
     try:
-        key = hashlib.sha256(repr((tuple(shape), white)).encode())
-        for file in files:
-            key.update(_stamp(file))
-        path = cache.folder("decoded") / key.hexdigest()[:32]
+        name = kept.key(files, tuple(shape), white)
+        path = cache.folder(kept.FOLDER) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() and size > SHARE * shutil.disk_usage(path.parent).free:
-            LOG.warning("decoded images would take %.1f GiB in %s: too little room", size / 2**30, path.parent)
+        if not path.exists() and not _has_room(path.parent, size):
             return None
-        return Decoded(_file(path, size), _file(path.with_suffix(".done"), len(files) * _WORD.size), shape)
+        return Decoded(name, _file(path, size), _file(path.with_suffix(".done"), len(files) * _WORD.size), shape)
     except OSError as error:
         LOG.warning("decoded images cannot be stored (%s): they are decoded again next time", error.strerror)
         return None
 
 
-def _stamp(file: Readable) -> bytes:
-    """What tells a file from another, and from itself when it has changed."""
-    shard = getattr(file, "shard", None)  # of a member of an archive
-    where = file if isinstance(file, Path) else shard or Path(str(file))
-    state = os.stat(where)
-    known = os.path.abspath(str(file)), state.st_size, state.st_mtime_ns, getattr(file, "offset", 0)
-    return repr(known).encode(errors="surrogateescape")
+def _has_room(place: Path, size: int) -> bool:
+    removed = cache.make_room(place, size)
+    if removed is None:
+        text = "decoded images would take %.1f GiB in %s: too little room on the disk, or in %s=%g GiB"
+        LOG.warning(text, size / 2**30, place, cache.VARIABLE, cache.most() / 2**30)
+    elif removed.count:
+        text = "%s: removed %.1f GiB that was used longest ago, since %s=%g GiB are allowed, or the disk is full"
+        LOG.warning(text, place, removed.size / 2**30, cache.VARIABLE, cache.most() / 2**30)
+    return removed is not None
 
 
 def _file(path: Path, size: int) -> int:
     """A file of a size, holes at first, open for reading and writing."""
     place = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     os.ftruncate(place, size)
+    os.utime(place)  # what is used stays longest
     return place

@@ -35,9 +35,6 @@ SAMPLE = 256
 SMALL = 96
 """Pixels up to which images of one size stay as they are."""
 
-MEASURED = 50_000
-"""The most images that `moments` looks at."""
-
 _CHUNK = 256
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -68,6 +65,11 @@ class Files:
     def __len__(self) -> int:
         """How many there are."""
         return len(self._files)
+
+    @property
+    def kept(self) -> str:
+        """The name of the store on the disk, empty where there is none; see `metapl.data.formats.decoded`."""
+        return self._store.name if self._store else ""
 
     def _decoded(self, place: int) -> Tensor:
         found = self._store.get(place) if self._store else None
@@ -104,8 +106,9 @@ def load(
     white: int = WHITE,
     unread: dict[int, str] | None = None,
     first: int = 0,
+    room: int | None = None,
 ) -> Examples:
-    """Image files as uint8 levels `[images, channels, height, width]`: a tensor up to 1 GiB, else `Files`.
+    """Image files as uint8 levels `[images, channels, height, width]`: a tensor where there is room, else `Files`.
 
     Many are stored as they are decoded, see `metapl.data.formats.decoded`, unless some may be unread: these are seen
     once.
@@ -116,13 +119,14 @@ def load(
         white: as of `decode`.
         unread: where it is noted which files are no images, and are black; without, they are an error.
         first: the position of the first file there.
+        room: bytes of the tensor at most; 1 GiB by default.
 
     Raises:
         InputError: a file that is no image. Of `Files`, when it is asked for.
     """
     store = decoded.opened(files, shape, white) if unread is None else None
     x = Files(files, shape, white, unread, first, store)
-    if math.prod(x.shape) > IN_MEMORY:
+    if math.prod(x.shape) > (IN_MEMORY if room is None else room):
         return x
     kept = torch.empty(x.shape, dtype=x.dtype)
     with naming_all(files):
@@ -156,30 +160,6 @@ def guess_shape(files: Sequence[Readable]) -> Shape:
     return channels, side, side
 
 
-def moments(x: Examples) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of images `[images, channels, …]`, in units of white = 1.
-
-    Of all pixels, of uint8 by counting the levels, so that only the last digits of float64 are rounded; of more than
-    50,000 images that are not in memory 50,000 count, evenly spaced. The deviation is that of the population (a
-    divisor of n), and 1 for a channel of one level, which cannot be scaled.
-    """
-    if isinstance(x, Tensor) and x.is_floating_point():
-        levels = x.transpose(0, 1).flatten(1).double() / 255
-        std = levels.std(1, correction=0)
-        return levels.mean(1).tolist(), torch.where(levels.amin(1) == levels.amax(1), 1.0, std).tolist()
-    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
-    places = evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED)
-    for index in progress.through(places.split(_CHUNK), len(places), "looking at images", len):
-        for channel, levels in enumerate(x[index].unbind(1)):
-            counts[channel] += torch.bincount(levels.flatten(), minlength=256)
-    level = torch.arange(256, dtype=torch.float64) / 255
-    share = counts.double() / counts.sum(1, keepdim=True)
-    mean = share @ level
-    std = (share * (level - mean[:, None]) ** 2).sum(1).sqrt()
-    std[(counts > 0).sum(1) == 1] = 1.0
-    return mean.tolist(), std.tolist()
-
-
 def read(form: Form, places: Sequence[Path], problems: Problems | None = None) -> Inputs:
     """Fresh images in the stored form of a trained run; see `gather`, whose shape is that of the form."""
     scale = grey.Scale(*form.details["scale"]) if "scale" in form.details else None
@@ -192,6 +172,7 @@ def gather(
     white: int = WHITE,
     scale: grey.Scale | None = None,
     problems: Problems | None = None,
+    room: int | None = None,
 ) -> Inputs:
     """Images from image files, shards, `.npy` and `.npz` files of images, and folders of images and shards.
 
@@ -205,13 +186,14 @@ def gather(
         white: as of `decode`.
         scale: black and white in arrays of other dtypes than uint8, which are refused without.
         problems: where it is noted which files are no images; without, they are an error.
+        room: as of `load`, for each place.
 
     Raises:
         InputError: a place that is not there or has no images, and what `decode` and `shards.read` refuse.
     """
     parts: list[Inputs] = []
     for place in places:
-        load_all = partial(load, shape=shape, white=white, unread=problems and problems.unread)
+        load_all = partial(load, shape=shape, white=white, unread=problems and problems.unread, room=room)
         parts.append(_gathered(place, shape, scale, partial(load_all, first=sum(len(part.x) for part in parts))))
     return Inputs([name for part in parts for name in part.names], join(*(part.x for part in parts)))
 

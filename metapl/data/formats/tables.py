@@ -93,7 +93,7 @@ def fit(
 def _describe(table: Table, name: str, rows: np.ndarray, category: bool) -> dict[str, Any]:
     """The description of a column, empty where it says nothing."""
     found = table.columns[name]
-    parsed = [number(cell) for cell in found]
+    parsed = cells.parsed(found)
     values = [value for value in parsed if value is not None]
     categories = set(found)
     alone = len(categories) == len(found) > FEW
@@ -190,10 +190,10 @@ Wrong: TypeAlias = list[tuple[int, tuple[str, str]]]
 
 def _numbers(column: dict[str, Any], table: Table) -> tuple[np.ndarray, Wrong]:
     name, mean, std = column["name"], column["mean"], column["std"]
-    parsed = [number(cell) for cell in table.columns[name]]
+    values = cells.numbers(table.columns[name])
     remedy = "correct it, or leave it empty"
-    wrong: Wrong = [(row, ("had numbers", remedy)) for row, value in enumerate(parsed) if value is None]
-    values = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
+    doubtful = np.isnan(values).nonzero()[0].tolist()
+    wrong: Wrong = [(row, ("had numbers", remedy)) for row in doubtful if number(table.columns[name][row]) is None]
     features = []
     if std:
         far = np.abs(values / FAR - mean / FAR) > std

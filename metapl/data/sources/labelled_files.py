@@ -14,11 +14,15 @@ from torch import Tensor
 
 from metapl.data import groups as together
 from metapl.data import progress
+from metapl.data.formats import kept
 from metapl.data.formats.decode import ENDINGS, HEIC
 from metapl.data.formats.files import Readable, others
 from metapl.data.notes import Note, some
 from metapl.data.sources import copies
 from metapl.registry.errors import InputError
+
+LEAST = 2**26
+"""Bytes of files from which it is kept what was found in them, see `metapl.data.formats.kept`."""
 
 READ = 2**31
 """Bytes of files that are read to find copies; of more, nobody looks for any."""
@@ -118,20 +122,26 @@ def digests(files: Sequence[Readable]) -> list[bytes | None] | None:
     if sum(sizes[place] for place in doubtful) > READ:
         return None
     found: list[bytes | None] = [None] * len(files)
-    with ThreadPoolExecutor() as pool:
-        each = zip(doubtful, pool.map(_digest, [files[place] for place in doubtful]), strict=True)
-        for place, digest in progress.through(each, len(doubtful), "looking for copies"):
-            found[place] = digest
+    some_files = [files[place] for place in doubtful]
+    few = sum(sizes[place] for place in doubtful) < LEAST
+    read = _read(some_files) if few else kept.once(kept.key(some_files, "copies"), lambda: _read(some_files))
+    for place, digest in zip(doubtful, read, strict=True):
+        found[place] = digest and bytes.fromhex(digest)
     return found
+
+
+def _read(files: Sequence[Readable]) -> list[str | None]:
+    with ThreadPoolExecutor() as pool:
+        return list(progress.through(pool.map(_digest, files), len(files), "looking for copies"))
 
 
 def _size(file: Readable) -> int:
     return file.stat().st_size if isinstance(file, Path) else int(getattr(file, "size", -1))
 
 
-def _digest(file: Readable) -> bytes | None:
+def _digest(file: Readable) -> str | None:
     try:
-        return blake2b(file.read_bytes(), digest_size=16).digest()
+        return blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except OSError:
         return None
 

@@ -11,7 +11,7 @@ import torch
 
 from metapl.data.augment import presets
 from metapl.data.form import Form
-from metapl.data.formats.images import moments
+from metapl.data.formats.moments import moments
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from metapl.data.formats.damaged import damaged
 from metapl.data.formats.decode import WHITE
 from metapl.data.formats.files import Readable
 from metapl.data.formats.grey import WHITES
+from metapl.data.formats.moments import moments
 from metapl.data.formats.white import guess_white
 from metapl.data.notes import Note, some
 from metapl.data.sources.base import Dataset
@@ -70,16 +73,18 @@ def of_files(
     if skipped:
         notes.append(Note("left out", f"{len(skipped):,} files that are no images: {some(skipped)}"))
     parts = apart(train, test, validation, wanted)
-    pool, given = Part(images.load(parts.train.files, shape, white), parts.train.y), None
-    held_out = Part(images.load(parts.test.files, shape, white), parts.test.y)
+    room = _room([parts.train, parts.test, validation], shape)
+    load = partial(images.load, shape=shape, white=white, room=room)
+    pool, given = Part(load(parts.train.files), parts.train.y), None
+    held_out = Part(load(parts.test.files), parts.test.y)
     names = wanted.named([*parts.train.files, *(validation.files if validation else [])])
     if validation:
         given = len(pool.y) + torch.arange(len(validation.y))
-        x = join(pool.x, images.load(validation.files, shape, white))
+        x = join(pool.x, load(validation.files))
         pool = Part(x, torch.cat([pool.y, validation.y]))
     notes += parts.notes
     if wanted.unlabelled:
-        more = images.gather(wanted.unlabelled, shape, white)
+        more = images.gather(wanted.unlabelled, shape, white, room=room)
         known = [held_out.x, *([subset(pool.x, given)] if given is not None else [])]
         more, said = without_copies(more, known) if wanted.copies != "keep" else (more, [])
         pool, notes = with_unknown(pool, more.x), [*notes, *said]
@@ -89,6 +94,12 @@ def of_files(
     company = groups.extended(parts.groups, len(pool.y))
     data = data._replace(validation=given, groups=company, names=names)
     return data._replace(notes=tuple(notes), skip_bad=wanted.skip_bad)
+
+
+def _room(parts: Sequence[Labelled | None], shape: images.Shape) -> int:
+    """The bytes that each of some parts may have in memory: all that images may have, or none."""
+    wanted = sum(len(part.files) for part in parts if part) * math.prod(shape)
+    return images.IN_MEMORY if wanted <= images.IN_MEMORY else 0
 
 
 def without_copies(more: Inputs, known: Sequence[Examples]) -> tuple[Inputs, list[Note]]:
@@ -135,6 +146,6 @@ def _white(files: Sequence[Readable], wanted: int) -> tuple[int, list[Note]]:
 
 def of_images(pool: Part, test: Part, classes: Sequence[str], **details: Any) -> Dataset:
     """The data set of a training pool and a test set; the statistics are those of the pool."""
-    mean, std = images.moments(pool.x)
+    mean, std = moments(pool.x)
     form = Form("images", tuple(pool.x.shape[1:]), tuple(classes), {"mean": mean, "std": std, **details})
     return Dataset(*pool, *test, presets.default(form), form)
