@@ -10,28 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metapl.cli import data_check
+from metapl.cli.data_check import DataDir, What
 from metapl.registry.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from metapl.data.examples import Examples
-    from metapl.data.sources import Dataset, Stored
+    from metapl.data.sources import Stored
     from metapl.data.sources.base import Archive
     from metapl.data.sources.fetch import Progress
 
 HELP = """List, check and download data sets, and write them as one file."""
-
-FEW = 20
-"""Classes up to which each is listed with its number of examples."""
 
 BATCH = 4096
 """Examples that are read at a time."""
 
 app = typer.Typer(help=HELP, invoke_without_command=True)
 
-What = Annotated[str, typer.Argument(help="As for `metapl train --data`: NAME:key=value,… or a path.")]
-DataDir = Annotated[str, typer.Option(help="Folder with the files of a named data set.", show_default=False)]
+app.command("check", help=data_check.HELP)(data_check.check)
 
 
 @app.callback()
@@ -73,59 +71,6 @@ def _where(name: str, one: Stored, data_dir: str) -> tuple[str, str]:
 def _archives(one: Stored) -> str:
     hosts = {archive.url.rpartition("/")[0] for archive in one.archives}
     return ", ".join(sorted(hosts))
-
-
-@app.command("check", help="Compare the files of a data set with the published ones, load it and describe it.")
-def check(what: What, data_dir: DataDir = "") -> None:
-    """Checksums first, so that a damaged file is named before it is read."""
-    from metapl.cli.display import console  # noqa: PLC0415 - imports torch
-    from metapl.data.sources import EMBEDDED, STORED, find  # noqa: PLC0415 - imports torch
-
-    if what.partition(":")[0] not in EMBEDDED:
-        name, place = find.locate(what, data_dir)
-        files = find.there(STORED[name], place)
-        console.print(f"place      {place}, read as {name}")
-        for known, path in files.items():
-            if what.partition(":")[0] in STORED:
-                find.require_published(known, path)
-            same = find.is_published(known, path)
-            console.print(f"file       {path.name} is {'' if same else 'not '}as published ({known.digest})")
-        if not files:
-            console.print("files      not published ones, or not with known checksums: not checked")
-    _describe(what, find.load(what, data_dir))
-
-
-def _describe(what: str, data: Dataset) -> None:
-    import torch  # noqa: PLC0415 - slow to import
-    from rich.table import Table  # noqa: PLC0415
-
-    from metapl.cli.display import console  # noqa: PLC0415 - imports torch
-    from metapl.data.augment import presets  # noqa: PLC0415 - imports torch
-    from metapl.data.formats import features  # noqa: PLC0415 - imports torch
-    from metapl.data.sources import EMBEDDED  # noqa: PLC0415 - imports torch
-
-    shape = "×".join(map(str, data.form.shape))
-    kind = str(data.x.dtype).removeprefix("torch.")
-    console.print(f"examples   {len(data.x):,} to train on, {len(data.x_test):,} to test, each {shape} {kind}")
-    if data.form.kind == "features":
-        console.print(f"vectors    {features.description(data.form, data.x.shape)}")
-    unknown = int((data.y < 0).sum())
-    console.print(f"labels     of {data.classes} classes" + (f"; {unknown:,} have none" if unknown else ""))
-    if data.validation is not None:
-        console.print(f"validation {len(data.validation):,} of those to train on, which the data has for it")
-    for note in data.notes:
-        console.print(f"{note.about:<10} {note.text}")
-    if what.partition(":")[0] not in EMBEDDED:
-        console.print(f"views      {presets.description(data.form)}")
-    counts = [torch.bincount(y[y >= 0], minlength=data.classes).tolist() for y in (data.y, data.y_test)]
-    if data.classes > FEW:
-        for part, found in zip(("training", "test"), counts, strict=True):
-            console.print(f"balance    {min(found):,} to {max(found):,} {part} examples a class")
-        return
-    printed = Table("class", "training", "test")
-    for row in zip(data.form.classes, *counts, strict=True):
-        printed.add_row(*map(str, row))
-    console.print(printed)
 
 
 ToOption = typer.Option(

@@ -232,7 +232,7 @@ def pictures(experiment: Experiment, result: Result, folder: Path) -> None:
 
 
 def footer(summary: dict[str, Any], folder: Path) -> None:
-    """Time, memory and where to look next."""
+    """Time, memory and what comes next."""
     name = methods.best(summary["test"])
     if found := summary.get("calibrated", {}).get(name):
         before, after = (f"{100 * one['ece']:.1f}" for one in (summary["test"][name], found))
@@ -240,5 +240,5 @@ def footer(summary: dict[str, Any], folder: Path) -> None:
     console.print(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_bytes'] / 2**20:,.0f} MiB of memory")
     for picture in sorted((folder / "plots").glob("*.png")):
         console.print(f"picture    {picture}")
-    for verb, text in (("eval", ""), ("report", ""), ("predict", " FILES")):
+    for verb, text in (("eval", ""), ("report", ""), ("predict", " FILES --out predictions.csv"), ("suggest", "")):
         console.print(f"{verb:<10} metapl {verb} {folder}{text}")

@@ -31,11 +31,22 @@ from metapl.cli.tell import listen, tell
 from metapl.data import progress
 from metapl.registry.errors import InputError
 
+EPILOG = """Photographs in photos/, some of them named in photos/labels.csv with the columns filename and label:
+
+`metapl data check photos/` says what they are taken for.
+
+`metapl train --data photos/ --out run` learns from those with a label and from those without.
+
+`metapl predict run photos/ --out predictions.csv` writes what each of them is, for a spreadsheet.
+
+`metapl suggest run` writes a page and a table of what to label next."""
+
 app = typer.Typer(
     name="metapl",
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Meta Pseudo Labels, with a meta-gradient that is proven right and chosen per run.",
+    epilog=EPILOG,
 )
 app.command("train", help=train.HELP)(train.train)
 app.command("status", help=status.HELP)(status.status)

@@ -52,7 +52,7 @@ def extended(of_some: Tensor | None, count: int) -> Tensor | None:
 
 def digests(x: Tensor | np.ndarray) -> list[bytes]:
     """What tells each example `[examples, ...]` from those that are not the same byte for byte."""
-    rows = np.ascontiguousarray(x.numpy() if isinstance(x, Tensor) else x)
+    rows = x.numpy() if isinstance(x, Tensor) else x
     return [blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
 
 

@@ -10,25 +10,38 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from metapl.data.notes import Note
+from metapl.data.notes import CAREFUL, Note, some
 from metapl.registry.errors import InputError, unknown
 
 AUTO = "auto"
 """The value of the option `marker` that asks for the rule."""
 
-SIGNS = frozenset(("", "-", "--", "---", "–", "—", "_", "?", "??", ".", "..", "...", "<na>", "#n/a", "#n/a n/a", "n/a"))
+SIGNS = frozenset(
+    (
+        *("", "-", "--", "---", "–", "—", "_", "?", "??", "???", ".", "..", "...", "<na>", "#n/a", "#n/a n/a", "n/a"),
+        *("n/d", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "(blank)", "<blank>", "[blank]", "nat"),
+    )
+)
 """Labels that mean no label, in small letters; `-` does not where `+` is a label too."""
 
 SURE = re.compile(
-    r"(un ?labell?ed|not labell?ed|no ?labels?|without labels?|un ?annotated|not annotated|no annotations?)"
+    r"(\d+ )?(un ?labell?ed|not labell?ed|no ?labels?|without labels?|un ?annotated|not annotated|no annotations?)"
     r"( (data|set|images?|examples?|samples?|pictures?|photos?|files?|rows?))?|unsup|nan|null|n a"
 )
 """The same for words, in small letters and with a blank for all that is no letter and no digit."""
 
 DOUBTFUL = frozenset(
-    ("na", "none", "unknown", "missing", "undefined", "unassigned", "unclassified", "uncategorised", "uncategorized")
+    (
+        *("na", "none", "unknown", "missing", "undefined", "unassigned", "unclassified", "uncategorised"),
+        *("uncategorized", "blank", "empty", "pending", "tbd", "tba", "tbc", "to do", "todo", "unsure", "not sure"),
+        *("to be done", "to label", "to be labelled", "to be labeled", "skip", "skipped", "not available", "undecided"),
+    )
 )
 """Words that mean no label to some and are a class to others, written as for `SURE`."""
+
+
+NUMBERS = frozenset(("-9", "-99", "-999", "-9999", "99", "255", "999", "9999"))
+"""Numbers that mean no label to some, beside classes from 0 or 1 on without a gap: the user is asked."""
 
 
 def is_sure(label: str) -> bool:
@@ -58,7 +71,7 @@ def find(counts: Mapping[str, int], option: str, where: str) -> frozenset[str]:
     for label in sorted(classes):
         if label == "-1":
             sure |= {label} if _means_none(counts, classes - {label}, where) else set()
-        elif _words(label) in DOUBTFUL and len(classes) > 2:
+        elif (_words(label) in DOUBTFUL and len(classes) > 2) or _stands_out(label, classes - {label}):
             raise _asked(label, f"{counts[label]:,} times", where)
     return frozenset(sure)
 
@@ -81,6 +94,14 @@ def _means_none(counts: Mapping[str, int], others: Collection[str], where: str) 
     return True
 
 
+def _stands_out(label: str, others: Collection[str]) -> bool:
+    """Whether a label is a number that is written for none, beside classes that are numbered through."""
+    if label not in NUMBERS or len(others) < 2 or not all(re.fullmatch(r"\d+", other) for other in others):
+        return False
+    values = sorted(map(int, others))
+    return values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1 and int(label) != values[-1] + 1
+
+
 def _number(label: str) -> float | None:
     try:
         return float(label)
@@ -101,3 +122,13 @@ def notes(counts: Mapping[str, int], words: Iterable[str], what: str = "examples
     if "-1" in counts and "-1" not in words:
         found.append(Note("labels", f"'-1' is a class: {counts['-1']:,} {what} (marker=-1 if it means no label)"))
     return found
+
+
+def alike(classes: Iterable[str]) -> list[Note]:
+    """A warning of classes whose names differ in case, blanks and signs alone, and may be meant to be one."""
+    by_words: dict[str, list[str]] = {}
+    for name in classes:
+        by_words.setdefault(_words(name) or name, []).append(name)
+    twins = [" and ".join(map(repr, names)) for names in by_words.values() if len(names) > 1]
+    text = f"the classes {some(twins)} may be meant to be one: write them alike if they are"
+    return [Note(CAREFUL, text)] if twins else []

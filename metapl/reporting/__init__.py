@@ -1,7 +1,8 @@
-"""Pages about a finished run, about a study, and of what to label next: facts → blocks → HTML.
+"""Pages about a finished run, a study, a data set, and of what to label next: facts → blocks → HTML.
 
     facts, log ─► drawing, figures ─► head, results, training, classes, mistakes, study ─► blocks ─► render, templates
     what to label next ─► suggestions ─► blocks ─► render, templates
+    a data set ─► dataset ─► blocks ─► render, templates
 
 Code makes blocks, which are plain data (`blocks`); the templates of jinja2 in `templates/` make HTML of them. A page is
 one file: pictures are data URIs, and nothing is asked for from anywhere. It has no script, and its policy allows none.

@@ -142,6 +142,7 @@ class Thumbnail:
     truth: str
     """Its class, or the label that it has; empty where nobody knows."""
     predicted: str
+    """What a network takes it for; empty where none was asked."""
     below: str
     name: str = ""
     """What it is called, in a line of its own."""

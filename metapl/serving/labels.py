@@ -48,7 +48,7 @@ def _of_tables(form: Form, places: Sequence[Path]) -> list[str]:
     how, none = reading(form.details.get("reading", {})), frozenset(form.details.get("marker", ()))
     found: list[str] = []
     for place in places:
-        table = table_file.load(place, how.header, how.encoding)
+        table = table_file.load(place, how.header, how.encoding, how.sheet)
         found += table.columns.get(form.details["label"], [""] * len(table.lines))
     return as_classes(["" if label in none or marker.is_sure(label) else label for label in found], form.classes)
 

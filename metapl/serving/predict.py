@@ -168,7 +168,7 @@ def _named(found: Inputs, labels: Sequence[str]) -> _Given:
 
 def _table(form: Form, places: Sequence[Path], names: Sequence[str], labels: Sequence[str]) -> _Given:
     how = reading(form.details.get("reading", {}))
-    tables = [load(place, how.header, how.encoding) for place in places]
+    tables = [load(place, how.header, how.encoding, how.sheet) for place in places]
     header = list(tables[0].columns)
     for table in tables:
         if table.columns.keys() != set(header):

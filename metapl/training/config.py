@@ -29,7 +29,11 @@ ON_NONFINITE = ("stop", "skip", "rollback")
 class TrainConfig:
     """What `metapl train` needs to know: a flag on the command line and a key in a TOML file for each field."""
 
-    data: str = _option("digits", "Data source NAME:key=value,…, or the path of your own data.")
+    data: str = _option(
+        "digits",
+        "Data source NAME:key=value,…, or the path of your own data: a folder of images in folders of their classes or "
+        "with a CSV file of labels, a table, arrays. `metapl data check PATH` says what it is taken for.",
+    )
     data_dir: str = _option("", "Where the files of the data source are; else METAPL_DATA and /usr/share/datasets.")
     unlabelled: str = _option("", "More unlabelled examples: a folder, shards, an array or a table like the data.")
     augment: str = _option("auto", "Views NAME:key=value,…; auto takes those that fit the data.")

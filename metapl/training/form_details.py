@@ -29,7 +29,11 @@ def _column(value: Any, where: str) -> dict[str, Any]:
 
 
 _reading = table(
-    {}, {"missing": listed(text()), "decimal": text(1), "percent": flag, "header": flag, "encoding": text(40)}
+    {},
+    {
+        **{"missing": listed(text()), "decimal": text(1), "percent": flag},
+        **{"header": flag, "encoding": text(40), "sheet": text()},
+    },
 )
 
 TABLE = table({"columns": listed(_column, 1), "label": text()}, {"reading": _reading, "marker": listed(text())})

@@ -248,5 +248,7 @@ def test_arrays_are_recognised_by_their_names(tmp_path):
 
 
 def test_messages_name_the_file_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}/own\.npz: no array x: call it x or X or"):
+    with pytest.raises(
+        InputError, match=rf"^{re.escape(str(tmp_path))}/own\.npz: no array x among y: call it x or X or"
+    ):
         load(save(tmp_path, y=Y))

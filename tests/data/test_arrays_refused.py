@@ -21,8 +21,8 @@ def with_nan(x):
 
 
 REFUSED = {
-    "no x": ({"y": Y}, r"no array x: call it x or X or x_train"),
-    "no y": ({"x": X}, r"no array y: call it y or Y"),
+    "no x": ({"y": Y}, r"no array x among y: call it x or X or x_train"),
+    "no y": ({"x": X}, r"no array y among x: call it y or Y"),
     "x twice": ({**WHOLE, "X": X}, r"x and X both say what x is: leave one out"),
     "counts": ({"x": X, "y": Y[:-1]}, r"12 examples in x, but 11 labels in y: match them"),
     "counts of the test": (

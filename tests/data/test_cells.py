@@ -145,6 +145,11 @@ def test_sentinels_are_warned_of(tmp_path, value):
         ([*range(100), -999, -999, 999], [999, -999]),
         ([*range(900), -999], [-999]),
         ([5.0] * 9, []),
+        ([*range(100, 150), -1, -1], [-1]),
+        ([-1, 0, 1, 2], []),
+        ([*range(12), -9, -9], []),
+        ([*range(8), -9, -9], [-9]),
+        ([-3, -1, *range(100, 150)], []),
     ],
 )
 def test_what_is_far_from_all_others(values, expected):

@@ -9,6 +9,7 @@ from pictures import random_levels, save
 
 from metapl.core import rng
 from metapl.data import groups, inputs
+from metapl.data.formats import images
 from metapl.data.notes import CAREFUL
 from metapl.data.sources import STORED, held_out, labelled_files
 from metapl.data.split import Wanted, split
@@ -217,3 +218,34 @@ def test_company_of_company_is_company():
     assert found.tolist() == [0, 0, 0, 3, 4]
     assert groups.joined(torch.arange(3), None) is None
     assert groups.joined(None) is None
+
+
+def test_images_that_are_not_in_memory_are_compared_by_their_files(tmp_path, monkeypatch):
+    place = folder(tmp_path / "own")
+    for number, file in enumerate(sorted(place.rglob("*.png"))):
+        (tmp_path / "more").mkdir(exist_ok=True)
+        (tmp_path / "more" / f"copy{number:02d}.png").write_bytes(file.read_bytes())
+    save(tmp_path / "more" / "fresh.png", image(7, 7))
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    data = load(place, unlabelled=str(tmp_path / "more"))
+    assert not isinstance(data.x, torch.Tensor)
+    test = keys(data.x_test[torch.arange(len(data.x_test))])
+    assert len(test) == 8
+    assert not set(test) & set(keys(data.x[torch.arange(len(data.x))]))
+    assert len(data.x) == 40 - 8 + 40 - 8 + 1
+    assert said(data, "left out") == ["8 examples without labels that are in the test or validation set too"]
+
+
+def test_what_tells_copies_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(labelled_files, "LEAST", 0)
+    place = folder(tmp_path / "own", ("{}.png", "{} copy.png"), 6)
+    before = load(place)
+    monkeypatch.setattr(labelled_files, "_digest", lambda file: pytest.fail(f"{file} was read again"))
+    after = load(place)
+    assert (
+        said(after, "copies")
+        == said(before, "copies")
+        == ["12 examples are copies of others, all on one side of the test"]
+    )
+    assert torch.equal(after.y_test, before.y_test)

@@ -146,3 +146,21 @@ def test_predictions_of_other_files_have_their_columns(tmp_path):
     table = table_file.load(write(tmp_path, "jsonl"))
     rows = predict._as_written(tmp_path / "t.jsonl", table, plain=True)
     assert rows[1] == [repr(ROWS[1]["a"]), str(ROWS[1]["n"]), "blü", "x"]
+
+
+def test_a_workbook_with_several_sheets_is_asked_about(tmp_path):
+    polars = pytest.importorskip("polars", reason="an optional library")
+    pytest.importorskip("fastexcel", reason="polars reads workbooks with it")
+    xlsxwriter = pytest.importorskip("xlsxwriter", reason="polars writes workbooks with it")
+    with xlsxwriter.Workbook(str(tmp_path / "t.xlsx")) as book:
+        polars.DataFrame({"note": ["hello"]}).write_excel(book, worksheet="readme")
+        polars.DataFrame(ROWS, infer_schema_length=None).write_excel(book, worksheet="data")
+    with pytest.raises(InputError, match=r"t\.xlsx: has the sheets readme, data: say which with sheet=NAME"):
+        load(tmp_path / "t.xlsx")
+    with pytest.raises(InputError, match=r"unknown sheet of .*'dat'"):
+        load(tmp_path / "t.xlsx", sheet="dat")
+    found, plain = load(tmp_path / "t.xlsx", sheet="data"), load(write(tmp_path, "csv"))
+    assert torch.equal(found.x, plain.x)
+    assert torch.equal(
+        inputs.read(found.form, [tmp_path / "t.xlsx"]).x, inputs.read(plain.form, [tmp_path / "t.csv"]).x
+    )

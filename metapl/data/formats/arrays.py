@@ -23,13 +23,14 @@ from metapl.registry.errors import InputError
 ENDINGS = (".npy", ".npz")
 """The endings of the files that are read here."""
 
-_ROWS = 4096
+_MORE_X = ("features", "inputs", "train_x", "train_X", "xtrain", "Xtrain", "train_data")
+_MORE_Y = ("train_y", "train_Y", "ytrain", "Ytrain", "Y_train", "train_targets")
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "x": ("x", "X", "x_train", "X_train", "images", "train_images", "data"),
-    "y": ("y", "Y", "y_train", "labels", "train_labels", "target", "targets"),
-    "x_test": ("x_test", "X_test", "test_images"),
-    "y_test": ("y_test", "test_labels"),
+    "x": ("x", "X", "x_train", "X_train", "images", "train_images", "data", *_MORE_X),
+    "y": ("y", "Y", "y_train", "labels", "train_labels", "target", "targets", *_MORE_Y),
+    "x_test": ("x_test", "X_test", "test_images", "test_x", "test_X", "xtest", "Xtest", "test_data"),
+    "y_test": ("y_test", "test_labels", "test_y", "test_Y", "ytest", "Ytest", "test_targets"),
     "x_validation": ("x_validation", "x_val", "X_val", "x_valid", "X_valid", "x_dev", "val_images"),
     "y_validation": ("y_validation", "y_val", "y_valid", "y_dev", "val_labels"),
     "x_unlabelled": ("x_unlabelled", "x_unlabeled", "X_unlabelled", "X_unlabeled", "unlabelled", "unlabeled"),
@@ -100,7 +101,7 @@ def levels(x: np.ndarray, where: str) -> Tensor:
             f"{where}: shape {x.shape} has no dimension of 1 or 3 channels: write [n, height, width, channels], or "
             "float32 for numbers that are no grey levels"
         )
-    return torch.from_numpy(np.ascontiguousarray(x))
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
 
 def images(place: Path, scale: grey.Scale | None = None) -> Tensor:
@@ -140,12 +141,17 @@ def require_finite(x: np.ndarray, where: str) -> None:
     Raises:
         InputError: NaN or infinity; it names the first examples that hold some.
     """
-    if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
-        bad = np.flatnonzero(~finite.reshape(len(x), -1).all(1)).tolist()
+    parts = npy.slices(x) if x.dtype.kind == "f" else []
+    if bad := [row for part in parts if not np.isfinite(x[part]).all() for row in _not_finite(x, part)]:
         raise InputError(
             f"{where}: holds NaN or infinity, in {len(bad):,} of {len(x):,} examples ({some(bad)}, from 0 on): "
             "fill the gaps or leave these examples out"
         )
+
+
+def _not_finite(x: np.ndarray, part: slice) -> list[int]:
+    finite = np.isfinite(x[part])
+    return [part.start + row for row in np.flatnonzero(~finite.reshape(len(finite), -1).all(1)).tolist()]
 
 
 def _require_whole(x: np.ndarray, where: str) -> None:
@@ -164,7 +170,9 @@ def scale(x: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     """
     axes = 0 if x.ndim == 2 else None
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+        mean = x.mean(axes, dtype=np.float64)
+        squares = sum(np.square(x[part] - mean, dtype=np.float64).sum(axes) for part in npy.slices(x))
+        std = np.sqrt(squares / (len(x) if x.ndim == 2 else x.size))
     if not np.isfinite(std).all():
         raise InputError(f"{where}: holds numbers of up to {float(np.abs(x).max()):.3g}: give them in another unit")
     # Not std == 0: rounding leaves a constant 0.1 with a deviation of 1e-17.
@@ -179,10 +187,9 @@ def standardised(x: np.ndarray, mean: Any, std: Any, where: str = "the array") -
     """
     made = np.empty(x.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(x), _ROWS):  # in float64, which takes much memory for all at once
-            rows = slice(start, start + _ROWS)
-            made[rows] = (x[rows] - np.asarray(mean)) / np.asarray(std)
-    if not np.isfinite(made).all():
+        for part in npy.slices(x):  # in float64, which takes much memory for all at once
+            made[part] = (x[part] - np.asarray(mean)) / np.asarray(std)
+    if not all(np.isfinite(made[part]).all() for part in npy.slices(made)):
         raise InputError(f"{where}: holds numbers beyond reason, far from the mean of the training: correct them")
     return torch.from_numpy(made)
 

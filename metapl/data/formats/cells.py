@@ -36,6 +36,8 @@ class Reading(NamedTuple):
     """Whether the first line of a CSV file names the columns."""
     encoding: str = ""
     """Of a CSV file; empty for UTF-8 or what the file begins with."""
+    sheet: str = ""
+    """Of a workbook; empty for the only one."""
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the usual; JSON can hold it."""
@@ -115,7 +117,7 @@ def tidy(table: Table, how: Reading, kept: Collection[str] = ()) -> Table:
         how: its cells are written.
         kept: columns that stay as they are.
     """
-    if how._replace(header=True, encoding="") == Reading():
+    if how._replace(header=True, encoding="", sheet="") == Reading():
         return table
     values = {value for value in map(parse, how.missing) if value is not None}
 

@@ -22,10 +22,25 @@ FAR = 10.0
 NINES = 0.5
 """The same for values of nines alone, such as −999, which are written for missing ones."""
 
+ONE = 1.0
+"""The same for `SMALL` values, where no other value is below zero."""
+
 GROUPS = re.compile(
     r"(patient|subject|person|user|customer|session|video|household|animal|group|donor|speaker)s?([ _-]?id)?"
 )
 """Names of columns, in small letters, whose rows of one value should be on one side of the test."""
+
+DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}")
+"""How a date begins."""
+
+UNIT = re.compile(r"([^\w\s.,+-]?)\s*([+-]?\d[\d.,]*)\s*([^\d\s.,]\S*|)")
+"""A number with what stands before it, such as a sign of money, and behind it, such as a unit."""
+
+MANY = 10
+"""Labelled rows for each class from which it is no chance that a column says the label of all of them."""
+
+SMALL = (-1.0, -9.0)
+"""Values that are written for missing ones, though they are short."""
 
 SENTINELS = 3
 """The most values of a column that are looked at on either side."""
@@ -50,6 +65,7 @@ def describe(table: Table, columns: Columns, taken: Mapping[str, str]) -> list[N
         elif seen[name]["kind"] == "category":
             kind, names = "category", seen[name]["categories"]
             text = f"category of {len(names)}: {some([repr(one) for one in names], 5)}"
+            careful += [Note(CAREFUL, f"column {name!r}: {one}") for one in _meant_as_numbers(names)]
         else:
             kind, values = "number", numbers(cells)
             text = _number(table, name, values)
@@ -61,6 +77,48 @@ def describe(table: Table, columns: Columns, taken: Mapping[str, str]) -> list[N
         each.append(Note(COLUMN, f"{name!r}: {text}", name))
     counted = ", ".join(f"{count} {PLURAL.get(kind, kind) if count > 1 else kind}" for kind, count in kinds.items())
     return [Note("columns", counted), *careful, *each]
+
+
+def _meant_as_numbers(categories: Sequence[str]) -> list[str]:
+    """What is to be said of many categories that are numbers with a unit, or dates."""
+    given = [one for one in categories if one]
+    if len(given) <= FEW:
+        return []
+    if all(DATE.match(one) for one in given):
+        return [f"dates such as {given[0]!r} are {len(given)} categories: ignore it, or write numbers of days"]
+    parts = [UNIT.fullmatch(one) for one in given]
+    around = {(one.group(1), one.group(3)) for one in parts if one}
+    if all(parts) and len(around) == 1 and around != {("", "")}:
+        return [f"{given[0]!r} and the like are {len(given)} categories: write the numbers alone, without the unit"]
+    return []
+
+
+def tells(table: Table, label: str, classes: Sequence[str], y: Sequence[int], seen: Columns) -> list[Note]:
+    """Warnings of columns that say the label of every row, and may be made of it.
+
+    Args:
+        table: the training table.
+        label: the column of the labels.
+        classes: their names.
+        y: the class of each row, −1 where there is none.
+        seen: what the network sees.
+    """
+    found = []
+    known = [row for row, one in enumerate(y) if one >= 0]
+    for column in seen:
+        cells = table.columns[column["name"]]
+        of_cell: dict[str, set[int]] = {}
+        for row in known:
+            owners = of_cell.setdefault(cells[row], set())
+            owners.add(y[row])
+            if len(owners) > 1 or len(of_cell) > len(classes):
+                break
+        else:
+            if len(known) > MANY * len(classes) and len(of_cell) == len(classes):
+                name = column["name"]
+                text = f"column {name!r} says {label!r} of every row: ignore={name} if it is made of it"
+                found.append(Note(CAREFUL, text))
+    return found
 
 
 def _number(table: Table, name: str, values: np.ndarray) -> str:
@@ -85,7 +143,8 @@ def _doubts(name: str, values: np.ndarray) -> list[str]:
 def sentinels(values: np.ndarray) -> list[tuple[float, int]]:
     """Values that stand for missing ones, by all appearance, each with how often it occurs.
 
-    They are far from all others: by `FAR` times what the others span, or by `NINES` times where all digits are 9.
+    They are far from all others: by `FAR` times what the others span, or by `NINES` times where all digits are 9, or by
+    `ONE` time where they are −1 or −9.
 
     Args:
         values: known values, in any order.
@@ -100,7 +159,7 @@ def sentinels(values: np.ndarray) -> list[tuple[float, int]]:
             above = _distance(levels)
         at = -1 if above >= below else 0
         value, count, distance = float(levels[at]), int(counts[at]), max(above, below)
-        if distance < (NINES if _is_nines(value) else FAR):
+        if distance < (NINES if _is_nines(value) else ONE if value in SMALL and levels[1] >= 0 else FAR):
             break
         found.append((value, count))
         levels, counts = (levels[:-1], counts[:-1]) if at else (levels[1:], counts[1:])

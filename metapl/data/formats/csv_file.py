@@ -24,6 +24,9 @@ MISSING = frozenset(("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "
 """The cells that count as empty."""
 
 
+SAID = re.compile(r'"?sep=([,;|\t])"?[ ,;]*(?:\r\n|\r|\n)', re.IGNORECASE)
+"""The first line of files that tell Excel what separates the cells."""
+
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """A line with its end; no other character ends one."""
 
@@ -73,12 +76,14 @@ def rows(place: Path, blanks: bool = False, encoding: str = "") -> tuple[list[tu
         InputError: a file that cannot be read or is not text, broken quotes.
     """
     text = text_of(place, encoding)
-    delimiter = max(DELIMITERS, key=lambda one: _width(text, one))
+    said = SAID.match(text)
+    text = text[said.end() :] if said else text
+    delimiter = said.group(1) if said else max(DELIMITERS, key=lambda one: _width(text, one))
     if blanks and _width(text, delimiter) == 1:
         lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
         return [(number, cells) for number, cells in lines if cells], " "
     try:
-        return list(_rows(text, delimiter)), delimiter
+        return list(_rows(text, delimiter, 1 if said else 0)), delimiter
     except csv.Error as error:
         raise InputError(f"{place} is not a CSV file ({error}): look for a quote without its partner") from None
 
@@ -152,17 +157,17 @@ def _unpacked(content: bytes, place: Path) -> bytes:
     return found
 
 
-def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that hold something, each with the line on which it begins."""
+def _rows(text: str, delimiter: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold something, each with the line on which it begins; so many lines stand before the text."""
     # Strict, or a quote that nobody closes would swallow the rest of the file without a word.
     lines = (found.group() for found in LINE.finditer(text))  # a StringIO has four bytes for each letter
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    before = 0
+    first = before
     for row in reader:
         cells = [" ".join(cell.split()) for cell in row]
         if any(cells):
-            yield before + 1, cells
-        before = reader.line_num
+            yield first + 1, cells
+        first = before + reader.line_num
 
 
 def _width(text: str, delimiter: str) -> int:

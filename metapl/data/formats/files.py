@@ -10,6 +10,11 @@ from typing import NoReturn, Protocol
 
 from metapl.registry.errors import InputError
 
+JUNK = frozenset(
+    ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
+)
+"""Folders that systems put beside those of people, in small letters; whatever begins with a dot is none either."""
+
 
 class Readable(Protocol):
     """What can be read in one go and has a name: a `Path`, or a member of an archive. `str()` gives the name."""
@@ -35,9 +40,13 @@ def _leads_back(folder: str, name: str) -> bool:
     return os.path.islink(inner) and Path(folder).resolve().is_relative_to(Path(inner).resolve())
 
 
+def _is_junk(folder: str) -> bool:
+    return folder[0] == "." or folder.lower() in JUNK
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "." and not _leads_back(where, name)]
+        folders[:] = [name for name in folders if not _is_junk(name) and not _leads_back(where, name)]
         yield from (Path(where, name) for name in names if name[0] != ".")
 
 
@@ -45,7 +54,7 @@ def find(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """The files below a folder, at any depth, whose names end so.
 
     In the order of their relative paths, character by character, with `/` between the parts. Upper and lower case end
-    alike; files and folders with a leading dot are skipped; links are followed.
+    alike; files and folders with a leading dot are skipped, and so are `JUNK`; links are followed.
 
     Raises:
         InputError: a folder that may not be read.
@@ -78,7 +87,8 @@ def subfolders(folder: Path) -> list[Path]:
     Raises:
         InputError: a folder that may not be read.
     """
-    return [folder / name for name in sorted(entry.name for entry in _entries(folder) if entry.is_dir())]
+    names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    return [folder / name for name in names if not _is_junk(name)]
 
 
 def holds(folder: Path, endings: tuple[str, ...]) -> bool:

@@ -25,30 +25,44 @@ def moments(x: Examples) -> tuple[list[float], list[float]]:
     be scaled.
     """
     if isinstance(x, Tensor) and x.is_floating_point():
-        levels = x.transpose(0, 1).flatten(1).double() / 255
-        std = levels.std(1, correction=0)
-        return levels.mean(1).tolist(), torch.where(levels.amin(1) == levels.amax(1), 1.0, std).tolist()
+        return _of_fractions(x)
     level = torch.arange(256, dtype=torch.float64) / 255
-    share = _shares(x)
+    found = _levels(x)
+    share = found / found.sum(1, keepdim=True)
     mean = share @ level
     std = (share * (level - mean[:, None]) ** 2).sum(1).sqrt()
     std[(share > 0).sum(1) == 1] = 1.0
     return mean.tolist(), std.tolist()
 
 
-def _shares(x: Examples) -> Tensor:
-    """Of each level among all, `[channels, 256]`, float64; parts count by their images."""
+def _of_fractions(x: Tensor) -> tuple[list[float], list[float]]:
+    """Of levels that are not whole: the mean first, then the squares about it."""
+    others = [0, *range(2, x.ndim)]
+    count = x[:, 0].numel()
+    mean = sum((part.double().sum(others) for part in x.split(_CHUNK)), torch.zeros(())) / count
+    about = mean.view(-1, *[1] * (x.ndim - 2))
+    squares = sum(((part.double() - about).square().sum(others) for part in x.split(_CHUNK)), torch.zeros(()))
+    is_constant = x.amin(others) == x.amax(others)
+    return (mean / 255).tolist(), torch.where(is_constant, 1.0, (squares / count).sqrt() / 255).tolist()
+
+
+def _levels(x: Examples) -> Tensor:
+    """How many pixels have each level, `[channels, 256]`, float64; where some images count, these stand for all."""
     if isinstance(x, Joined):
-        return sum((len(part) * _shares(part) for part in x.parts), torch.zeros(())) / len(x)
+        return torch.stack([_levels(part) for part in x.parts if len(part)]).sum(0)
     stored = x.kept if isinstance(x, Files) else ""
     counts = torch.tensor(kept.once(f"{stored}.levels", lambda: _counts(x).tolist())) if stored else _counts(x)
-    return counts.double() / counts.sum(1, keepdim=True)
+    return counts.double() * (len(x) / len(_places(x)))
+
+
+def _places(x: Examples) -> Tensor:
+    return evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED)
 
 
 def _counts(x: Examples) -> Tensor:
     """Of each level, `[channels, 256]`, int64."""
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
-    places = evenly(len(x), len(x) if isinstance(x, Tensor) else MEASURED)
+    places = _places(x)
     for index in progress.through(places.split(_CHUNK), len(places), "looking at images", len):
         for channel, levels in enumerate(x[index].unbind(1)):
             counts[channel] += torch.bincount(levels.flatten(), minlength=256)

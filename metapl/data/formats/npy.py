@@ -1,16 +1,21 @@
-"""`.npy` and `.npz` files, as numpy saves them: without pickle, and no larger in memory than is allowed."""
+"""`.npy` and `.npz` files, as numpy saves them: without pickle, and no larger in memory than is allowed.
+
+Large arrays of numbers that are not packed are mapped: they stay on the disk, and what is asked for is read.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import reprlib
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,7 +25,21 @@ from metapl.files import storage
 from metapl.registry.errors import InputError
 
 Arrays: TypeAlias = dict[str, np.ndarray]
-"""Arrays by name."""
+"""Arrays by name; those that are mapped cannot be written to."""
+
+MAPPED = 2**26
+"""Bytes from which an array is mapped: 64 MiB."""
+
+_AT_ONCE = 2**24
+
+_LOCAL = struct.Struct("<26sHH")
+"""Of what stands before a file in an archive: its name and more are behind that, as long as it says."""
+
+
+def slices(x: np.ndarray) -> Iterator[slice]:
+    """Some examples at a time, 16 MiB of them or one, so that little is copied at once."""
+    step = max(_AT_ONCE * len(x) // max(x.nbytes, 1), 1)
+    return (slice(start, start + step) for start in range(0, len(x), step))
 
 
 def load(place: Path, choose: Callable[[Collection[str]], Mapping[str, str]]) -> Arrays:
@@ -71,7 +90,18 @@ def _whole(file: Path) -> np.ndarray:
         content.seek(0)
         limits.require(_declared(content, os.fstat(content.fileno()).st_size), shown(file))
         content.seek(0)
-        return _read(content)
+        mapped = _mapped(file, content)
+        content.seek(0)
+        return _read(content) if mapped is None else mapped
+
+
+def _mapped(file: Path, content: IO[bytes]) -> np.ndarray | None:
+    """The array whose header, which has been checked, comes next in a file; None where it is better read."""
+    shape, fortran, dtype = HEADERS[np.lib.format.read_magic(content)](content)
+    if dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize < MAPPED:
+        return None
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    return np.asarray(np.memmap(file, dtype, "r", content.tell(), shape, order))
 
 
 def _size(file: Path) -> int:
@@ -128,10 +158,36 @@ def _declared_in(archive: zipfile.ZipFile, name: str, place: Path) -> int:
 
 def _member(archive: zipfile.ZipFile, name: str, place: Path) -> np.ndarray:
     try:
+        info = archive.getinfo(name)
+        if info.compress_type == zipfile.ZIP_STORED and info.file_size >= MAPPED:
+            mapped = _mapped_inside(place, info)
+            if mapped is not None:
+                return mapped
         with archive.open(name) as content:
             return _read(content)
     except Exception as error:  # as in _opened
         raise _unreadable(f"{shown(place)}: {name.removesuffix('.npy')}", error) from None
+
+
+def _mapped_inside(place: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
+    """An array of an archive that is there as it is; None where it is better read.
+
+    Raises:
+        ValueError: it has another checksum than the archive says.
+    """
+    with place.open("rb") as content:
+        content.seek(info.header_offset)
+        head = content.read(_LOCAL.size)
+        _, name, extra = _LOCAL.unpack(head)
+        start = content.tell() + name + extra
+        content.seek(start)
+        found, left = 0, info.file_size
+        while left and (piece := content.read(min(left, _AT_ONCE))):
+            found, left = zlib.crc32(piece, found), left - len(piece)
+        if left or found != info.CRC:
+            raise ValueError("its checksum is another one")
+        content.seek(start)
+        return _mapped(place, content)
 
 
 def _unreadable(where: str, error: Exception) -> InputError:

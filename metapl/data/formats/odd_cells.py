@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from metapl.data.formats import cells
@@ -16,6 +17,10 @@ FEW = 10
 
 SPELLINGS = {"decimal=,": (",", False), "percent=true": (".", True), "decimal=,,percent=true": (",", True)}
 """The options for numbers in other spellings, with the arguments of `metapl.data.formats.cells.spelt`."""
+
+
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+"""A number that may have commas between its thousands."""
 
 
 def require_texts(table: Table, name: str, parsed: Sequence[float | None]) -> None:
@@ -33,6 +38,11 @@ def require_texts(table: Table, name: str, parsed: Sequence[float | None]) -> No
     known = [value for value in parsed if value is not None and not math.isnan(value)]
     shown = [f"{table.columns[name][row]!r} in line {table.lines[row]}" for row in odd]
     where, otherwise = f"{table.place}: column {name!r}", f"or category={name} if its numbers are names"
+    if all(THOUSANDS.fullmatch(table.columns[name][row]) for row in odd):
+        raise InputError(
+            f"{where} has numbers such as {shown[0]}, whose comma may stand between thousands or before decimals: "
+            f"write them without it, or give decimal=, if it is before decimals, {otherwise}"
+        )
     for option, way in SPELLINGS.items():
         if all(parse(cells.spelt(table.columns[name][row], *way)) is not None for row in odd):
             raise InputError(f"{where} has numbers such as {shown[0]}: give {option} to read them, {otherwise}")

@@ -11,7 +11,8 @@ from typing import Any
 
 from metapl.data.formats import csv_file, limits
 from metapl.data.formats.csv_file import MISSING, Table
-from metapl.registry.errors import InputError
+from metapl.data.notes import some
+from metapl.registry.errors import InputError, unknown
 
 TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 """Of the names of files that `metapl.data.formats.csv_file.load` reads."""
@@ -28,13 +29,13 @@ BY_POLARS = {
     ".xls": "read_excel",
     ".ods": "read_excel",
 }
-"""Functions of polars by the endings of the files that they read; of a workbook they read the first sheet."""
+"""Functions of polars by the endings of the files that they read."""
 
 ENDINGS = (*TEXTS, *LINES, *BY_POLARS)
 """Of the names of all files that are read here."""
 
 
-def load(place: Path, header: bool = True, encoding: str = "") -> Table:
+def load(place: Path, header: bool = True, encoding: str = "", sheet: str = "") -> Table:
     """Read a table as columns of text, as `metapl.data.formats.csv_file.load` has them.
 
     Numbers are written so that they can be read back, dates as in ISO 8601, and what is null or NaN is missing. Where a
@@ -44,18 +45,20 @@ def load(place: Path, header: bool = True, encoding: str = "") -> Table:
         place: the file.
         header: whether the first line of a CSV file names the columns; without, they are `column1` and so on.
         encoding: of a CSV file; UTF-8, or UTF-16 where it begins so.
+        sheet: of a workbook; the only one that has rows, where none is named.
 
     Raises:
-        InputError: a file that cannot be read, cells that are lists or tables, a library that is not there.
+        InputError: a file that cannot be read, a workbook with several sheets, cells that are lists or tables, a
+            library that is not there.
     """
     name = place.name.lower()
     if name.endswith(LINES):
         return _of_lines(place)
     function = BY_POLARS.get(place.suffix.lower())
-    return _by_polars(place, function) if function else csv_file.load(place, header, encoding)
+    return _by_polars(place, function, sheet) if function else csv_file.load(place, header, encoding)
 
 
-def _by_polars(place: Path, function: str) -> Table:
+def _by_polars(place: Path, function: str, sheet: str) -> Table:
     try:
         import polars  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - optional
     except ImportError:
@@ -63,7 +66,8 @@ def _by_polars(place: Path, function: str) -> Table:
             f"{place}: reading it needs polars: pip install 'metapl[tables]', or save the table as CSV"
         ) from None
     try:
-        frame = getattr(polars, function)(place)
+        read = getattr(polars, function)
+        frame = _sheet(read(place, sheet_id=0), sheet, place) if function == "read_excel" else read(place)
         limits.require(int(frame.estimated_size()), str(place))
         columns = {name: frame[name].to_list() for name in frame.columns}
     except InputError:
@@ -72,6 +76,19 @@ def _by_polars(place: Path, function: str) -> Table:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{place}: cannot be read ({reason}): write it again, or save the table as CSV") from None
     return _table(place, columns, range(2, frame.height + 2))
+
+
+def _sheet(sheets: Mapping[str, Any], wanted: str, place: Path) -> Any:
+    """The sheet of a workbook that is meant."""
+    filled = {name: frame for name, frame in sheets.items() if frame.height} or dict(sheets)
+    if len(filled) == 1:
+        return next(iter(filled.values()))
+    if not wanted:
+        names = some(list(filled), 5)
+        raise InputError(f"{place}: has the sheets {names}: say which with sheet=NAME, or save it as CSV")
+    if wanted not in filled:
+        raise unknown(f"sheet of {place}", wanted, filled)
+    return filled[wanted]
 
 
 def _of_lines(place: Path) -> Table:

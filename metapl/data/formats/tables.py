@@ -225,7 +225,7 @@ def read(form: Form, places: Sequence[Path], problems: Problems | None = None) -
         InputError: as `metapl.data.formats.table_file.load` and `encode`.
     """
     how = cells.reading(form.details.get("reading", {}))
-    found = [cells.tidy(table_file.load(place, how.header, how.encoding), how) for place in places]
+    found = [cells.tidy(table_file.load(place, how.header, how.encoding, how.sheet), how) for place in places]
     firsts = itertools.accumulate((len(table.lines) for table in found), initial=0)
     columns = form.details["columns"]
     x = torch.cat([encode(columns, table, problems, first) for table, first in zip(found, firsts, strict=False)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metapl.data import groups as together
-from metapl.data.formats.npy import Arrays
+from metapl.data.formats.npy import Arrays, slices
 from metapl.data.notes import Note
 from metapl.data.sources import copies
 from metapl.data.sources.array_labels import Labels, indices
@@ -58,14 +58,11 @@ def divide(found: Arrays, labels: Labels, share: float, way: str, where: str) ->
         test, validation = validation, None
     given = [part.x for part in (test, validation) if part is not None]
     settled = copies.apart(own.y, _marks(found, way), _digests(given, way) if given else None, share, way)
-    test = test or _some(own, settled.test)
-    own = _some(own, settled.train)
-    more, left = _without_copies(
-        found.get("x_unlabelled", own.x[:0]), [test, *([validation] if validation else [])], way
-    )
-    parts = [own, *([validation] if validation else []), Part(more, torch.full((len(more),), -1))]
-    pool = Part(np.concatenate([part.x for part in parts]), torch.cat([part.y for part in parts]))
-    positions = len(own.y) + torch.arange(len(validation.y)) if validation else None
+    test = _gathered([_some(own, settled.test) if test is None else _all(test)])
+    known = [test, *([validation] if validation else [])]
+    more, left = _without_copies(found.get("x_unlabelled", own.x[:0]), known, way)
+    pool = _gathered([_some(own, settled.train), *map(_all, [validation] if validation else []), more])
+    positions = len(settled.train) + torch.arange(len(validation.y)) if validation else None
     groups = together.extended(settled.groups, len(pool.y))
     return Divided(pool, test, positions, groups, [*notes, *settled.notes, *left])
 
@@ -83,8 +80,32 @@ def _given(found: Arrays, part: str, labels: Labels, where: str) -> Part | None:
     return Part(found[f"x_{part}"], y)
 
 
-def _some(part: Part, index: Tensor) -> Part:
-    return Part(part.x[index.numpy()], part.y[index])
+class _Some(NamedTuple):
+    """Some examples of a part, which is left where it is."""
+
+    part: Part
+    index: np.ndarray
+
+
+def _some(part: Part, index: Tensor) -> _Some:
+    return _Some(part, index.numpy())
+
+
+def _all(part: Part) -> _Some:
+    return _Some(part, np.arange(len(part.x)))
+
+
+def _gathered(parts: Sequence[_Some]) -> Part:
+    """The examples of all parts, one after another: the one copy that is made of them, a few at a time."""
+    arrays = [one.part.x for one in parts]
+    x = np.empty((sum(len(one.index) for one in parts), *arrays[0].shape[1:]), np.result_type(*arrays))
+    end = 0
+    for part, index in parts:
+        begin, end = end, end + len(index)
+        own = x[begin:end]
+        for some in slices(own):
+            own[some] = part.x[index[some]]
+    return Part(x, torch.cat([part.y[torch.from_numpy(index)] for part, index in parts]))
 
 
 def _digests(x: Sequence[np.ndarray], way: str) -> list[bytes | None]:
@@ -97,11 +118,12 @@ def _marks(found: Arrays, way: str) -> copies.Marks:
     return copies.Marks(range(len(x)), _digests([x], way) if way != "keep" else [None] * len(x), group)
 
 
-def _without_copies(more: np.ndarray, known: Sequence[Part], way: str) -> tuple[np.ndarray, list[Note]]:
-    if way == "keep" or not len(more):
-        return more, []
-    copied = together.shared(together.digests(more), [one for part in known for one in together.digests(part.x)])
+def _without_copies(x: np.ndarray, known: Sequence[Part], way: str) -> tuple[_Some, list[Note]]:
+    more = Part(x, torch.full((len(x),), -1))
+    if way == "keep" or not len(x):
+        return _all(more), []
+    copied = together.shared(together.digests(x), [one for part in known for one in together.digests(part.x)])
     if not copied.any():
-        return more, []
+        return _all(more), []
     text = f"{int(copied.sum()):,} examples without labels that are in the test or validation set too"
-    return more[~copied.numpy()], [Note("left out", text)]
+    return _some(more, (~copied).nonzero()[:, 0]), [Note("left out", text)]

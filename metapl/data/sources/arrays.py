@@ -20,6 +20,10 @@ from metapl.data.sources.base import Dataset
 from metapl.data.sources.copies import repeated, require_way
 from metapl.registry.errors import InputError
 
+_SHOWN = 4
+
+_IMAGES = ("x", "x_test", "x_validation", "x_unlabelled")
+
 
 def is_arrays(place: Path) -> bool:
     """Whether a place is an `.npz` file, or a folder with `x.npy` or another of its names."""
@@ -69,8 +73,8 @@ def arrays(
             is unknown or for what are no vectors.
     """
     found, where = saved.load(place), shown(place)
-    _require_whole(found, where)
-    for name in ("x", "x_test", "x_validation", "x_unlabelled"):
+    _require_whole(found, where, saved.names(place))
+    for name in _IMAGES:
         if name in found:
             saved.require_finite(found[name], f"{where}: {name}")
     labels = array_labels.classes(found, where, marker)
@@ -79,34 +83,39 @@ def arrays(
     if because:
         found = {**found, "x": embedded.stored(found, where)}
     grey_scale = None if because else _grey_scale(found, read_as, where)
+    said: list[Note] = []
+    if grey_scale:  # so that the one copy that is made of them has their channels first
+        said = _levels_note(found["x"], grey_scale)
+        found = {name: grey.channels_first(x) if name in _IMAGES else x for name, x in found.items()}
     # Rows of numbers may be equal without being copies.
     parts = array_parts.divide(found, labels, test, copies if grey_scale else "keep", where)
-    said: list[Note] = []
+    found = {name: x for name, x in found.items() if name not in _IMAGES}
     if grey_scale:
         data = _of_levels(parts.pool, parts.test, labels.names, grey_scale, where)
-        said = _levels_note(parts.pool.x, grey_scale)
     elif because:
         form = embedded.form(parts.pool.x, labels.names, scale, because, where)
         data = embedded.dataset(parts.pool, parts.test, form, found)
     else:
         data = _of_numbers(parts.pool, parts.test, labels.names, where)
         said = repeated(*(x for x in (data.x, data.x_test) if isinstance(x, Tensor)))
-    notes = [*labels.notes, *_left_alone(place), *parts.notes, *said]
+    notes = [*labels.notes, *rule.alike(labels.names), *_left_alone(place), *parts.notes, *said]
     return data._replace(validation=parts.validation, groups=parts.groups, notes=tuple(notes))
 
 
 def _grey_scale(found: saved.Arrays, read_as: str, where: str) -> grey.Scale | None:
-    x = np.concatenate([found["x"], found.get("x_unlabelled", found["x"][:0])])
+    x = [found[name] for name in ("x", "x_unlabelled") if name in found and len(found[name])]
     if read_as not in ("auto", "images", "numbers"):
         raise InputError(f"read_as={read_as} must be images, numbers or auto")
-    scale = None if read_as == "numbers" else grey.scale_of(x)
+    scale = None if read_as == "numbers" else grey.scale_of(*x)
     if read_as == "images" and scale is None:
-        raise InputError(f"{where}: {x.dtype} of shape {x.shape} are no images: give [n, height, width, channels]")
+        raise InputError(
+            f"{where}: {x[0].dtype} of shape {x[0].shape} are no images: give [n, height, width, channels]"
+        )
     return scale
 
 
 def _levels_note(x: np.ndarray, scale: grey.Scale) -> list[Note]:
-    said = f"{x.dtype} {list(x.shape[1:])} are images, black is {scale.black:.6g} and white {scale.white:.6g}"
+    said = f"{x.dtype.name} {list(x.shape[1:])} are images, black is {scale.black:.6g} and white {scale.white:.6g}"
     return [Note("levels", f"{said}: read_as=numbers if they are none")] if x.dtype != np.uint8 else []
 
 
@@ -133,11 +142,12 @@ def _of_numbers(pool: array_parts.Part, test: array_parts.Part, classes: Sequenc
     return Dataset(scaled, y, scaled_test, y_test, presets.default(form), form)
 
 
-def _require_whole(found: saved.Arrays, where: str) -> None:
+def _require_whole(found: saved.Arrays, where: str, given: Sequence[str]) -> None:
     """Check that all arrays are there and fit together."""
     missing = next((name for name in ("x", "y") if name not in found), None)
     if missing:
-        raise InputError(f"{where}: no array {missing}: call it {' or '.join(saved.NAMES[missing])}")
+        usual = " or ".join(saved.NAMES[missing][:_SHOWN])
+        raise InputError(f"{where}: no array {missing} among {some(sorted(given), 5)}: call it {usual}")
     for name in found.keys() - {"classes", "encoder"}:
         if not found[name].ndim or (name != "x_unlabelled" and not len(found[name])):
             raise InputError(f"{where}: {name} holds nothing: give an example at least")

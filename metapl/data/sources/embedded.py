@@ -61,7 +61,7 @@ def stored(found: Mapping[str, np.ndarray], where: str) -> np.ndarray:
 
 
 def _kept(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float16 if x.dtype == np.float16 else np.float32)
+    return x.astype(np.float16 if x.dtype == np.float16 else np.float32, copy=False)
 
 
 def form(x: np.ndarray, classes: Sequence[str], scale: str, because: str, where: str) -> Form:

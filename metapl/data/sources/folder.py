@@ -83,7 +83,7 @@ def folder(  # noqa: PLR0913 - one option a parameter
     validation = _labelled(found.validation, classes, none) if found.validation else None
     wanted = pools.Wanted(size, channels, test, more, white, copies, group, skip_bad, place)
     data = pools.of_files(train, held_out, validation, classes, wanted)
-    notes = [*found.notes, *rule.notes(counts, none, "images"), *_skipped(found)]
+    notes = [*found.notes, *rule.notes(counts, none, "images"), *rule.alike(classes), *_skipped(found)]
     return data._replace(notes=(*data.notes, *notes))
 
 
@@ -112,10 +112,22 @@ def _layout(place: Path) -> parts.Layout:
 def _require_classes(classes: Sequence[str], place: Path) -> None:
     if not classes or all(parts.name_of(name) for name in classes):
         raise InputError(f"{shown(place)}: no class folders: put the images of each class into a folder of its name")
+    if any(parts.name_of(name) for name in classes) and (names := _shared(place, classes)):
+        raise InputError(
+            f"{shown(place)}: {some(classes)} hold the same folders, {some(sorted(names))}, and may be parts and no "
+            "classes: name them train, test and validation"
+        )
     if len(classes) == 1:
         raise InputError(
             f"{shown(place)}: one class folder only, {classes[0]!r}: name the folder that holds the class folders"
         )
+
+
+def _shared(place: Path, classes: Sequence[str]) -> set[str]:
+    """The folders, two at least, that are in the folders of all classes alike; none where they differ."""
+    every = [{one.name for one in subfolders(place / name)} for name in classes if (place / name).is_dir()]
+    alike = len(every) == len(classes) and all(one == every[0] for one in every)
+    return every[0] if alike and len(every[0]) > 1 else set()
 
 
 def _labelled(place: Path, classes: Sequence[str], none: Collection[str]) -> pools.Labelled:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from metapl.data import groups as together
@@ -128,6 +129,15 @@ def digests(files: Sequence[Readable]) -> list[bytes | None] | None:
     for place, digest in zip(doubtful, read, strict=True):
         found[place] = digest and bytes.fromhex(digest)
     return found
+
+
+def copies_of(known: Sequence[Readable], files: Sequence[Readable]) -> Tensor | None:
+    """Which files have the same bytes as a known one, `[files]`, boolean; None where nobody has looked."""
+    found = digests([*known, *files])
+    if found is None:
+        return None
+    taken = {digest for digest in found[: len(known)] if digest}
+    return torch.tensor([digest in taken for digest in found[len(known) :]], dtype=torch.bool)
 
 
 def _read(files: Sequence[Readable]) -> list[str | None]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from metapl.data import marker as rule
-from metapl.data.formats import csv_file, images
+from metapl.data.formats import csv_file, images, names, one_hot, table_file
 from metapl.data.formats.csv_file import Table
 from metapl.data.formats.decode import ENDINGS
 from metapl.data.formats.files import holds, shown, subfolders
@@ -19,7 +18,7 @@ from metapl.data.sources import labelled_files, parts, pools, table_labels, tabl
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError, unknown
 
-LISTS = (".csv", ".tsv", ".txt")
+LISTS = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")
 """Of the names of files with labels."""
 
 FOUND = 0.5
@@ -86,18 +85,22 @@ def listed(  # noqa: PLR0913 - one option a parameter
     """
     where = place / labels if labels else _only(place)
     found = images.find(place)
-    by_name = _by_name(found, place)
-    read = _read(where, by_name)
-    named = _column_of_names(read, file, by_name)
+    named_by = names.Names(found, place)
+    read = _read(where, named_by)
+    named = _column_of_names(read, file, named_by)
+    read, said = (read, []) if label else one_hot.gathered(read, [named])
     by = table_parts.column(read, split, [named])
     known = table_labels.find(read, label, [named, *([by] if by else [])], marker)
     y = table_parts.hidden(read, by, table_labels.indices(read, known))
-    owners = [by_name.get(cell) for cell in read.columns[named]]
+    owners = _owners(named_by, read.columns[named])
+    if any(owner and not named_by.find(cell) for owner, cell in zip(owners, read.columns[named], strict=True)):
+        before = "/".join(names.above(read.columns[named]))
+        said = [*said, Note("labels", f"names of images are taken without {before!r} before them")]
     _require_once(read, named, owners)
     rest = _rest(found, owners, place)
     sets = {part: _labelled(owners, y, index) for part, index in table_parts.rows(read, by, y).items()}
     train = pools.Labelled([*sets["train"].files, *rest], torch.cat([sets["train"].y, torch.full((len(rest),), -1)]))
-    notes = [Note("labels", f"from {where.name}: column {named!r} names the images"), *known.notes]
+    notes = [Note("labels", f"from {where.name}: column {named!r} names the images"), *said, *known.notes]
     if "validation" in sets and "test" not in sets:
         notes.append(Note("test", "the validation set is the test set, since there is no other"))
         sets["test"] = sets.pop("validation")
@@ -107,6 +110,11 @@ def listed(  # noqa: PLR0913 - one option a parameter
     unseen = len(found) - len(rest) - (len(owners) - len(absent))
     notes += [*_left(absent, unseen, len(rest), where.name), *labelled_files.no_images([place], LISTS)]
     return data._replace(notes=(*notes, *data.notes))
+
+
+def _owners(named_by: names.Names, cells: Sequence[str]) -> list[Path | None]:
+    before = names.above(cells)
+    return [named_by.find(cell, before) for cell in cells]
 
 
 def _labelled(owners: Sequence[Path | None], y: Tensor, index: Tensor) -> pools.Labelled:
@@ -135,31 +143,25 @@ def _only(place: Path) -> Path:
     return lists[0]
 
 
-def _by_name(found: Sequence[Path], place: Path) -> dict[str, Path]:
-    """The images by every name that only one of them has: path below the folder, last part, with ending or without."""
-    ways = [(path, {path.relative_to(place).as_posix(), path.name, path.stem}) for path in found]
-    ways = [(path, {*names, path.relative_to(place).with_suffix("").as_posix()}) for path, names in ways]
-    counts = Counter(name for _, names in ways for name in names)
-    return {name: path for path, names in ways for name in names if counts[name] == 1}
-
-
-def _read(where: Path, by_name: Mapping[str, Path]) -> Table:
+def _read(where: Path, named_by: names.Names) -> Table:
     """The table, whose first line may be a row already, and whose columns blanks may separate."""
     if not where.is_file():
         raise InputError(f"{shown(where)}: no such file: name the file of labels with labels=FILE")
+    if where.suffix.lower() in table_file.BY_POLARS:
+        return table_file.load(where)
     rows, delimiter = csv_file.rows(where, blanks=where.suffix.lower() == ".txt")
     first = rows[0][1] if rows else []
-    if len(first) == 2 and any(cell in by_name for cell in first):
-        rows = [(0, ["file", "label"] if first[0] in by_name else ["label", "file"]), *rows]
+    if len(first) == 2 and any(map(named_by.find, first)):
+        rows = [(0, ["file", "label"] if named_by.find(first[0]) else ["label", "file"]), *rows]
     return csv_file.table(where, rows, delimiter)
 
 
-def _column_of_names(read: Table, file: str, by_name: Mapping[str, Path]) -> str:
+def _column_of_names(read: Table, file: str, named_by: names.Names) -> str:
     if file:
         if file not in read.columns:
             raise unknown(f"file column of {read.place}", file, read.columns)
         return file
-    counts = {name: sum(cell in by_name for cell in cells) for name, cells in read.columns.items()}
+    counts = {name: sum(map(bool, _owners(named_by, cells))) for name, cells in read.columns.items()}
     best = max(counts, key=counts.__getitem__)
     if counts[best] < FOUND * len(read.lines):
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ Name: TypeAlias = Literal["train", "test", "validation", "unlabelled"]
 _NAMES: dict[Name, str] = {
     "train": "train|training|trn",
     "test": "test|testing|tst|held ?out|hold ?out",
-    "validation": "val|valid|validation|validate|dev|development|eval",
+    "validation": "val|valid|validation|validate|dev|development|eval|evaluation",
 }
 
 _SUFFIX = "( ?(set|data|split|part|folder|images?|imgs|examples))?"
@@ -30,6 +30,20 @@ def name_of(text: str) -> Name | None:
     if words and marker.is_sure(text):
         return "unlabelled"
     return next((part for part, names in _NAMES.items() if re.fullmatch(f"({names}){_SUFFIX}", words)), None)
+
+
+def names_of(texts: Sequence[str]) -> list[Name | None]:
+    """The part that each text names, also where all have a word in common, as in `seg_train` and `seg_test`."""
+    found = [name_of(text) for text in texts]
+    if "train" in found:
+        return found
+    for pattern in (r"[\W_]*[^\W_]+[\W_]+(.*)", r"(.*?)[\W_]+[^\W_]+[\W_]*"):
+        rest = [re.fullmatch(pattern, text) for text in texts]
+        words = {text.replace(one.group(1), "").casefold() for text, one in zip(texts, rest, strict=True) if one}
+        parts = [name_of(one.group(1)) if one else None for one in rest]
+        if all(rest) and len(words) == 1 and "train" in parts and len({*parts} - {None}) > 1:
+            return parts
+    return found
 
 
 class Layout(NamedTuple):
@@ -57,8 +71,9 @@ def layout(place: Path, usable: Callable[[Path], bool], remedy: str) -> Layout |
         InputError: two folders for one part, or a test and a validation set of which none is usable.
     """
     found: dict[Name | None, list[Path]] = {}
-    for one in subfolders(place):
-        found.setdefault(name_of(one.name), []).append(one)
+    inner = subfolders(place)
+    for one, part in zip(inner, names_of([one.name for one in inner]), strict=True):
+        found.setdefault(part, []).append(one)
     for part in _NAMES:
         if len(found.get(part, [])) > 1:
             raise InputError(f"{shown(place)}: {some([one.name for one in found[part]])} all name the {part}: keep one")
@@ -69,7 +84,7 @@ def layout(place: Path, usable: Callable[[Path], bool], remedy: str) -> Layout |
     if present and not able:
         raise InputError(f"{shown(present[0])}: {remedy}")
     notes = [Note("left out", f"{one.name}/, which holds no labelled examples") for one in present if one not in able]
-    if able and name_of(able[0].name) == "validation":
+    if able and able[0] in found.get("validation", ()):
         notes.append(Note("test", f"{able[0].name}/ is the test set, since there is no other"))
     if None in found:
         notes.append(

@@ -24,7 +24,7 @@ from metapl.data.formats.moments import moments
 from metapl.data.formats.white import guess_white
 from metapl.data.notes import Note, some
 from metapl.data.sources.base import Dataset
-from metapl.data.sources.labelled_files import Labelled, Wanted, apart
+from metapl.data.sources.labelled_files import Labelled, Wanted, apart, copies_of
 from metapl.registry.errors import InputError
 
 
@@ -86,7 +86,8 @@ def of_files(
     if wanted.unlabelled:
         more = images.gather(wanted.unlabelled, shape, white, room=room)
         known = [held_out.x, *([subset(pool.x, given)] if given is not None else [])]
-        more, said = without_copies(more, known) if wanted.copies != "keep" else (more, [])
+        files = [file for one in (parts.test, validation) if one for file in one.files]
+        more, said = without_copies(more, known, files) if wanted.copies != "keep" else (more, [])
         pool, notes = with_unknown(pool, more.x), [*notes, *said]
         names += wanted.named(map(Path, more.names))
     details = {} if white == WHITE else {"white": white}
@@ -102,20 +103,30 @@ def _room(parts: Sequence[Labelled | None], shape: images.Shape) -> int:
     return images.IN_MEMORY if wanted <= images.IN_MEMORY else 0
 
 
-def without_copies(more: Inputs, known: Sequence[Examples]) -> tuple[Inputs, list[Note]]:
+def without_copies(
+    more: Inputs, known: Sequence[Examples], files: Sequence[Readable] = ()
+) -> tuple[Inputs, list[Note]]:
     """Examples without those that are in the test or the validation set too, and what is to be said of it.
 
-    Examples that are not in memory are not compared.
+    What is in memory is compared as it is stored; else the bytes of the files are, where these are known.
+
+    Args:
+        more: examples without labels.
+        known: those of the test and of the validation set.
+        files: of these, if they are files.
     """
-    if not isinstance(more.x, Tensor) or not all(isinstance(one, Tensor) for one in known):
+    if isinstance(more.x, Tensor) and all(isinstance(one, Tensor) for one in known):
+        taken = [digest for one in known if isinstance(one, Tensor) for digest in groups.digests(one)]
+        copied: Tensor | None = groups.shared(groups.digests(more.x), taken)
+    else:
+        copied = copies_of(files, [Path(name) for name in more.names]) if files else None
+    if copied is None:
         return more, [Note("copies", "nobody has compared the images without labels with the test")]
-    taken = [digest for one in known if isinstance(one, Tensor) for digest in groups.digests(one)]
-    copied = groups.shared(groups.digests(more.x), taken)
     if not copied.any():
         return more, []
     text = f"{int(copied.sum()):,} examples without labels that are in the test or validation set too"
     kept = (~copied).nonzero()[:, 0]
-    return Inputs([more.names[place] for place in kept.tolist()], more.x[kept]), [Note("left out", text)]
+    return Inputs([more.names[place] for place in kept.tolist()], subset(more.x, kept)), [Note("left out", text)]
 
 
 def _without(labelled: Labelled, skipped: Sequence[Readable]) -> Labelled:

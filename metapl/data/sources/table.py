@@ -14,7 +14,8 @@ from metapl.data.form import Form
 from metapl.data.formats import cells, column_notes
 from metapl.data.formats.csv_file import Table
 from metapl.data.formats.table_file import ENDINGS, load
-from metapl.data.formats.tables import fit
+from metapl.data.formats.tables import Columns, fit
+from metapl.data.notes import Note
 from metapl.data.sources import parts, table_labels, table_parts
 from metapl.data.sources.base import Dataset
 from metapl.data.sources.copies import repeated
@@ -43,6 +44,7 @@ def table(  # noqa: PLR0913 - one option a parameter
     group: str = "",
     header: bool = True,
     encoding: str = "",
+    sheet: str = "",
 ) -> Dataset:
     """A table with a row for each example, see `metapl.data.formats.table_file.load`.
 
@@ -71,13 +73,14 @@ def table(  # noqa: PLR0913 - one option a parameter
             such as the patient; the network does not see it.
         header: whether the first line of a CSV file names the columns; else they are `column1`, `column2`, ….
         encoding: of a CSV file, such as cp1252; else UTF-8, or UTF-16 where it begins so.
+        sheet: of a workbook; else the only one that has rows.
 
     Raises:
         InputError: what `load`, `fit` and `encode` refuse, unknown columns, labels that are no classes, fewer than two
             classes, a test without labels.
     """
-    how = cells.Reading(tuple(filter(None, missing.split("/"))), _point(decimal), percent, header, encoding)
-    whole = load(place, header, encoding)
+    how = cells.Reading(tuple(filter(None, missing.split("/"))), _point(decimal), percent, header, encoding, sheet)
+    whole = load(place, header, encoding, sheet)
     by = table_parts.column(whole, split, _named(whole, "ignored", ignore))
     group = "".join(_named(whole, "group", group)[:1])
     ignored = [*_named(whole, "ignored", ignore), *filter(None, (by, group))]
@@ -90,9 +93,7 @@ def table(  # noqa: PLR0913 - one option a parameter
     learnt = torch.cat([own.rows[part] for part in ("train", "validation") if part in own.rows])
     columns = fit(own.table, labels.column, ignored, learnt, _named(whole, "category", category))
     taken = {**dict.fromkeys(ignored, "ignored"), by: "split", group: "group"}
-    notes += column_notes.describe(
-        own.table, columns, {**taken, labels.column: f"label, {len(labels.classes)} classes"}
-    )
+    notes += _said(own, columns, labels, taken)
     train, held_out, validation = table_parts.gather(columns, [own, *more])
     details = {"columns": columns, "label": labels.column, **_further(how, labels)}
     form = Form("table", tuple(train.x.shape[1:]), labels.classes, details)
@@ -103,6 +104,13 @@ def table(  # noqa: PLR0913 - one option a parameter
     names = (*train.names, *validation.names)
     augment = presets.default(form)
     return Dataset(x, y, held_out.x, held_out.y, augment, form, given, company, tuple(notes), names=names)
+
+
+def _said(own: table_parts.Given, columns: Columns, labels: table_labels.Labels, taken: dict[str, str]) -> list[Note]:
+    """What the columns were taken for."""
+    taken = {**taken, labels.column: f"label, {len(labels.classes)} classes"}
+    told = column_notes.tells(own.table, labels.column, labels.classes, own.y.tolist(), columns)
+    return [*column_notes.describe(own.table, columns, taken), *told]
 
 
 def _point(decimal: str) -> str:
@@ -120,7 +128,7 @@ def _further(how: cells.Reading, labels: table_labels.Labels) -> dict[str, Any]:
 
 def _apart(place: Path, part: parts.Name, labels: table_labels.Labels, how: cells.Reading) -> table_parts.Given:
     """A table that is the test or the validation set."""
-    table = cells.tidy(load(place, how.header, how.encoding), how, (labels.column,))
+    table = cells.tidy(load(place, how.header, how.encoding, how.sheet), how, (labels.column,))
     y = table_labels.indices(table, labels)
     known = (y >= 0).nonzero()[:, 0]
     if not len(known):

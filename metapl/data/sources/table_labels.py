@@ -67,7 +67,7 @@ def find(table: Table, label: str, ignored: Sequence[str], marker: str) -> Label
     classes = _classes({name: count for name, count in counts.items() if name not in none}, where)
     found = [Note("label", f"{column!r}, {how}: {len(classes)} classes, {some([repr(name) for name in classes], 5)}")]
     found += [] if label else _others(table, column, ignored, guessed=column.lower() not in USUAL)
-    return Labels(column, classes, none, (*found, *rule.notes(counts, none, "rows")))
+    return Labels(column, classes, none, (*found, *rule.notes(counts, none, "rows"), *rule.alike(classes)))
 
 
 def _others(table: Table, column: str, ignored: Sequence[str], guessed: bool) -> list[Note]:
