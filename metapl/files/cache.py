@@ -24,7 +24,7 @@ SHARE = 0.5
 class Removed(NamedTuple):
     """What had to make room."""
 
-    count: int
+    things: int
     size: int
     """Bytes."""
 

@@ -96,7 +96,7 @@ def _has_room(place: Path, size: int) -> bool:
     if removed is None:
         text = "decoded images would take %.1f GiB in %s: too little room on the disk, or in %s=%g GiB"
         LOG.warning(text, size / 2**30, place, cache.VARIABLE, cache.most() / 2**30)
-    elif removed.count:
+    elif removed.things:
         text = "%s: removed %.1f GiB that was used longest ago, since %s=%g GiB are allowed, or the disk is full"
         LOG.warning(text, place, removed.size / 2**30, cache.VARIABLE, cache.most() / 2**30)
     return removed is not None

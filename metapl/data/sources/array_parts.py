@@ -84,7 +84,7 @@ class _Some(NamedTuple):
     """Some examples of a part, which is left where it is."""
 
     part: Part
-    index: np.ndarray
+    places: np.ndarray
 
 
 def _some(part: Part, index: Tensor) -> _Some:
@@ -98,7 +98,7 @@ def _all(part: Part) -> _Some:
 def _gathered(parts: Sequence[_Some]) -> Part:
     """The examples of all parts, one after another: the one copy that is made of them, a few at a time."""
     arrays = [one.part.x for one in parts]
-    x = np.empty((sum(len(one.index) for one in parts), *arrays[0].shape[1:]), np.result_type(*arrays))
+    x = np.empty((sum(len(one.places) for one in parts), *arrays[0].shape[1:]), np.result_type(*arrays))
     end = 0
     for part, index in parts:
         begin, end = end, end + len(index)
