@@ -189,7 +189,9 @@ def _finish(session: Session, index: int, result: Result, started: float) -> dic
 def _free_name(config: TrainConfig) -> Path:
     """The first folder of its kind below `runs/` that does not exist."""
     grad = [config.grad] if methods.find(config.method).paired else []
-    data = Path(config.data).name or "data"
+    from metapl.data.sources import find  # noqa: PLC0415 - imports torch
+
+    data = find.called(config.data) or "data"
     parts = [data, config.method, *grad, f"seed{config.seed}"]
     name = "-".join("".join(c if c.isalnum() or c in "-_." else "_" for c in part) for part in parts)
     count = 1

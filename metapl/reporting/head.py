@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from metapl import methods
+from metapl.data.sources import find
 from metapl.files.table import Column, Table, whole
 from metapl.reporting.blocks import Card, Code, Folded, Head, Paragraph, Rows, Section, Text
 from metapl.reporting.facts import Facts, drifted
@@ -27,7 +27,7 @@ DRIFTED = (
 def title(facts: Facts) -> str:
     """What the page is called."""
     config = facts.experiment.config
-    return f"{opening(METHODS[config.method])} on {Path(config.data).name or config.data}"
+    return f"{opening(METHODS[config.method])} on {find.called(config.data)}"
 
 
 def head(facts: Facts, note: str = "") -> Head:

@@ -13,13 +13,15 @@ from metapl.data import marker
 from metapl.data.form import Form
 from metapl.data.formats import archives, arrays, table_file
 from metapl.data.formats.cells import parse, reading
+from metapl.data.sources.listed import given as listed
 
 
 def known(form: Form, places: Sequence[Path], names: Sequence[str]) -> list[str]:
     """The class of each example, as the form has its name; empty where nobody knows.
 
-    Of images it is the first folder below the place that is called as a class, if two classes at least are met; of
-    arrays their labels, as `y` of the training had them; of tables the column of the labels.
+    Of images it is what a file of labels in their folder says, or else the first folder below the place that is called
+    as a class, if two classes at least are met; of arrays their labels, as `y` of the training had them; of tables the
+    column of the labels.
 
     Args:
         form: of the run.
@@ -34,6 +36,7 @@ def known(form: Form, places: Sequence[Path], names: Sequence[str]) -> list[str]
     found = dict(
         pair for place in places if place.is_dir() or place.suffix == ".npz" for pair in _of_arrays(form, place)
     )
+    found |= {str(image): label for place in places for image, label in listed(place).items()}
     found |= _of_folders(form, places, [name for name in names if name not in found])
     return [found.get(name, "") for name in names]
 

@@ -232,3 +232,17 @@ def test_fashion_mnist_is_known_by_its_labels(tmp_path, own, monkeypatch):
     known = sorted(STORED["fashion-mnist"].files, key=lambda known: known.name)
     monkeypatch.setattr("metapl.data.sources.idx.CLOTHES_FILES", (known[2], known[3]))
     assert find.load(str(place)).form.classes == CLOTHES
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("/home/me/photos/:size=32", "photos:size=32"),
+        ("photos/", "photos"),
+        ("a/t.csv", "t.csv"),
+        ("digits:shift=2", "digits:shift=2"),
+        (".:size=8", ".:size=8"),
+    ],
+)
+def test_what_data_is_called(text, name):
+    assert find.called(text) == name

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import random_levels, save
+from PIL import Image
 
 from metapl.cli.evaluate import evaluate
 from metapl.cli.train import train
@@ -49,6 +50,22 @@ def test_fresh_images_in_folders_of_classes_are_measured(run, tmp_path, capsys):
     assert (count.rows, count.labelled, count.right) == (13, 12, right)
     assert sum(count.mistakes.values()) == 12 - right
     assert measured["supervised"]["top1"] == pytest.approx(right / 12)
+
+
+def test_fresh_images_with_a_file_of_labels_are_measured(run, tmp_path):
+    photos(tmp_path / "classes", (5, 7), start=50)
+    lines = ["filename,label"]
+    for number, file in enumerate(sorted((tmp_path / "classes").rglob("*.png"))):
+        save(tmp_path / "flat" / f"{number}.png", np.array(Image.open(file)))
+        lines += [f"{number}.png,{file.parent.name}"]
+    (tmp_path / "flat" / "labels.csv").write_text("\n".join(lines))
+    evaluate(run, data=[tmp_path / "classes"], device="cpu", json=tmp_path / "one.json")
+    evaluate(run, data=[tmp_path / "flat"], device="cpu", json=tmp_path / "other.json")
+    one, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "other"))
+    assert other == {name: pytest.approx(values) for name, values in one.items()}
+    (tmp_path / "flat" / "more.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no labels of the classes"):
+        evaluate(run, data=[tmp_path / "flat"], device="cpu")
 
 
 def test_every_network_of_the_run_is_measured(run, tmp_path):

@@ -178,6 +178,6 @@ def _is_nines(value: float) -> bool:
 def may_be_classes(cells: Sequence[str]) -> bool:
     """Whether cells may be classes: texts or whole numbers, a few different ones, each several times."""
     counts = Counter(cell for cell in cells if cell)
-    parsed = [number(cell) for cell in counts]
-    whole = all(value is None or value.is_integer() for value in parsed)
-    return whole and 2 <= len(counts) <= FEW and sum(counts.values()) >= 3 * len(counts)
+    if not 2 <= len(counts) <= FEW or sum(counts.values()) < 3 * len(counts):
+        return False
+    return all(value is None or value.is_integer() for value in map(number, counts))

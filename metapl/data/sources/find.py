@@ -170,6 +170,12 @@ def split(text: str) -> tuple[Path, str]:
     raise unknown("data", path, SOURCES)
 
 
+def called(text: str) -> str:
+    """What data is called in a title: `photos:size=32` for `/home/me/photos/:size=32`."""
+    place, colon, options = text.partition(":")
+    return f"{Path(place).name or place}{colon}{options}"
+
+
 def _kind(path: Path) -> str:
     kind = recognise(path)
     if kind is None and path.is_dir() and any(one.suffix.lower() in HEIC for one in path.rglob("*")):

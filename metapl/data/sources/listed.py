@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -110,6 +111,25 @@ def listed(  # noqa: PLR0913 - one option a parameter
     unseen = len(found) - len(rest) - (len(owners) - len(absent))
     notes += [*_left(absent, unseen, len(rest), where.name), *labelled_files.no_images([place], LISTS)]
     return data._replace(notes=(*notes, *data.notes))
+
+
+def given(place: Path) -> dict[Path, str]:
+    """The label of each image below a folder by the file of labels in it; nothing where it is no such folder.
+
+    What `listed` would refuse has no labels here, since those who only look at images may have other files beside them.
+    """
+    if not is_listed(place):
+        return {}
+    with suppress(InputError):
+        named_by = names.Names(images.find(place), place)
+        read = _read(_only(place), named_by)
+        named = _column_of_names(read, "", named_by)
+        read, _ = one_hot.gathered(read, [named])
+        known = table_labels.find(read, "", [named], rule.AUTO)
+        labels = [table_labels.class_name(cell) for cell in read.columns[known.column]]
+        pairs = zip(_owners(named_by, read.columns[named]), labels, strict=True)
+        return {owner: label for owner, label in pairs if owner and label in known.classes}
+    return {}
 
 
 def _owners(named_by: names.Names, cells: Sequence[str]) -> list[Path | None]:

@@ -72,9 +72,10 @@ def find(table: Table, label: str, ignored: Sequence[str], marker: str) -> Label
 
 def _others(table: Table, column: str, ignored: Sequence[str], guessed: bool) -> list[Note]:
     """Which columns may be the label too, where none was asked for."""
+    if not guessed and (column.lower() not in DOUBTFUL or column == list(table.columns)[-1]):
+        return []
     may = [name for name in table.columns if name not in (column, *ignored) and may_be_classes(table.columns[name])]
-    doubtful = guessed or (column.lower() in DOUBTFUL and column != list(table.columns)[-1])
-    if not may or not doubtful:
+    if not may:
         return []
     return [Note(CAREFUL, f"the label may also be {some([repr(name) for name in may])}: label={may[0]} if it is")]
 
