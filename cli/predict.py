@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,12 @@ def tell_of(problems: Problems) -> None:
         if found:
             first = "; ".join([found[place] for place in sorted(found)[:FEW]])
             tell(f"{word:<10} {len(found):,}: {first}{'; …' * (len(found) > FEW)}")
+
+
+def _is_own(data: str, files: Sequence[Path]) -> bool:
+    """Whether examples are of the data that a run was trained on."""
+    place = Path(data.partition(":")[0]).expanduser().resolve()
+    return any(place in (file.resolve(), *file.resolve().parents) for file in files)
 
 
 def predict(  # noqa: PLR0913 - one flag a parameter
@@ -70,7 +77,8 @@ def predict(  # noqa: PLR0913 - one flag a parameter
     tell_of(count.problems)
     if count.labelled:
         share = f"{100 * count.right / count.labelled:.2f} %"
-        tell(f"accuracy   {share} of the {count.labelled:,} that came with a label")
+        learnt = ", from some of which the run has learnt" if _is_own(serving.config.data, files) else ""
+        tell(f"accuracy   {share} of the {count.labelled:,} that came with a label{learnt}")
         worst = [f"{number:,} {one} as {other}" for (one, other), number in count.mistakes.most_common(WORST)]
         if worst:
             tell(f"mistakes   {', '.join(worst)}{', …' * (len(count.mistakes) > WORST)}")

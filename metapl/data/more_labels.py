@@ -12,7 +12,7 @@ import torch
 from metapl.data import marker
 from metapl.data.formats import table_file
 from metapl.data.formats.csv_file import Table
-from metapl.data.notes import Note, some
+from metapl.data.notes import CAREFUL, Note, some
 from metapl.data.sources.base import Dataset
 from metapl.registry.errors import InputError, unknown
 
@@ -57,8 +57,11 @@ def apply(data: Dataset, text: str) -> Dataset:
             )
         absent = [name for name in given if name not in by_name]
         corrected = sum(int(data.y[place]) not in (-1, label) for place, label in known.items())
-        said = f"{len(known):,} more from {Path(place).name}" + (f", {corrected:,} of them corrected" * bool(corrected))
+        more = sum(int(data.y[at]) < 0 and at not in found for at in known)
+        said = f"{more:,} more from {Path(place).name}" + f", and {corrected:,} corrected" * bool(corrected)
         notes.append(Note("labels", said))
+        if not more and not corrected and not are_guesses:
+            notes.append(Note(CAREFUL, f"{Path(place).name} has no label that was not known: fill in its column label"))
         notes += [Note("left out", f"{len(absent):,} labels of other names: {some(absent)}")] if absent else []
         found |= known
     positions = torch.tensor(sorted(found), dtype=torch.int64)

@@ -45,7 +45,9 @@ def test_from_photographs_to_predictions_and_suggestions_in_four_commands(photos
     assert "column 'filename' names the images" in done.out
     assert "14 images that labels.csv does not name have none" in done.out
     assert all(command in done.out for command in ("metapl predict run", "metapl suggest run", "metapl report run"))
-    assert invoke(*predict).code == 0
+    done = invoke(*predict)
+    assert done.code == 0
+    assert f"of the {KNOWN} that came with a label, from some of which the run has learnt" in done.err
     found = rows(photos / "predictions.csv")
     assert len(found) == COUNT
     assert {row["prediction"] for row in found} <= {"dark", "bright"}

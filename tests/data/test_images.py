@@ -226,3 +226,12 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, levels):
     np.save(tmp_path / "x.npy", levels)
     with pytest.raises(InputError, match=r"x\.npy: \w+ of shape .* are no images: give uint8"):
         images.read(FORM, [tmp_path / "x.npy"])
+
+
+def test_parts_of_which_some_images_count_weigh_as_much_as_all(monkeypatch):
+    monkeypatch.setattr(moments, "MEASURED", 3)
+    parts = [
+        Subset(torch.full((count, 1, 2, 2), level, dtype=torch.uint8), torch.arange(count))
+        for count, level in ((20, 10), (5, 110))
+    ]
+    assert moments.moments(join(*parts))[0][0] == pytest.approx((20 * 10 + 5 * 110) / 25 / 255, rel=1e-13)

@@ -48,6 +48,22 @@ def test_labels_go_to_those_that_they_name(data, tmp_path):
     assert any("2 more from more.csv" in note.text for note in found.notes)
 
 
+def test_labels_that_are_known_are_no_more_labels(data, tmp_path):
+    known = {name: data.form.classes[label] for name, label in labels_of(data).items() if label >= 0}
+    rows = [f"{name},{label}" for name, label in known.items()]
+    found = more_labels.apply(data, write(tmp_path / "more.csv", "name,label", *rows))
+    assert [note.text for note in found.notes[-2:]] == [
+        "0 more from more.csv",
+        "more.csv has no label that was not known: fill in its column label",
+    ]
+    name, label = next(iter(known.items()))
+    other = "cat" if label == "dog" else "dog"
+    found = more_labels.apply(
+        data, write(tmp_path / "more.csv", "name,label", *rows[1:], f"{name},{other}", "in/13.png,cat")
+    )
+    assert found.notes[-1].text == "1 more from more.csv, and 1 corrected"
+
+
 def test_the_last_part_of_a_path_is_enough_where_only_one_has_it(data, tmp_path):
     text = write(tmp_path / "more.csv", "filename;class", "/elsewhere/13.png;cat", "13.png;dog")
     found = more_labels.apply(data, text)
@@ -76,7 +92,7 @@ def test_a_label_that_is_there_is_corrected_and_that_is_said(data, tmp_path):
     known = next(name for name, label in labels_of(data).items() if label == data.form.classes.index("cat"))
     found = more_labels.apply(data, write(tmp_path / "more.csv", "name,label", f"{known},dog"))
     assert labels_of(found)[known] == data.form.classes.index("dog")
-    assert any("1 of them corrected" in note.text for note in found.notes)
+    assert any("1 corrected" in note.text for note in found.notes)
 
 
 def test_of_several_files_the_last_one_counts(data, tmp_path):
