@@ -1,9 +1,12 @@
 """Data as people bring it: what each kind is taken for, or the one line that refuses it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pictures import random_levels, save
 
+from metapl.data.formats import names
 from metapl.data.notes import CAREFUL
 from metapl.data.sources import find, parts
 from metapl.registry.errors import InputError
@@ -179,6 +182,21 @@ def test_names_of_images_in_other_spellings(tmp_path, write):
     assert any("are taken without" in note.text for note in data.notes) == ("photos" in write or "Users" in write)
 
 
+def test_letters_tell_files_apart_where_they_have_to(tmp_path):
+    for number, name in enumerate(["a.png", "A.png", "b.PNG", "c.png", "d.png", "e.png"] * 3):
+        save(tmp_path / f"{number // 6}{name}", random_levels(6, 7, seed=number))
+    lines = ["filename,label"]
+    for number in range(3):
+        lines += [f"{number}a.png,x", f"{number}A.png,y", f"{number}B.png,x", f"{number}C.png,y"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = find.load(str(tmp_path))
+    found = {
+        name: data.form.classes[label] for name, label in zip(data.names, data.y.tolist(), strict=True) if label >= 0
+    }
+    assert len(found) + len(data.y_test) == 12
+    assert all(label == ("y" if name[1:] in ("A.png", "c.png") else "x") for name, label in found.items())
+
+
 def test_a_column_for_each_class_is_one_label(tmp_path):
     for number in range(20):
         save(tmp_path / f"IMG_{number:02d}.png", random_levels(6, 7, seed=number))
@@ -204,3 +222,15 @@ def test_arrays_of_unknown_names_are_named(tmp_path):
     np.savez(tmp_path / "t.npz", np.zeros((40, 3)), np.arange(40) % 2)
     with pytest.raises(InputError, match="no array x among arr_0, arr_1: call it x or X"):
         find.load(str(tmp_path / "t.npz"))
+
+
+def test_a_name_that_two_files_have_is_nobodys():
+    found = names.Names([Path("p/a/1.png"), Path("p/b/1.png"), Path("p/b/2.png")], Path("p"))
+    assert [found.find(one) for one in ("1.png", "1", "c/1.png")] == [None] * 3
+    assert [found.find(one) for one in ("a/1.png", "B\\1", "2")] == [
+        Path("p/a/1.png"),
+        Path("p/b/1.png"),
+        Path("p/b/2.png"),
+    ]
+    assert found.find("x/y/1.png", ("x", "y")) is None
+    assert found.find("x/y/2.png", ("x", "y")) == Path("p/b/2.png")

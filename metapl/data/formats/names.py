@@ -21,30 +21,36 @@ from pathlib import Path
 class Names:
     """Files below a folder by every name that only one of them has.
 
-    A name is the path below the folder or the last part of it, with the ending or without. Small and large letters are
-    alike, and so are the two slashes.
+    A name is the path below the folder or the last part of it, with the ending or without. The two slashes are alike,
+    and so are small and large letters where they make no difference between files.
     """
 
     def __init__(self, files: Sequence[Path], folder: Path) -> None:
         ways = [(file, _ways(_parts(file.relative_to(folder).as_posix()))) for file in files]
-        counts = Counter(name for _, names in ways for name in names)
-        self._owner = {name: file for file, names in ways for name in names if counts[name] == 1}
+        self._exact = _owners(ways)
+        self._folded = _owners([(file, {name.casefold() for name in names}) for file, names in ways])
 
     def find(self, name: str, above: Sequence[str] = ()) -> Path | None:
         """The file of a name, which may begin with some folders that are not there, see `above`."""
         parts = _parts(name)
-        tails = ("/".join(parts[first:]) for first in range(len(above) + 1))
-        return next((self._owner[tail] for tail in tails if tail in self._owner), None)
+        tails = ["/".join(parts[first:]) for first in range(len(above) + 1)]
+        found = (self._exact.get(tail) or self._folded.get(tail.casefold()) for tail in tails)
+        return next(filter(None, found), None)
+
+
+def _owners(ways: Sequence[tuple[Path, set[str]]]) -> dict[str, Path]:
+    counts = Counter(name for _, names in ways for name in names)
+    return {name: file for file, names in ways for name in names if counts[name] == 1}
 
 
 def above(names: Sequence[str]) -> tuple[str, ...]:
-    """The folders with which all names begin that have any, in small letters, such as those of another machine."""
+    """The folders with which all names begin, such as those of another machine."""
     levels = zip(*(_parts(name)[:-1] for name in names if name), strict=False)
     return tuple(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _parts(name: str) -> list[str]:
-    return [part for part in name.replace("\\", "/").casefold().split("/") if part not in ("", ".")]
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def _ways(parts: Sequence[str]) -> set[str]:
