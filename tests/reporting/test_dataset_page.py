@@ -70,6 +70,16 @@ def test_a_table_has_its_columns_and_its_warnings(written):
     assert not list(page.all("img"))
 
 
+def test_the_validation_set_has_a_column_of_its_own(tmp_path):
+    y, part = np.arange(60) % 2, np.array(["train"] * 40 + ["val"] * 8 + ["test"] * 12)
+    lines = ["a,split,label", *(f"{index * 7 % 50},{part[index]},{'xy'[y[index]]}" for index in range(60))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    page = parse(dataset.page("t.csv", find.load(str(tmp_path / "t.csv"))))
+    rows = cells(page, "labelled examples by class")
+    assert rows[0] == ["class", "training", "validation", "test", "%"]
+    assert rows[1:] == [["x", "20", "4", "6", "50.0"], ["y", "20", "4", "6", "50.0"]]
+
+
 def test_many_classes_are_folded_and_few_images_of_each_are_shown(tmp_path):
     y = np.arange(210) % 70
     np.savez(tmp_path / "t.npz", x=random_levels(210, 6, 6), y=y, x_test=random_levels(70, 6, 6, seed=1), y_test=y[:70])

@@ -96,7 +96,7 @@ def table(place: Path, found: Sequence[tuple[int, list[str]]], delimiter: str) -
     """
     if len(found) < 2:
         raise InputError(f"{place} has no rows: write the names of the columns in the first line, then a row a line")
-    (first, header), *body = found
+    (first, header), *body = _without_ends(found)
     check_header(header, f"{place}, line {first}")
     for line, cells in body:
         if len(cells) != len(header):
@@ -109,6 +109,12 @@ def table(place: Path, found: Sequence[tuple[int, list[str]]], delimiter: str) -
         for place, name in enumerate(header)
     }
     return Table(str(place), columns, tuple(line for line, _ in body))
+
+
+def _without_ends(found: Sequence[tuple[int, list[str]]]) -> Sequence[tuple[int, list[str]]]:
+    """Rows without the empty cell behind a delimiter that ends each of them."""
+    ended = all(cells and not cells[-1] for _, cells in found) and len({len(cells) for _, cells in found}) == 1
+    return [(line, cells[:-1]) for line, cells in found] if ended and len(found[0][1]) > 2 else found
 
 
 def text_of(place: Path, encoding: str = "") -> str:
@@ -185,7 +191,9 @@ def check_header(names: Sequence[str], where: str) -> None:
         InputError: one that is empty or there twice, or numbers that are no names.
     """
     if "" in names:
-        raise InputError(f"{where}: column {names.index('') + 1} has no name: name it, or delete it from the file")
+        at = names.index("") + 1
+        pandas = " (pandas writes none with index=False)" if at == 1 else ""
+        raise InputError(f"{where}: column {at} has no name: name it, or delete it from the file{pandas}")
     if len(set(names)) < len(names):
         name = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(f"{where}: two columns are named {name!r}: write a line with a name for each column")
