@@ -234,3 +234,9 @@ def test_a_name_that_two_files_have_is_nobodys():
     ]
     assert found.find("x/y/1.png", ("x", "y")) is None
     assert found.find("x/y/2.png", ("x", "y")) == Path("p/b/2.png")
+
+
+def test_images_without_labels_are_told_how_to_have_some(tmp_path):
+    save(tmp_path / "1.JPG", random_levels(6, 7))
+    with pytest.raises(InputError, match=r"images without labels: write labels\.csv beside them, with the columns"):
+        find.load(str(tmp_path))

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from metapl.data.formats import archives
-from metapl.data.formats.decode import HEIC
+from metapl.data.formats.decode import ENDINGS, HEIC
+from metapl.data.formats.files import holds
 from metapl.data.sources import SOURCES, STORED, fetch
 from metapl.data.sources.base import Dataset, Known, Stored
 from metapl.registry import notation
@@ -180,6 +181,11 @@ def _kind(path: Path) -> str:
     kind = recognise(path)
     if kind is None and path.is_dir() and any(one.suffix.lower() in HEIC for one in path.rglob("*")):
         raise InputError(f"--data {path}: photographs as .heic: pip install 'metapl[heic]' reads them")
+    if kind is None and path.is_dir() and holds(path, ENDINGS):
+        raise InputError(
+            f"--data {path}: images without labels: write labels.csv beside them, with the columns filename and label, "
+            "or put those of each class into a folder of its name"
+        )
     if kind is None:
         raise InputError(
             f"--data {path}: nothing there that metapl reads: give the folder or file itself, or one of "
