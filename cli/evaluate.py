@@ -14,7 +14,7 @@ from metapl.registry.errors import InputError
 HELP = """Evaluate the networks of a finished run once more, from its files."""
 
 DataOption = typer.Option(
-    help="Files or folders of fresh examples with their labels: class folders, a table, an .npz; instead of a part.",
+    help="Fresh examples with labels, in place of a part: class folders, images with labels.csv, a table, an .npz.",
     show_default=False,
 )
 
