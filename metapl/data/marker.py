@@ -71,7 +71,10 @@ def find(counts: Mapping[str, int], option: str, where: str) -> frozenset[str]:
     for label in sorted(classes):
         if label == "-1":
             sure |= {label} if _means_none(counts, classes - {label}, where) else set()
-        elif (_words(label) in DOUBTFUL and len(classes) > 2) or _stands_out(label, classes - {label}):
+        elif label in NUMBERS:
+            if _stands_out(label, classes - {label}):
+                raise _asked(label, f"{counts[label]:,} times", where)
+        elif _words(label) in DOUBTFUL and len(classes) > 2:
             raise _asked(label, f"{counts[label]:,} times", where)
     return frozenset(sure)
 
@@ -95,8 +98,8 @@ def _means_none(counts: Mapping[str, int], others: Collection[str], where: str) 
 
 
 def _stands_out(label: str, others: Collection[str]) -> bool:
-    """Whether a label is a number that is written for none, beside classes that are numbered through."""
-    if label not in NUMBERS or len(others) < 2 or not all(re.fullmatch(r"\d+", other) for other in others):
+    """Whether a label of `NUMBERS` stands beside classes that are numbered through, and is not the next of them."""
+    if len(others) < 2 or not all(re.fullmatch(r"\d+", other) for other in others):
         return False
     values = sorted(map(int, others))
     return values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1 and int(label) != values[-1] + 1
