@@ -6,7 +6,7 @@ from problem import Batch, Params, loss
 import metapl as mp
 
 
-def gradient(rate: float, steps: int, params: Params, train: Batch, held: Batch) -> float:
+def gradient(rate: float, steps: int, params: Params, train: Batch, held: Batch, *, method: str = "replay") -> float:
     """d held-out loss / d learning rate."""
     found = mp.hypergradient(
         lambda params, _rate, batch: loss(params, batch),
@@ -15,5 +15,6 @@ def gradient(rate: float, steps: int, params: Params, train: Batch, held: Batch)
         torch.tensor(rate, dtype=torch.float64),
         params,
         [train] * steps,
+        method=method,
     )
     return float(found.grads)
