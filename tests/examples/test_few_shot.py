@@ -108,6 +108,8 @@ def test_a_task_asks_about_the_classes_that_it_shows():
     x, y, query_x, query_y = omniglot.draw(images, torch.Generator().manual_seed(0), 50, ways=4, shots=2, queries=3)
     assert (x.shape, query_x.shape) == ((50, 8, 1, 28, 28), (50, 12, 1, 28, 28))
     shown, asked = ((part[:, :, 0, 0, 0] * 255).round().long() for part in (x, query_x))
+    every = {20 * one + drawing for one in range(10) for drawing in range(8)}
+    assert {*shown.flatten().tolist(), *asked.flatten().tolist()} == every
     for task in range(50):
         classes = {int(label): {int(one) // 20 for one in shown[task][y[task] == label]} for label in range(4)}
         assert all(len(one) == 1 for one in classes.values())
