@@ -11,7 +11,7 @@ from typing import Any
 import maml
 import omniglot
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 import metapl as mp
@@ -32,17 +32,16 @@ def learn(features: mp.Model, steps: int, theta: Any, task: omniglot.Tasks) -> t
     return maml.judged(linear(asked, head["weight"], head["bias"]), query_y)
 
 
-def start(features: mp.Model, ways: int = 5) -> Any:
-    """θ: the features as torch draws them, and a last layer of zeros."""
-    params, _ = features.init(mp.key(0))
-    width = params["3.0.weight"].shape[0]
-    return {"features": params, "head": {"weight": torch.zeros(ways, width), "bias": torch.zeros(ways)}}
+def start(features: mp.Model, last: nn.Linear) -> Any:
+    """θ: the features as torch draws them, and zeros for the last layer."""
+    zeros = {name: torch.zeros_like(leaf) for name, leaf in last.state_dict().items()}
+    return {"features": features.init(mp.key(0))[0], "head": zeros}
 
 
 def main() -> None:
     """Train on the characters of one split, and test on those of the other."""
     features = mp.from_module(lambda: omniglot.network()[:-1])
-    maml.run(partial(learn, features), start(features), train_steps=5, test_steps=(5, 10))
+    maml.run(partial(learn, features), start(features, omniglot.network()[-1]), train_steps=5, test_steps=(5, 10))
 
 
 if __name__ == "__main__":

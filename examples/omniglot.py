@@ -21,14 +21,14 @@ Tasks = tuple[Tensor, Tensor, Tensor, Tensor]
 """Drawings to learn from, their classes, drawings that are asked about, and theirs; each `[tasks, drawings, ...]`."""
 
 
-def load(folder: str | None, split: str, size: int = 28) -> Tensor:
-    """The drawings of a split, `[classes, drawings, size, size]` of `uint8`; a turned character is another class."""
+def load(folder: str | None, split: str) -> Tensor:
+    """The drawings of a split, `[classes, drawings, 28, 28]` of `uint8`; a turned character is another class."""
     place = Path(folder or Path(os.environ.get("METAPL_DATA", "data")) / "omniglot")
     if not (place / "omniglot_packed.npz").is_file():
         raise SystemExit(f"no omniglot_packed.npz in {place}: give the folder with --data, or set METAPL_DATA")
     packed = np.load(place / "omniglot_packed.npz")
     ink = torch.from_numpy(np.unpackbits(packed["ink"], axis=1)[:, : SIDE * SIDE]).reshape(-1, 1, SIDE, SIDE)
-    small = torch.cat([shrunk(part, size) for part in ink.split(1000)])
+    small = torch.cat([shrunk(part) for part in ink.split(1000)])
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(zip(packed["alphabet"], packed["character"], strict=True)):
         rows.setdefault("/".join(name), []).append(row)
@@ -39,9 +39,9 @@ def load(folder: str | None, split: str, size: int = 28) -> Tensor:
     return torch.stack(classes)
 
 
-def shrunk(ink: Tensor, size: int) -> Tensor:
-    """Grey drawings of another size, from the ink of `[batch, 1, side, side]`."""
-    return interpolate(ink * 255.0, (size, size), mode="bilinear", antialias=True)[:, 0].round().byte()
+def shrunk(ink: Tensor) -> Tensor:
+    """Grey drawings `[batch, 28, 28]`, from the ink of `[batch, 1, 105, 105]`."""
+    return interpolate(ink * 255.0, (28, 28), mode="bilinear", antialias=True)[:, 0].round().byte()
 
 
 def draw(images: Tensor, generator: torch.Generator, tasks: int, *, ways: int = 5, shots: int = 1, queries: int = 5):
@@ -56,11 +56,11 @@ def draw(images: Tensor, generator: torch.Generator, tasks: int, *, ways: int = 
 
 
 def network(ways: int = 5, channels: int = 32) -> nn.Module:
-    """Four convolutions of stride 2, each normalised by the statistics of its batch, and a linear layer."""
+    """Four convolutions of stride 2, each normalised by the statistics of its batch, then a linear layer."""
 
     def block(inputs: int) -> nn.Module:
         convolution = nn.Conv2d(inputs, channels, 3, stride=2, padding=1)
         return nn.Sequential(convolution, nn.BatchNorm2d(channels, track_running_stats=False), nn.ReLU())
 
     blocks = [block(1), *(block(channels) for _ in range(3))]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, ways))
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(4 * channels, ways))
