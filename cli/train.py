@@ -175,7 +175,7 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
         kept.over()
         last = session.folders[-1].path
     display.table([summary["test"] for summary in summaries.values()], title=display.title(first, len(summaries)))
-    display.footer([*summaries.values()][-1], last)
+    display.footer([*summaries.values()][-1], last, first.config.method)
 
 
 def _finish(session: Session, index: int, result: Result, started: float) -> dict[str, Any]:
