@@ -89,7 +89,6 @@ def test_its_line_is_all_that_a_run_needs(entropy, tmp_path):
     assert found.code == 0, found.err
     assert "entropy minimisation" in found.out
     assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["test"]) == ["entropy"]
-    assert invoke("eval", tmp_path / "run").code == 0
     seeds = invoke("train", "--method", "entropy", *short, "--seeds", 2, "--out", tmp_path / "seeds")
     assert seeds.code == 0, seeds.err
     without = invoke("train", "--method", "entropy", "--uda-weight", 0, *short, "--out", tmp_path / "without")
