@@ -65,15 +65,16 @@ def main(steps=600):
     """Search, then train all architectures from four other starts."""
     batches = [spirals(key, 64) for key in mp.split(mp.key(1), steps)]
     held_out, test = spirals(mp.key(2), 500), spirals(mp.key(3), 2000)
-    alpha, carry, state = torch.zeros(2, 4), start(mp.key(4)), RULE.init(torch.zeros(2, 4))
+    alpha, carry, rule = torch.zeros(2, 4), start(mp.key(4)), mp.adam(0.003)
+    state = rule.init(alpha)
     for batch in batches:
-        updates, state = RULE.update(torch.func.grad(outer)(alpha, carry, batch, held_out), state, alpha)
+        updates, state = rule.update(torch.func.grad(outer)(alpha, carry, batch, held_out), state, alpha)
         carry, alpha = step(carry, alpha.softmax(-1), batch), alpha + updates
     mixes = torch.stack([torch.stack(rows) for rows in product(torch.eye(4), repeat=2)])
     train = torch.vmap(accuracy, in_dims=(0, None, None, None))
     each = sum(train(mixes, start(key), batches, test) for key in mp.split(mp.key(5), 4)) / 4.0
-    ranked = sorted(zip(each.tolist(), product(OPERATIONS, repeat=2), strict=True), reverse=True)
-    print("found", [list(OPERATIONS)[index] for index in alpha.argmax(1)], *ranked, sep="\n")
+    print("found", [list(OPERATIONS)[index] for index in alpha.argmax(1)])
+    print(*sorted(zip(each.tolist(), product(OPERATIONS, repeat=2), strict=True), reverse=True), sep="\n")
 
 
 if __name__ == "__main__":
