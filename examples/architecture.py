@@ -3,7 +3,7 @@
     python examples/architecture.py
 
 Two layers mix four activations with weights softmax(α). The network steps on training data, and α on held-out data, by
-the exact gradient through the network's next step. Then all 16 networks with one activation a layer are trained.
+the exact gradient through the network's next step. Then all 16 networks of one activation a layer are trained.
 """
 
 from itertools import pairwise, product
@@ -54,7 +54,6 @@ def outer(alpha, carry, batch, held_out):
     return loss(step(carry, alpha.softmax(-1), batch)[0], alpha.softmax(-1), held_out)
 
 
-@torch.no_grad()
 def accuracy(mix, carry, batches, test):
     """The test accuracy of a network that is trained with this mix."""
     params, _ = mp.unroll(lambda carry, batch: step(carry, mix, batch), carry, batches, method="reverse")

@@ -34,10 +34,10 @@ def harm(model, start, examples, clean, **how):
     def objective(weights):
         return losses(weights, model, start, examples, clean, **how).mean()
 
-    return torch.func.grad(objective)(torch.ones(len(examples[1])))
+    return torch.func.grad(objective)(torch.ones(len(examples[1]), dtype=examples[0].dtype))
 
 
-def main(count=1000, clean=200):
+def main(count=1000, clean=500):
     """Print the precision of the three rankings."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="digits")
