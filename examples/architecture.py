@@ -63,8 +63,8 @@ def accuracy(mix, carry, batches, test):
 def main(steps=600):
     """Search, then train all architectures from four other starts."""
     batches = [spirals(key, 64) for key in mp.split(mp.key(1), steps)]
-    held_out, test = spirals(mp.key(2), 500), spirals(mp.key(3), 2000)
-    alpha, carry, rule = torch.zeros(2, 4), start(mp.key(4)), mp.adam(0.003)
+    held_out, test, carry = spirals(mp.key(2), 500), spirals(mp.key(3), 2000), start(mp.key(4))
+    alpha, rule = torch.zeros(2, 4), mp.adam(0.003)
     state = rule.init(alpha)
     for batch in batches:
         updates, state = rule.update(torch.func.grad(outer)(alpha, carry, batch, held_out), state, alpha)

@@ -59,7 +59,7 @@ def accuracy(theta, x, y):
     return float((logits.argmax(-1) == y).float().mean())
 
 
-def main(outer_steps=300):
+def main(outer_steps=60):
     """Print the test accuracy after real images, class means and distilled images, each at its best learning rate."""
     (x, y), test = data()
     sets = {f"real images {index}": [x[y == label][index] for label in range(10)] for index in range(5)}
@@ -67,7 +67,7 @@ def main(outer_steps=300):
         rates = [{"images": torch.stack(images), "log lr": torch.tensor(lr).log()} for lr in (0.1, 0.3, 1.0, 3.0)]
         theta = max(rates, key=lambda theta: accuracy(theta, x, y))
         print(f"{name}: test accuracy {accuracy(theta, *test):.3f}", flush=True)
-    rule = mp.adam(0.02)
+    rule = mp.adam(mp.cosine(0.02, outer_steps))
     state = rule.init(theta)
     for index in range(outer_steps):
         grads = torch.func.grad(mean_loss)(theta, drawn(mp.fold_in(mp.key(1), index), 4), (x, y))

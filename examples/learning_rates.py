@@ -56,11 +56,11 @@ def main():
     """Learn the hyperparameters, and compare with what they began at."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--outer-steps", type=int, default=30)
+    parser.add_argument("--outer-steps", type=int, default=20)
     args = parser.parse_args()
     train, held_out, (test_x, test_y) = data()
     model = mp.from_module(lambda: nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)))
-    rule = mp.adam(0.2)
+    rule = mp.adam(mp.cosine(0.2, args.outer_steps + 1))
     params, inputs = model.init(mp.key(0))[0], batches(train, args.steps)
     theta = everywhere(params, lr=-2.3, decay=-7.0)
     state = rule.init(theta)

@@ -1,4 +1,4 @@
-"""Meta Pseudo Labels with the exact feedback, from parts: digits with four labels a class.
+"""Meta Pseudo Labels with the exact feedback, from parts: digits with one label a class.
 
     python examples/mpl_in_40_lines.py
 
@@ -47,7 +47,7 @@ def main(seed=0, steps=1000):
     x, y = (torch.tensor(array) for array in load_digits(return_X_y=True))
     x = x.float() / 16.0
     order = mp.rng.permutation(mp.key(seed), 1297)
-    rows = torch.cat([order[y[order] == label][:4] for label in range(10)])
+    rows = torch.cat([order[y[order] == label][:1] for label in range(10)])
     alone, teacher, student = (model.init(key)[0] for key in mp.split(mp.key(seed), 3))
     states = [rule.init(params) for params in (alone, teacher, student)]
     for index in range(steps):
