@@ -60,9 +60,9 @@ def main():
     args = parser.parse_args()
     train, held_out, (test_x, test_y) = data()
     model = mp.from_module(lambda: nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)))
-    rule = mp.adam(mp.cosine(0.2, args.outer_steps + 1))
+    rule = mp.sgd(5.0)
     params, inputs = model.init(mp.key(0))[0], batches(train, args.steps)
-    theta = everywhere(params, lr=-2.3, decay=-7.0)
+    theta = everywhere(params, lr=-1.2, decay=-7.0)
     state = rule.init(theta)
     for index in range(args.outer_steps + 1):
         found = hypergradient(model, theta, params, inputs, held_out, checkpoints=True)
