@@ -22,7 +22,7 @@ def meta_gradient(theta, given, drawn):
     return value, grads
 
 
-def main(outer_steps=40):
+def main(outer_steps=20):
     """Train the optimiser on four trainings at a time, and compare it."""
     theta = first(mp.key(0))
     rule = mp.chain(mp.clip_by_global_norm(1.0), mp.adam(mp.cosine(0.02, outer_steps)))

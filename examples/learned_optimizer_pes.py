@@ -28,7 +28,7 @@ def pes(truncation, theta, carries, sums, key, *, sigma):
     Args:
         truncation: `truncation(theta, carry) -> (carry, loss)`, some steps and their share of the loss.
         theta: a tree.
-        carries: the states of the particles at θ + ε and of those at θ − ε, each stacked along the pairs.
+        carries: the states of the particles, first those at θ + ε, then those at θ − ε, stacked `[2 pairs, ...]`.
         sums: ξ, stacked along the pairs; zeros before the first truncation.
         key: draws ε.
         sigma: its standard deviation.
@@ -37,17 +37,12 @@ def pes(truncation, theta, carries, sums, key, *, sigma):
     keyed = zip(mp.split(key, len(leaves)), leaves, strict=True)
     noise = mp.tree.unflatten([sigma * mp.rng.normal(k, leaf.shape, leaf.dtype) for k, leaf in keyed], structure)
     sums = mp.tree.add(sums, noise)
-
-    def moved(sign, noise, carry):
-        return truncation(mp.tree.map(lambda at, by: at + sign * by, theta, noise), carry)
-
+    moved = mp.tree.map(lambda at, by: at + torch.cat([by, -by]), theta, noise)
     with torch.no_grad():
-        (up, above), (down, below) = (
-            torch.vmap(moved, (None, 0, 0))(torch.tensor(sign), noise, carry)
-            for sign, carry in zip((1.0, -1.0), carries, strict=True)
-        )
+        carries, losses = torch.vmap(truncation)(moved, carries)
+    above, below = losses.chunk(2)
     share = (above - below) / (2.0 * sigma**2 * len(above))
-    return mp.tree.map(lambda leaf: torch.tensordot(share, leaf, dims=1), sums), (up, down), sums
+    return mp.tree.map(lambda leaf: torch.tensordot(share, leaf, dims=1), sums), carries, sums
 
 
 def truncation(theta, carry, batches):
@@ -56,16 +51,17 @@ def truncation(theta, carry, batches):
     return carry, losses.sum() / STEPS
 
 
-def main(trainings=150, length=10, pairs=16, sigma=0.02):
+def main(trainings=25, length=10, pairs=16, sigma=0.02):
     """Train the optimiser on one training at a time, truncation by truncation, and compare it."""
     theta = first(mp.key(0))
-    rule = mp.chain(mp.clip_by_global_norm(1.0), mp.adam(mp.cosine(0.01, trainings * STEPS // length)))
+    rule = mp.chain(mp.clip_by_global_norm(1.0), mp.adam(mp.cosine(0.02, trainings * STEPS // length)))
     state = rule.init(theta)
     for index in range(trainings):
         key = mp.fold_in(mp.key(1), index)
         starts, batches = mp.tree.map(lambda leaf: leaf[0], draw(SEEN, key, 1))
-        begun = mp.tree.map(lambda leaf: leaf.expand(pairs, *leaf.shape), (starts, learned(theta).init(starts)))
-        carries, sums = (begun, begun), mp.tree.map(lambda leaf: leaf.new_zeros(pairs, *leaf.shape), theta)
+        begun = starts, learned(theta).init(starts)
+        carries = mp.tree.map(lambda leaf: leaf.expand(2 * pairs, *leaf.shape), begun)
+        sums = mp.tree.map(lambda leaf: leaf.new_zeros(pairs, *leaf.shape), theta)
         for at in range(0, STEPS, length):
             some = mp.tree.map(lambda leaf, at=at: leaf[at : at + length], batches)
             steps = partial(truncation, batches=some)

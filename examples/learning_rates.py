@@ -56,7 +56,7 @@ def main():
     """Learn the hyperparameters, and compare with what they began at."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--outer-steps", type=int, default=20)
+    parser.add_argument("--outer-steps", type=int, default=10)
     args = parser.parse_args()
     train, held_out, (test_x, test_y) = data()
     model = mp.from_module(lambda: nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)))

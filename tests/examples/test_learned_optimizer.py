@@ -88,7 +88,7 @@ def at():
 def estimates(key, pairs):
     """What each truncation adds to the gradient."""
     sums = mp.tree.map(lambda leaf: leaf.new_zeros(pairs, *leaf.shape), at())
-    carries, found = (torch.ones(pairs, 2, dtype=torch.float64),) * 2, []
+    carries, found = torch.ones(2 * pairs, 2, dtype=torch.float64), []
     for index in range(TRUNCATIONS):
         noise = mp.fold_in(key, index)
         grads, carries, sums = learned_optimizer_pes.pes(quadratic, at(), carries, sums, noise, sigma=SIGMA)
@@ -159,7 +159,7 @@ def test_trainings_differ_in_start_and_batches():
 def test_the_programs_train_and_compare(program, monkeypatch, capsys):
     for module in (learned_rule, learned_problems, learned_optimizer_pes):
         monkeypatch.setattr(module, "STEPS", 10)
-    monkeypatch.setattr(learned_problems, "RATES", [0.01])
+    monkeypatch.setattr(learned_problems, "RATES", torch.tensor([0.01]))
     program(1)
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split(":")[0] for line in lines] == ["digits, 64-32-10 (seen)", *learned_problems.UNSEEN]
