@@ -20,8 +20,7 @@ STEPS, MODEL = 20, mp.from_module(lambda: nn.Sequential(nn.Linear(64, 64), nn.Ta
 def data():
     """1,000 digits to distil, and 797 for the test."""
     x, y = (torch.tensor(array) for array in load_digits(return_X_y=True))
-    x = x.float() / 16.0
-    return (x[:1000], y[:1000]), (x[1000:], y[1000:])
+    return (x[:1000].float() / 16.0, y[:1000]), (x[1000:].float() / 16.0, y[1000:])
 
 
 def drawn(key, count):
@@ -68,6 +67,7 @@ def main(outer_steps=60):
         theta = max(rates, key=lambda theta: accuracy(theta, x, y))
         print(f"{name}: test accuracy {accuracy(theta, *test):.3f}", flush=True)
     rule = mp.adam(mp.cosine(0.02, outer_steps))
+    theta["log lr"] = torch.tensor(0.3).log()  # well below the rates at which training is unstable
     state = rule.init(theta)
     for index in range(outer_steps):
         grads = torch.func.grad(mean_loss)(theta, drawn(mp.fold_in(mp.key(1), index), 4), (x, y))

@@ -2,6 +2,7 @@
 
 import io
 import tokenize
+from pathlib import Path
 
 import mpl_in_40_lines as mpl
 import torch
@@ -40,8 +41,8 @@ def test_the_gradient_of_the_teacher_is_that_of_plain_autograd():
 
 def test_it_has_40_lines():
     """Of code: without blank lines, comments and docstrings."""
-    with open(mpl.__file__) as file:
-        tokens = list(tokenize.generate_tokens(io.StringIO(file.read()).readline))
+    text = Path(mpl.__file__).read_text(encoding="utf-8")
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     code = [token for token in tokens if token.type not in silent and not token.string.startswith('"""')]
     assert len({token.start[0] for token in code}) <= 40
