@@ -40,9 +40,9 @@ def test_the_networks_differ():
     assert all(bool((leaf[0] != leaf[1]).any()) for leaf in starts.values())
 
 
-def test_the_program_distils(capsys, monkeypatch):
-    monkeypatch.setattr(distillation, "STEPS", 5)
-    distillation.main(outer_steps=10)
+def test_the_program_distils(capsys):
+    distillation.main(outer_steps=2)
     lines = capsys.readouterr().out.splitlines()
-    means, distilled = (float(line.split("accuracy ")[1].split(",")[0]) for line in lines[-2:])
-    assert distilled > means + 0.01
+    *real, _, distilled = (float(line.split("accuracy ")[1].split(",")[0]) for line in lines)
+    assert len(real) == 5
+    assert distilled > max(real)
