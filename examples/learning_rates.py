@@ -60,7 +60,7 @@ def main():
     args = parser.parse_args()
     train, held_out, (test_x, test_y) = data()
     model = mp.from_module(lambda: nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)))
-    rule = mp.sgd(5.0)
+    rule = mp.chain(mp.clip_by_global_norm(0.1), mp.sgd(5.0))
     params, inputs = model.init(mp.key(0))[0], batches(train, args.steps)
     theta = everywhere(params, lr=-1.2, decay=-7.0)
     state = rule.init(theta)
