@@ -99,9 +99,14 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _kee
     return output, aux, back
 
 
-def value_and_grad(fn: Callable[[PyTree], tuple[Tensor, PyTree]], at: PyTree) -> tuple[Tensor, PyTree, PyTree]:
-    """The value, aux and gradient at `at` of `fn(at) -> (scalar, aux)`, all detached."""
-    value, aux, back = vjp(fn, at)
+def value_and_grad(fn: Callable[[PyTree], Tensor | tuple[Tensor, PyTree]], at: PyTree) -> tuple[Tensor, PyTree, PyTree]:
+    """The value, aux and gradient at `at` of `fn(at) -> (scalar, aux)`, all detached; aux is () of a scalar alone."""
+
+    def paired(at: PyTree) -> tuple[Tensor, PyTree]:
+        found = fn(at)
+        return (found, ()) if isinstance(found, Tensor) else found
+
+    value, aux, back = vjp(paired, at)
     return value, aux, back(torch.ones_like(value))
 
 

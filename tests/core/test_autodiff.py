@@ -33,6 +33,13 @@ def test_value_and_grad_equals_finite_differences():
     assert_close_tree(grads, finite_differences(lambda at: scalar(at)[0], point()), rtol=1e-8)
 
 
+def test_a_scalar_alone_has_no_aux():
+    value, aux, grads = autodiff.value_and_grad(lambda at: scalar(at)[0], point())
+    assert aux == ()
+    assert_close_tree(value, scalar(point())[0], rtol=0.0)
+    assert_close_tree(grads, finite_differences(lambda at: scalar(at)[0], point()), rtol=1e-8)
+
+
 def test_pullback_is_the_gradient_of_the_product_with_the_cotangent():
     cotangent = (torch.tensor([1.0, -3.0]).double(), torch.arange(6.0).double().reshape(3, 2))
 
