@@ -161,10 +161,11 @@ def observing(hook: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor], Non
     return checked
 
 
-def nodes(outputs: Iterable[Tensor]) -> list[Any]:
-    """The nodes of the graph that autograd has recorded for these tensors."""
-    waiting: list[Any] = [output.grad_fn for output in outputs if output.grad_fn is not None]
-    seen = set(waiting)
+def nodes(outputs: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> list[Any]:
+    """The nodes of the graph that autograd has recorded for these tensors, down to those that made `ends`."""
+    stops = {end.grad_fn for end in ends}
+    waiting: list[Any] = [output.grad_fn for output in outputs if output.grad_fn not in {None, *stops}]
+    seen = {*waiting, *stops}
     found = []
     while waiting:
         node = waiting.pop()

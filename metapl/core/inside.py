@@ -93,7 +93,7 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
         value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
             found = torch.autograd.grad(value, at, create_graph=again, materialize_grads=True)
-            if again and any(map(torch_private.is_function, autodiff.nodes([value]))):
+            if again and any(map(torch_private.is_function, autodiff.nodes([value], at))):
                 autodiff.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
             found = tuple(torch.zeros_like(p) for p in leaves)
