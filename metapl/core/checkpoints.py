@@ -63,7 +63,7 @@ def sqrt() -> Checkpoints:
     return Checkpoints(lambda steps: (math.ceil(math.sqrt(steps)), 1))
 
 
-def log(*, base: int = 4) -> Checkpoints:
+def log(*, base: int = 4, recorded: int = 1) -> Checkpoints:
     """Segments divided into `base` segments again and again: (base − 1) log K carries, and log K passes of every step.
 
     `base=2` is bisection: the fewest carries and the most passes. The best plan for as many carries, of which those
@@ -71,14 +71,19 @@ def log(*, base: int = 4) -> Checkpoints:
     about half as many passes. Here a carry that is kept stays until its level is done, since torch gives back what a
     node of a graph has saved all at once.
 
+    Args:
+        base: segments in a segment.
+        recorded: steps at the last level that are recorded together, at most: fewer levels, and as many graphs.
+
     Raises:
-        ValueError: a base below 2.
+        ValueError: a base below 2, or nothing that is recorded.
     """
     _require("log", "base", base, 2)
+    _require("log", "recorded", recorded, 1)
 
     def sizes(steps: int) -> tuple[int, ...]:
         found = [-(-steps // base)]
-        while found[-1] > 1:
+        while found[-1] > recorded:
             found.append(-(-found[-1] // base))
         return tuple(found)
 

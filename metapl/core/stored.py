@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -46,7 +48,8 @@ class _Files(Sequence[list[Tensor]]):
 
     def __init__(self, folder: Path, first: list[Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._own = tempfile.TemporaryDirectory(prefix="carries-", dir=folder)
+        self._own = Path(tempfile.mkdtemp(prefix="carries-", dir=folder))
+        weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
         self._first = first
         self._count = 1
 
@@ -76,11 +79,13 @@ class _Files(Sequence[list[Tensor]]):
         return [_as(found[str(at)], like) for at, like in enumerate(self._first)]
 
     def _path(self, index: int) -> Path:
-        return Path(self._own.name) / f"{index}.safetensors"
+        return self._own / f"{index}.safetensors"
 
 
 def _as(read: Tensor, like: Tensor) -> Tensor:
-    return (torch.view_as_complex(read) if like.is_complex() else read).to(like.device)
+    # A copy: in its file a number may stand where torch expects no complex one, and reading it there ends the process.
+    read = read.to(like.device, copy=True)
+    return torch.view_as_complex(read) if like.is_complex() else read
 
 
 class _Stored(torch.autograd.Function):
