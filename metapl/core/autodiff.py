@@ -110,6 +110,7 @@ _REMEDIES = {
     "saved tensor hooks": "torch.utils.checkpoint does not work inside of torch.func: take exact() or unroll()",
     "must override the setup_context": "an autograd function without setup_context does not work inside of torch.func: "
     "take exact() or unroll()",
+    "for sparse tensors": "a sparse gradient cannot be differentiated again: look up with sparse=False",
     "use_reentrant=True": "torch.utils.checkpoint(use_reentrant=True) is for .backward() alone: use_reentrant=False",
 }
 
@@ -128,7 +129,7 @@ def explained() -> Iterator[None]:
             kernel = "; or attention within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)" if attention else ""
             remedy = (
                 f"torch lacks the second derivative of {lacking[1]}: take an estimator that needs none, difference() "
-                f"or first_order(){kernel}"
+                f"or first_order(), or method='difference' of scan and hypergradient{kernel}"
             )
         if remedy is None:
             raise

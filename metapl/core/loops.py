@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from metapl.core import closures, hvp, tree
+from metapl.core import autodiff, closures, hvp, tree
 from metapl.core.strays import require_all_found
 from metapl.core.torch_private import inside_transform
 from metapl.core.types import PyTree
@@ -189,9 +189,10 @@ def _step_vjp(
     grads: Grads = [None] * len(primals)
     if arriving and moving:
         through = _transformed if inside_transform() else _recorded
-        found = through(
-            replayed, [primals[index] for index in moving], [cotangents[index] for index in arriving], primals
-        )
+        with autodiff.explained():
+            found = through(
+                replayed, [primals[index] for index in moving], [cotangents[index] for index in arriving], primals
+            )
         for index, grad in zip(moving, found, strict=True):
             grads[index] = grad
     end = len(grads) - len(at.held)

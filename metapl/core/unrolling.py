@@ -67,7 +67,8 @@ def scan(
     objects, but not through an `nn.Module`, whose parameters belong into the carry (see `metapl.core.closures`). `step`
     must be pure. Inside it take gradients with `metapl.core.inside.gradient`; those of `torch.func.grad` are right too,
     but leave nothing to choose for the last three methods and cost more. Forward mode (`torch.func.jvp`, and `hessian`)
-    goes through the exact methods, which record every step there; not through the approximate ones.
+    goes through the exact methods, which record every step there; not through the approximate ones. So does
+    `torch.compile`, where the compiler says what is kept, whatever `checkpoints` are.
 
     Args:
         step: the body of the loop.
@@ -103,10 +104,7 @@ def scan(
         with torch.no_grad():
             carry, before = tree.detach(_reverse(step, carry, inputs[:-last]))
         inputs = inputs[-last:]
-    # A rule that is set around says what second derivatives are, and needs no replaying. Forward mode keeps nothing of
-    # the steps behind it, so that there is nothing to replay.
-    recorded = method == "reverse" or (method in ("replay", "mixed") and inside_forward_mode())
-    if recorded and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
+    if _is_recorded(method, step, carry, inputs):
         carry, ys = _reverse(step, carry, inputs)
     else:
         carry, ys = _replayed(step, carry, inputs, method, keep)
@@ -133,6 +131,20 @@ def unroll(
 
 def _silent(step: Step, carry: PyTree, given: PyTree) -> tuple[PyTree, tuple[()]]:
     return step(carry, given), ()
+
+
+def _is_recorded(method: str | hvp.Rule, step: ScanStep, carry: PyTree, inputs: Sequence[PyTree]) -> bool:
+    """Whether the steps are recorded as they are taken, and nothing is replayed."""
+    exact = method in ("reverse", "replay", "mixed")
+    if torch.compiler.is_compiling():
+        if not exact:
+            raise InputError(f"torch.compile takes the exact methods of scan: method='replay', not {method!r}")
+        return True
+    # Forward mode keeps nothing of the steps behind it, so that there is nothing to replay.
+    if method != "reverse" and not (exact and inside_forward_mode()):
+        return False
+    # A rule that is set around says what second derivatives are, and needs no replaying.
+    return hvp.current() is not None or not across_vmap(_tensors(step, carry, inputs))
 
 
 def _require(method: str | hvp.Rule, *, checkpoints: bool, last: int | None) -> None:
