@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from metapl.core import torch_private, tree
@@ -25,7 +26,9 @@ def batched_as(buffers: Mapping[str, Tensor], given: PyTree) -> dict[str, Tensor
 
     Torch refuses to write what a member has seen on a buffer that all of them share.
     """
-    members = [leaf for leaf in tree.leaves(given) if isinstance(leaf, Tensor) and torch_private.is_batched(leaf)]
+    unknown = torch.compiler.is_compiling()  # which leaves are batched: it could be any
+    tensors = [leaf for leaf in tree.leaves(given) if isinstance(leaf, Tensor)]
+    members = [leaf for leaf in tensors if unknown or torch_private.is_batched(leaf)]
     found = dict(buffers)
     for leaf in members:
         found = {name: value + leaf.new_zeros((), dtype=value.dtype) for name, value in found.items()}
