@@ -92,8 +92,9 @@ def _batch_norm(  # noqa: PLR0913, PLR0917 - as torch has it
         if running_mean is not None and running_var is not None:
             count = x.numel() // x.shape[1]
             with torch.no_grad():
-                running_mean.lerp_(mean.detach().reshape(-1), momentum)
-                running_var.lerp_(variance.detach().reshape(-1) * (count / (count - 1)), momentum)
+                unbiased = variance.detach() * (count / (count - 1))
+                running_mean.mul_(1.0 - momentum).add_(momentum * mean.detach().reshape(-1))
+                running_var.mul_(1.0 - momentum).add_(momentum * unbiased.reshape(-1))
     else:
         mean, variance = (one.reshape(1, -1, *(1,) * (x.ndim - 2)) for one in (running_mean, running_var))
     return _affine((x - mean) * torch.rsqrt(variance + eps), _by_channel(weight, x), _by_channel(bias, x))
