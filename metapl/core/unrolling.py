@@ -215,7 +215,7 @@ def _level(
         carry, ys = replay(segment, carry, segments, rule)
     else:
         carry, ys = stored(segment, carry, segments, folder)
-    return carry, [one for segment in ys for one in segment]
+    return carry, [one for part in ys for one in part]
 
 
 def _reverse(step: ScanStep, carry: PyTree, inputs: Sequence[PyTree]) -> tuple[PyTree, list[PyTree]]:
