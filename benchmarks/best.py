@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,23 +102,38 @@ def train(experiments: Sequence[Experiment]) -> list[Row]:
     return rows
 
 
-def automatic(experiments: Sequence[Experiment]) -> list[Row]:
-    """The same with the method that each run chooses: one row, by the name of what was chosen."""
+def automatic(experiments: Sequence[Experiment], found: dict[str, list[Row]]) -> list[Row]:
+    """The same with the method that each run chooses: one row, by the name of what was chosen.
+
+    What another arm has trained is not trained again.
+    """
     chosen = choosing.choose(experiments)
-    found = train(
-        [
-            assemble(replace(choice.config, baselines=False), one.data, one.split)
-            for choice, one in zip(chosen, experiments, strict=True)
-        ]
+    rows = [
+        _trained(choice, one, found, seed) for seed, (choice, one) in enumerate(zip(chosen, experiments, strict=True))
+    ]
+    missing = [seed for seed, row in enumerate(rows) if not row]
+    configs = [replace(chosen[seed].config, baselines=False) for seed in missing]
+    sources = [experiments[seed] for seed in missing]
+    made = (
+        train([assemble(one, of.data, of.split) for one, of in zip(configs, sources, strict=True)]) if missing else []
     )
-    return [{f"auto: {choice.name}": row[methods.best(row)]} for choice, row in zip(chosen, found, strict=True)]
+    for seed, row in zip(missing, made, strict=True):
+        rows[seed] = {f"auto: {chosen[seed].name}": row[methods.best(row)]}
+    return rows
 
 
-def make(name: str, count: int, arm: str, sets: Path, seeds: int) -> list[Row]:
-    """The rows of an arm, one a seed."""
-    configs = [config(SETS[name], count, seed, sets, ARMS[arm]) for seed in range(seeds)]
-    how: Callable[[Sequence[Experiment]], list[Row]] = automatic if arm == "auto" else train
-    return how(population.members(configs))
+def _trained(choice: choosing.Choice, one: Experiment, found: dict[str, list[Row]], seed: int) -> Row:
+    """The row of what was chosen, if an arm of the same settings has it, else an empty one."""
+    rows = found.get("guided" if choice.config.method == "uda" else "panel", [])
+    if choice.config.alignment != one.config.alignment or seed >= len(rows):
+        return {}
+    return {f"auto: {choice.name}": rows[seed][choice.config.method]}
+
+
+def make(name: str, count: int, arm: str, sets: Path, seeds: int, found: dict[str, list[Row]]) -> list[Row]:
+    """The rows of an arm, one a seed, beside those that were found before."""
+    experiments = population.members([config(SETS[name], count, seed, sets, ARMS[arm]) for seed in range(seeds)])
+    return automatic(experiments, found) if arm == "auto" else train(experiments)
 
 
 def accuracy(arm: str, row: Row) -> float:
@@ -188,7 +203,7 @@ def main() -> None:
                 if path.exists():
                     continue
                 try:
-                    rows = make(name, count, arm, given.sets, given.seeds)
+                    rows = make(name, count, arm, given.sets, given.seeds, read(given.out, name, count))
                 except InputError as error:  # as where a class has fewer examples
                     print(f"{name}, {count} a class, {arm}: {error}", flush=True)
                 else:

@@ -231,9 +231,9 @@ def pictures(experiment: Experiment, result: Result, folder: Path) -> None:
     plots.regions(shown, points, experiment.split.labelled, folder / "plots" / "regions.png")
 
 
-def footer(summary: dict[str, Any], folder: Path) -> None:
+def footer(summary: dict[str, Any], folder: Path, method: str) -> None:
     """Time, memory and where to look next."""
-    name = methods.best(summary["test"])
+    name = methods.best(summary["test"], method)
     if found := summary.get("calibrated", {}).get(name):
         before, after = (f"{100 * one['ece']:.1f}" for one in (summary["test"][name], found))
         console.print(f"calibrated {name} by its temperature {found['temperature']:.2f}: ECE {before} % to {after} %")

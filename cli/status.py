@@ -59,6 +59,8 @@ def lines(found: Progress) -> list[str]:
         shown.append(f"rate       {found.steps_per_second:.3g} steps a second{left}")
     if found.stored_seconds_ago is not None:
         shown.append(f"stored     {found.stored}, {duration(found.stored_seconds_ago)} ago")
+    if found.silent:
+        shown.append(f"silent     {_silence(found)}")
     width = max(map(len, found.curves), default=0)
     for name, values in found.curves.items():
         shown.append(f"{name:{width}}  {sparkline(values)}  {_number(values[0])} → {_number(values[-1])}")
@@ -70,7 +72,16 @@ def lines(found: Progress) -> list[str]:
 def brief(found: Progress) -> str:
     """The same in one line."""
     where = f"{found.phase}, step {found.step} of {found.steps}" if found.phase else "no step yet"
-    return f"{found.condition:9} {found.run}: {where}"
+    silent = f"; {_silence(found)}" if found.silent else ""
+    return f"{found.condition:9} {found.run}: {where}{silent}"
+
+
+def _silence(found: Progress) -> str:
+    from metapl.cli.display import duration  # noqa: PLC0415 - imports torch
+
+    seconds, usual = found.written_seconds_ago or 0.0, found.usual_seconds or 0.0
+    short = duration(usual) if usual >= 1 else f"{usual:.2g} s"
+    return f"nothing written for {duration(seconds)}, where {short} is usual"
 
 
 def sparkline(values: Sequence[float | None], width: int = WIDTH) -> str:

@@ -154,7 +154,7 @@ def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[boo
 def _run(session: Session, keeping: Keeping, started: float) -> None:
     """Train, with a log and a folder for each run; print the table, of several runs their means."""
     from metapl.cli import display, stops  # noqa: PLC0415 - imports torch
-    from metapl.training import changes, keeper, phases, population  # noqa: PLC0415 - imports torch
+    from metapl.training import changes, keeper, pace, phases, population  # noqa: PLC0415 - imports torch
 
     experiments, first = session.experiments, session.experiments[0]
     kept = keeper.Keeper(session, methods.lengths(first.config), keeping, changes.made_with(), started)
@@ -163,7 +163,8 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
     bars = display.Bars(experiments, [one.path for one in session.folders], started)
     late = stops.late(session.root, kept)
     with session.held(), stops.reported(session.root, kept), stops.heeded(late), kept, bars:
-        for member, event in population.train_all(experiments, session.finished, session.since, session.alone):
+        events = population.train_all(experiments, session.finished, session.since, session.alone)
+        for member, event in pace.watched(events):
             kept.see(member, event)
             index = member or 0
             if isinstance(event, population.Apart):
@@ -175,7 +176,7 @@ def _run(session: Session, keeping: Keeping, started: float) -> None:
         kept.over()
         last = session.folders[-1].path
     display.table([summary["test"] for summary in summaries.values()], title=display.title(first, len(summaries)))
-    display.footer([*summaries.values()][-1], last)
+    display.footer([*summaries.values()][-1], last, first.config.method)
 
 
 def _finish(session: Session, index: int, result: Result, started: float) -> dict[str, Any]:

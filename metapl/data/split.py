@@ -15,6 +15,9 @@ from metapl.data import groups as together
 from metapl.files import schema
 from metapl.registry.errors import InputError
 
+MOST = 0.5
+"""Of the known examples of a class, what the validation part takes at most, if nobody says how large it is to be."""
+
 
 class Split(NamedTuple):
     """Indices into the training pool, int64, sorted. The test set is apart from all of them."""
@@ -43,11 +46,15 @@ def _quotas(available: Tensor, count: int, balanced: bool, key: Key) -> Tensor:
     return quota
 
 
-def _draw(y: Tensor, candidates: Tensor, count: int, names: Sequence[str], balanced: bool, key: Key) -> Tensor:
-    """`count` of the candidates, class by class."""
+def _draw(
+    y: Tensor, candidates: Tensor, count: int, names: Sequence[str], balanced: bool, key: Key, most: float = 1.0
+) -> Tensor:
+    """`count` of the candidates, class by class; fewer where a class has to give more than the share `most` of it."""
     order_key, extra_key = rng.split(key, 2)
     available = y[candidates].bincount(minlength=len(names))
     quota = _quotas(available, count, balanced, extra_key)
+    if most < 1:
+        quota = torch.minimum(quota, (most * available).long())
     shuffled = candidates[rng.permutation(order_key, len(candidates))]
     chosen = []
     for label, name in enumerate(names):
@@ -71,7 +78,8 @@ class Wanted(NamedTuple):
     labels: int = 0
     """Examples that keep their label, in all. 0: one a class, or all that there are where some examples have none."""
     validation: int = -1
-    """Labelled examples held out, for choosing hyperparameters and nothing else. −1: a fifth, at most 200."""
+    """Labelled examples held out, for choosing hyperparameters and nothing else. −1: a fifth, at most 200, and of no
+    class more than the share `MOST`."""
     balanced: bool = True
     """Equally many of each class; otherwise in the proportions of the labelled examples, one of each at least."""
     labelled_in_unlabelled: bool = True
@@ -106,7 +114,8 @@ def split(y: Tensor, names: Sequence[str], wanted: Wanted, key: Key) -> Split:
         held_out = _of_given(y, names, wanted, validation_key)
     else:
         validation = _validation(wanted.validation, len(known), classes)
-        apart = held_out = _draw(y, known, validation, names, wanted.balanced, validation_key)
+        most = 1.0 if wanted.validation >= 0 else MOST
+        apart = held_out = _draw(y, known, validation, names, wanted.balanced, validation_key, most)
         if wanted.groups is not None and validation:
             quota = dict(enumerate(y[held_out].bincount(minlength=classes).tolist()))
             order = known[rng.permutation(rng.fold_in(validation_key, 1), len(known))]

@@ -69,8 +69,8 @@ def _load(place: str) -> MethodSpec:
 def plan(config: Any) -> list[PhaseSpec]:
     """The phases of a run with a configuration, a `TrainConfig`, in order: what each needs comes before it."""
     own = find(config.method)
-    panel = () if config.method in PANEL else PANEL
-    compared = [find(name) for name in (*panel, *own.baselines)] if config.baselines else []
+    others = [name for name in (*PANEL, *own.baselines) if name != config.method]  # its own phases come last
+    compared = [find(name) for name in others] if config.baselines else []
     if guide := guide_of(config):
         compared.append(find(guide))
     usable = [method for method in compared if not method.lacks(config)]
@@ -117,12 +117,13 @@ def networks() -> dict[str, NetworkSpec]:
     return dict(sorted(found.items(), key=lambda item: item[1].row))
 
 
-def preferred() -> tuple[str, ...]:
-    """The networks that may be used for new examples, the most preferred first."""
+def preferred(method: str = "") -> tuple[str, ...]:
+    """The networks that may be used for new examples, the most preferred first; before all others those of a method."""
     known = {name: network.preference for name, network in networks().items() if network.preference}
-    return tuple(sorted(known, key=lambda name: -known[name]))
+    own = {name for phase in find(method).phases for name in phase.networks} if method in METHODS else ()
+    return tuple(sorted(known, key=lambda name: (name not in own, -known[name])))
 
 
-def best(names: Collection[str]) -> str:
-    """The most preferred of these networks; empty if there is none to be preferred."""
-    return next((name for name in preferred() if name in names), "")
+def best(names: Collection[str], method: str = "") -> str:
+    """The most preferred of these networks, before all those of a method; empty if none is to be preferred."""
+    return next((name for name in preferred(method) if name in names), "")

@@ -110,7 +110,7 @@ def gather(run: Path, device: str = "auto", trust_code: bool = False) -> Facts:
         InputError: not a run, one that is incomplete or damaged, or one whose data cannot be read any more.
     """
     experiment, networks = run_folder.load(run, device, trust_code)
-    final = run_folder.best(networks)
+    final = run_folder.best(networks, experiment.config.method)
     baseline = next((name for name in BASELINES if name in networks and name != final), "")
     before = next((phase.continues for phase in methods.phases().values() if final in phase.networks), "") or baseline
     if before and before not in networks:

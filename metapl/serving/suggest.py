@@ -96,7 +96,7 @@ def suggest(
     """
     strategy = notation.build(wanted.by, STRATEGIES, "by")
     experiment, networks = run_folder.load(run, device, trust_code)
-    name = wanted.network or run_folder.best(networks)
+    name = wanted.network or run_folder.best(networks, experiment.config.method)
     if name not in networks:
         raise unknown("network", name, networks)
     found = Answers(experiment, networks, name, wanted.batch)

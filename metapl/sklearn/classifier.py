@@ -53,7 +53,7 @@ class MetaplClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the classes, sorted.
         n_features_in_: how many numbers an example has.
-        network_: which network of the method predicts, the best one by `metapl.training.run_folder.BEST`.
+        network_: which network of the method predicts, the one that `metapl.training.run_folder.best` takes.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class MetaplClassifier(ClassifierMixin, BaseEstimator):
         classes[known] = index
         experiment = self._experiment(x, torch.from_numpy(classes))
         networks = phases.finish(phases.run(experiment)).networks
-        self.network_ = run_folder.best(networks)
+        self.network_ = run_folder.best(networks, experiment.config.method)
         self._config, self._form = experiment.config, experiment.data.form
         self._variables = tree.to(networks[self.network_], experiment.device)
         return self

@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from metapl import methods
 from metapl.registry.errors import InputError
 from metapl.studies import paired, specification
 from metapl.studies.execution import Run
 from metapl.studies.paired import Difference
-from metapl.studies.specification import Study
+from metapl.studies.specification import Given, Study
 from metapl.training.run_files import NETWORKS
 from metapl.training.run_folder import BEST
 
@@ -69,27 +70,34 @@ def rows(
     found = []
     for condition in specification.conditions(about):
         here = [run for run in runs if run["setting"] == condition]
-        scores = {arm: _scores([run for run in here if run["arm"] == arm], part, network, metric) for arm in about.arms}
+        first = {arm: _first(about, condition, arm, network) for arm in about.arms}
+        scores = {arm: _scores([run for run in here if run["arm"] == arm], part, first[arm], metric) for arm in first}
         for arm, by_seed in scores.items():
             if not by_seed:
                 continue
             mine = [run for run in here if run["arm"] == arm]
             difference = None if arm == about.against else _difference(by_seed, scores[about.against])
             diverged = sum(not run["finite"] for run in mine)
-            judged = _judged(mine[0], network)
+            judged = _judged(mine[0], first[arm])
             found.append(Row(condition, arm, judged, tuple(by_seed), tuple(by_seed.values()), diverged, difference))
     return found
 
 
-def _judged(run: Run, network: str) -> str:
-    found = [name for name in (network, *BEST) if name in run["test"]]
+def _first(about: Study, condition: Given, arm: str, network: str) -> tuple[str, ...]:
+    """The networks that an arm is judged by, in the order in which they are looked for."""
+    method = {**about.common, **condition, **about.arms[arm]}.get("method", "")
+    return network, *methods.preferred(method)
+
+
+def _judged(run: Run, first: Sequence[str]) -> str:
+    found = [name for name in first if name in run["test"]]
     if not found:
         raise InputError(f"the run of {run['arm']}, seed {run['seed']}, has none of {', '.join(BEST)}: remove its file")
     return found[0]
 
 
-def _scores(runs: Sequence[Run], part: str, network: str, metric: str) -> dict[int, float]:
-    found = {run["seed"]: run[part][_judged(run, network)][metric] for run in runs}
+def _scores(runs: Sequence[Run], part: str, first: Sequence[str], metric: str) -> dict[int, float]:
+    found = {run["seed"]: run[part][_judged(run, first)][metric] for run in runs}
     return {seed: value for seed, value in found.items() if value is not None}  # no likelihood of what diverged
 
 

@@ -13,6 +13,7 @@
     stored.py           where a run stands, in a file; state_files.py has the names of these files
     keeping.py          when such files are written, as flags; keeper.py writes them
     session.py          runs that begin, or go on; several.py finds their folders, changes.py what is not as it was
+    pace.py             says where a step took far longer than the others
     progress.py         how far a run is, by its files; unfinished.py ends one early, for a report
     run_folder.py       the folder of a run, written and read; machine.py is what it was computed with
     run_files.py        checks the files of a run, form_details.py what they say of the data, fitting.py the weights

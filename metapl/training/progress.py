@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,12 @@ from typing import Any, Literal, NamedTuple
 from metapl import methods
 from metapl.files import lock, schema
 from metapl.training import run_files, run_folder, state_files
+
+SILENT, TIMES = 60.0, 10
+"""A run is silent if it has written nothing for so many seconds, and so many times what is usual."""
+
+RECENT = 20
+"""Times between lines of the log of which the median is usual: the last ones."""
 
 Condition = Literal["running", "stopped", "finished"]
 """A run is running while a process holds its folder."""
@@ -35,6 +43,13 @@ class Progress(NamedTuple):
     stored: str
     """The last stored state, in words; empty if there is none."""
     stored_seconds_ago: float | None
+    """By the times of files, as for all that is `ago`: they are off by as much as somebody sets the clock meanwhile."""
+    written_seconds_ago: float | None
+    """The last line of the log, or the last state if that is younger; None where there is neither."""
+    usual_seconds: float | None
+    """Between two lines of the log, a median; None where there are not as many."""
+    silent: bool
+    """Whether it is running and has written nothing for far longer than usual: something in it may hang."""
     curves: dict[str, list[float | None]]
     """Losses of the phase, and validation accuracy by network, at its reports; None for what is not finite."""
 
@@ -60,6 +75,8 @@ def of(run: Path, trust_code: bool = False) -> Progress:
     rate = _rate(log, phase)
     done = (run / run_files.SUMMARY).is_file()
     condition: Condition = "finished" if done else "running" if lock.in_use(run) else "stopped"
+    ages = [age for path in (*stored[:1], run / "metrics.jsonl") if (age := _age(path)) is not None]
+    written, usual = min(ages, default=None) if log or stored else None, _between(log)
     left = sum(plan.values()) - sum(plan[name] for name in order[: order.index(phase)]) - step if phase else 0
     return Progress(
         run=str(run),
@@ -71,7 +88,10 @@ def of(run: Path, trust_code: bool = False) -> Progress:
         steps_per_second=rate,
         seconds_left=None if rate is None or done else left / rate,
         stored="step {1} of {2} of {0}".format(*_of(plan, stored[0])) if stored else "",
-        stored_seconds_ago=max(0.0, time.time() - stored[0].stat().st_mtime) if stored else None,
+        stored_seconds_ago=_age(stored[0]) if stored else None,
+        written_seconds_ago=written,
+        usual_seconds=usual,
+        silent=condition == "running" and _silent(written, usual),
         curves=_curves(log, phase),
     )
 
@@ -109,6 +129,25 @@ def _rate(log: Sequence[Mapping[str, Any]], phase: str) -> float | None:
     if len(known) < 2 or known[1]["seconds"] <= known[0]["seconds"]:
         return None
     return float((known[1]["step"] - known[0]["step"]) / (known[1]["seconds"] - known[0]["seconds"]))
+
+
+def _between(log: Sequence[Mapping[str, Any]]) -> float | None:
+    """The usual seconds between two lines."""
+    known = [line["seconds"] for line in log if "seconds" in line][-RECENT - 1 :]
+    gaps = [float(then - before) for before, then in itertools.pairwise(known)]
+    return statistics.median(gaps) if gaps else None
+
+
+def _silent(written: float | None, usual: float | None) -> bool:
+    return written is not None and usual is not None and written > max(SILENT, TIMES * usual)
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since a file was written, never less than 0; None if it is not there any more."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)  # noqa: TID251 - files have times of that clock
+    except OSError:
+        return None
 
 
 def _curves(log: Sequence[Mapping[str, Any]], phase: str) -> dict[str, list[float | None]]:

@@ -192,7 +192,7 @@ class Serving(NamedTuple):
 
 
 BEST = methods.preferred()
-"""The network that is used unless another one is asked for: the first of these that a run has."""
+"""The networks that may be used unless another one is asked for, see `best`."""
 
 
 def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = False) -> Serving:
@@ -200,7 +200,7 @@ def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = F
 
     Args:
         path: the folder of the run.
-        name: of the network; the first of `BEST` that the run has, if empty.
+        name: of the network; the `best` that the run has, if empty.
         device: cpu, cuda or auto.
         trust_code: whether code that the folder names may be imported, see `metapl.registry.trust`.
 
@@ -211,7 +211,7 @@ def serve(path: Path, name: str = "", device: str = "auto", trust_code: bool = F
     found, place = config(path, device, trust_code), pick_device(device)
     form = run_files.data(path / "data.json")
     networks = _networks(path, found, form)
-    name = name or best(networks)
+    name = name or best(networks, found.method)
     if name not in networks:
         raise unknown("network", name, networks)
     return Serving(
@@ -230,13 +230,12 @@ def temperature(path: Path, name: str) -> float:
     return float(found[name]["temperature"]) if name in found else 1.0
 
 
-def best(networks: Collection[str]) -> str:
-    """The first of `BEST` among the networks of a run.
+def best(networks: Collection[str], method: str) -> str:
+    """The first of `BEST` among the networks of a run of some method, those of that method first.
 
     Raises:
         InputError: there is none.
     """
-    for name in BEST:
-        if name in networks:
-            return name
+    if name := methods.best(networks, method):
+        return name
     raise InputError(f"the run holds none of {', '.join(BEST)}: is it complete?")

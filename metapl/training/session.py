@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -182,6 +183,8 @@ def _hold(folder: Path) -> Held:
         raise InputError(f"{folder} cannot be made ({error.strerror}): name the folder of a run") from None
     held = Held(folder)
     state_files.clean_half(folder)
+    with suppress(OSError):
+        os.utime(folder / "metrics.jsonl")  # `metapl status` counts from now on how long nothing is written
     return held
 
 

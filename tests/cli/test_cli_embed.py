@@ -73,7 +73,7 @@ def test_from_images_to_a_trained_classifier(place):
     assert "made by module:own_flat:flat, weights" in checked.out
     assert "each divided by its length, 4 stored views of each" in checked.out
 
-    flags = ("--steps", 30, "--finetune-steps", 5, "--report-every", 30, "--labels", 4, "--model", "cosine")
+    flags = ("--steps", 60, "--method", "supervised", "--report-every", 30, "--labels", 40, "--model", "cosine")
     trained = invoke("train", "--data", "f.npz", *flags, "--out", "run")
     assert trained.code == 0, trained.err
     assert "stored views of each" in trained.out

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 
 import pytest
 from command import invoke
@@ -46,8 +45,9 @@ def test_a_run_that_goes_on_and_how_long(cut):
     lines[-1]["seconds"] = 10.0
     lines.append({**lines[-1], "step": 4, "seconds": 18.0})
     (cut / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"phase": "fine')
-    past = time.time() - 100
-    os.utime(state_files.states(cut)[0], (past, past))
+    state = state_files.states(cut)[0]
+    past = state.stat().st_mtime - 100
+    os.utime(state, (past, past))
     with lock.Held(cut):
         found = progress.of(cut)
     assert (found.condition, found.phase, found.step) == ("running", "mpl", 4)

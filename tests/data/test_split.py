@@ -103,6 +103,18 @@ def test_a_class_that_is_too_small_is_refused():
         make_split(6, 0, y=torch.tensor([0] * 9 + [1] * 9 + [2]))
 
 
+@pytest.mark.parametrize("rare", [1, 2, 7])
+def test_a_validation_part_that_nobody_asked_for_takes_no_more_than_half_of_a_class(rare):
+    """A run on a rare class must not fail for a part that it does without, see `split`."""
+    y = torch.tensor([0] * 300 + [1] * 300 + [2] * rare)
+    parts = make_split(3, -1, y=y)
+    assert y[parts.validation].bincount(minlength=3)[2] == rare // 2
+    assert set(y[parts.validation].bincount(minlength=3)[:2].tolist()) <= {40, 41}  # a fifth, in three
+    assert y[parts.labelled].tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"^class 'cat' has .* are wanted"):
+        make_split(3, len(y) // 5, y=y)
+
+
 SKEWED = torch.tensor([0] * 70 + [1] * 24 + [2] * 6)
 
 

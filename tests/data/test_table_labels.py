@@ -34,6 +34,29 @@ def test_the_label_column_is_found(tmp_path, header, found):
     assert data.form.classes == ("blue", "red")
 
 
+@pytest.mark.parametrize(
+    ("kinds", "label"),
+    [
+        ("abc", "kind"),  # numbers but for one column
+        ("ab", "kind"),
+        ("aabc0123456789", "size"),  # hardly any comes twice, as in a column of names
+        ("a", "size"),
+        ("0123", "size"),  # no texts at all
+    ],
+)
+def test_the_only_column_of_texts_is_the_label(tmp_path, kinds, label):
+    """UCI's letters begin with the class, and end with a number from 0 to 15."""
+    rows = [[kinds[index % len(kinds)], index % 7, index % 3] for index in range(30)]
+    path = write(tmp_path / "t.csv", ["kind", "weight", "size"], rows)
+    assert table(path).form.details["label"] == label
+
+
+def test_of_several_columns_of_texts_none_is_preferred(tmp_path):
+    rows = [["ab"[index % 2], "uv"[index % 2], index % 3] for index in range(30)]
+    path = write(tmp_path / "t.csv", ["kind", "colour", "size"], rows)
+    assert table(path).form.details["label"] == "size"
+
+
 def test_a_label_column_that_is_given(tmp_path):
     path = small(tmp_path, ["a", "b"] * 6)
     data = table(path, label="colour")

@@ -1,5 +1,7 @@
 """The consensus of a regression and a graph: its formula, its prior, and what it leaves."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -47,16 +49,17 @@ def test_pooled_with_a_guess_has_the_mean_of_the_estimate():
     np.testing.assert_allclose(experts.pooled(0.5, Prior(even, guess=True)).exp().mean(0), wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("labelled", [3, 12])
-def test_the_experts_are_the_regression_and_the_graph(points, labelled):
+@pytest.mark.parametrize(("labelled", "strength"), [(3, 1.0), (12, 1.0), (12, 10.0)])
+def test_the_experts_are_the_regression_and_the_graph(points, labelled, strength):
     x, y = points
     z = x / 4
     shown = torch.arange(labelled)
-    truth = LogisticRegression(C=labelled / 3, max_iter=200).fit(z[:labelled].numpy(), y[:labelled].numpy())
+    truth = LogisticRegression(C=strength * labelled / 3, max_iter=200).fit(z[:labelled].numpy(), y[:labelled].numpy())
     weights = poisson.graph(z, consensus.NEAREST)
     other = torch.arange(30, 60)
-    several = consensus.ask(z, weights, [consensus.hidden(90, y, other), consensus.hidden(90, y, shown)], 3)
-    found = several[1]
+    hidden = consensus.hidden(90, y, shown)
+    several = consensus.by_graph(weights, [consensus.hidden(90, y, other), hidden], 3)
+    found = consensus.experts(z, hidden, several[1], strength)
     np.testing.assert_allclose(found.regression.exp(), truth.predict_proba(z.numpy()), atol=1e-4)
     graph = poisson.logits(poisson.potentials(weights, poisson.charges(consensus.hidden(90, y, shown), 3)))
     np.testing.assert_allclose(found.graph, graph, rtol=1e-9)
@@ -65,7 +68,7 @@ def test_the_experts_are_the_regression_and_the_graph(points, labelled):
 def test_an_impossible_class_is_no_veto_without_end(points):
     x, _ = points
     only = consensus.hidden(90, torch.zeros(90, dtype=torch.int64), torch.arange(3))
-    found = consensus.ask(x, poisson.graph(x, 5), [only], 3)[0].regression
+    found = consensus.experts(x, only, torch.zeros(90, 3), 1.0).regression
     assert found.min() == consensus.LEAST
 
 
@@ -87,9 +90,10 @@ def test_the_votes_of_all_others_are_the_answers(points):
     _, z = scaling.apart(given, "as stored")
     network = consensus.fit(given).networks["consensus"]
     hidden = torch.where(torch.arange(90) < 6, y, -1)
-    (experts,) = consensus.ask(z, poisson.graph(z, consensus.NEAREST), [hidden], 3)
-    share = consensus.weigh(given).share
-    assert torch.equal(network.params["votes"][6:], experts.pooled(share, None).exp().float()[6:])
+    (graph,) = consensus.by_graph(poisson.graph(z, consensus.NEAREST), [hidden], 3)
+    found = consensus.weigh(given)
+    pooled = consensus.experts(z, hidden, graph, found.strength).pooled(found.share, None)
+    assert torch.equal(network.params["votes"][6:], pooled.exp().float()[6:])
     logits, _ = model().apply(*network, x, train=False)
     assert (logits.argmax(1) == y).double().mean() > 0.85
 
@@ -131,14 +135,26 @@ def test_the_regression_counts_where_it_is_right_and_the_graph_where_it_is():
     assert straight.share > 0.7
 
 
+@pytest.mark.parametrize(("noise", "strength"), [(0.0, 100.0), (3.0, 1.0)])
+def test_the_regression_is_as_firm_as_the_labels_allow(noise, strength):
+    x = rng.normal(rng.key(1), (300, 12))
+    y = (x[:, 0] + noise * rng.normal(rng.key(2), (300,)) > 0).long()
+    assert consensus.weigh(weighed(x, y, 100)).strength == strength
+
+
 def test_the_share_is_the_mean_of_its_posterior():
     seen = weighed(*striped(200), 20)
     trial = choice.trial(seen)
     evidence = {name: consensus.evidence(seen, name, trial).numpy() for name in scaling.SCALINGS}
-    name = max(evidence, key=lambda one: np.exp(evidence[one]).sum())
-    weights = np.exp(evidence[name] - evidence[name].max())
+    rows = {
+        (name, strength): row
+        for name, of in evidence.items()
+        for strength, row in zip(consensus.STRENGTHS, of, strict=True)
+    }
+    best = max(rows, key=lambda one: np.exp(rows[one]).sum())
+    weights = np.exp(rows[best] - rows[best].max())
     found = consensus.weigh(seen)
-    assert found.scaling == name
+    assert (found.scaling, found.strength) == best
     assert found.share == pytest.approx(weights @ np.array(consensus.SHARES) / weights.sum())
 
 
@@ -148,14 +164,14 @@ def test_evidence_is_the_likelihood_of_labels_that_are_left_out():
     found = consensus.evidence(seen, "standardised", trial)
     z = scaling.fit("standardised", seen.x, seen.form)(seen.x)
     best = []
-    for share in consensus.SHARES:
+    for strength, share in itertools.product(consensus.STRENGTHS, consensus.SHARES):
         sums = []
         for temperature in consensus.TEMPERATURES:
             total = 0.0
             for shown, asked in trial.rounds:
                 y = torch.full((60,), -1)
                 y[shown] = seen.y[shown]
-                p = LogisticRegression(C=max(1.0, len(shown) / 2), max_iter=200).fit(z[shown], y[shown])
+                p = LogisticRegression(C=strength * max(1.0, len(shown) / 2), max_iter=200).fit(z[shown], y[shown])
                 u = poisson.potentials(poisson.graph(z, 10), poisson.charges(y, 2)).numpy()
                 logits = share * p.predict_log_proba(z) + (1 - share) * u / (0.3 * u.std(ddof=1))
                 q = np.exp(logits / temperature)
@@ -163,12 +179,12 @@ def test_evidence_is_the_likelihood_of_labels_that_are_left_out():
                 total += np.log(q[asked, seen.y[asked]]).clip(-9).sum()
             sums.append(total)
         best.append(max(sums))
-    np.testing.assert_allclose(found, best, rtol=1e-3)
+    np.testing.assert_allclose(found.flatten(), best, rtol=1e-3)
 
 
 def test_one_label_a_class_leaves_one_half():
     x, y = moons(100)
-    assert consensus.weigh(weighed(x, y, 2)).share == 0.5
+    assert consensus.weigh(weighed(x, y, 2))[1:3] == (1.0, 0.5)
 
 
 @pytest.mark.parametrize(

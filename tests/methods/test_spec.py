@@ -25,6 +25,13 @@ def test_the_order_of_tables_and_of_preference():
     assert methods.best(TABLE) == "finetuned"
     assert methods.best(["supervised", "teacher", "uda"]) == "uda"
     assert methods.best(["teacher", "student", "fixed"]) == ""
+    assert methods.best(FITTED) == "consensus"
+    assert methods.best(FITTED, "self-training") == "self-training"
+    assert methods.preferred("spreading") == (
+        "spreading",
+        *(name for name in methods.preferred() if name != "spreading"),
+    )
+    assert methods.preferred("auto") == methods.preferred()
 
 
 def test_a_network_that_several_phases_leave_is_called_the_same():
@@ -100,11 +107,12 @@ def test_the_names_are_known_without_torch():
     assert done.stdout.split() == [*methods.METHODS, "False"]
 
 
-def test_the_panel_is_in_every_plan_but_its_own():
+def test_the_panel_is_in_every_plan_and_the_method_at_its_end():
     assert list(methods.PANEL) == PANEL
     for name in methods.METHODS:
         names = [phase.name for phase in methods.plan(TrainConfig(method=name, guide="none"))]
-        assert names[:3] == PANEL if name not in PANEL else names == [name]
+        assert names[:3] == PANEL if name not in PANEL else {*names} == {*PANEL}
+        assert names[-1] == methods.find(name).phases[-1].name
         alone = methods.plan(TrainConfig(method=name, guide="none", baselines=False))
         assert not {*PANEL} & {phase.name for phase in alone} - {name}
 

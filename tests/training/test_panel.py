@@ -103,7 +103,7 @@ def test_each_is_a_method_of_its_own(method, tmp_path):
     data = ("--data", "digits", "--labels", "20", "--method", method, "--device", "cpu")
     outcome = invoke("train", *data, "--out", tmp_path / "run")
     assert (outcome.code, outcome.err) == (0, "")
-    assert set(summary(tmp_path / "run")["test"]) == {method}
+    assert set(summary(tmp_path / "run")["test"]) == set(PANEL)
     image = (16 * np.eye(8)).astype(np.uint8)[None]
     np.save(tmp_path / "x.npy", image)
     for verb, *more in (["predict", tmp_path / "x.npy"], ["report"], ["eval"], ["export", "--out", tmp_path / "model"]):
@@ -113,6 +113,7 @@ def test_each_is_a_method_of_its_own(method, tmp_path):
 
     found = exported.load(tmp_path / "model")
     serving = run_folder.serve(tmp_path / "run", device="cpu")
+    assert serving.name == method
     x = rng.normal(rng.key(0), (5, 1, 8, 8))
     assert torch.equal(found.network(x), serving.model.apply(*serving.network, x, train=False)[0])
     assert summary(tmp_path / "run")["chosen"][method].split(";")[0] in (tmp_path / "model" / "README.md").read_text()

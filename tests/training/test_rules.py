@@ -53,10 +53,7 @@ def test_the_prior(tmp_path):
         ({"mixing": "mixup:alpha=-1"}, r"mixing 'mixup:alpha=-1': alpha=-1\.0 must be positive"),
         ({"consistency_target": "argmax"}, r"unknown consistency target 'argmax'"),
         ({"class_weights": "effective:beta=1"}, r"class weights 'effective:beta=1': beta=1\.0 must be"),
-        (
-            {"prior": "nowhere.json"},
-            r"prior = nowhere\.json is no file: name one, or choose from estimated, uniform, labelled",
-        ),
+        ({"prior": "nowhere.json"}, r"prior = nowhere\.json is no file: name one, or choose from estimated, uniform"),
     ],
 )
 def test_bad_rules(options, message):

@@ -101,7 +101,18 @@ def _column(table: Table, label: str, ignored: Sequence[str]) -> tuple[str, str]
             f"{table.place}: columns 'x' and {usual[0]!r} may be coordinates: give label={free[-1]} if they are, or "
             f"label={usual[0]}"
         )
-    return (usual[0], "by its name") if usual else (free[-1], "the last column")
+    if usual:
+        return usual[0], "by its name"
+    texts = [name for name in free if any(cell and parse(cell) is None for cell in table.columns[name])]
+    if len(texts) == 1 and texts[0] != free[-1] and _repeats(table.columns[texts[0]]):
+        return texts[0], "the only column of texts"
+    return free[-1], "the last column"
+
+
+def _repeats(cells: Sequence[str]) -> bool:
+    """Whether there are at least two different cells, that come three times on average."""
+    counts = Counter(cell for cell in cells if cell)
+    return len(counts) >= 2 and counts.total() >= 3 * len(counts)
 
 
 def _classes(counts: dict[str, int], where: str) -> tuple[str, ...]:

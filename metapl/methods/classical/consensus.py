@@ -5,11 +5,13 @@
     all examples ─► graph of neighbours ─► Poisson learning ─► q ───┘
 
 The two err in different places: the regression sees directions and few labels, the graph sees clusters and all
-examples. How much the regression counts is learnt from labels that are left out, and one half where nothing can be.
+examples. How firmly the regression is fitted and how much it counts is learnt from labels that are left out; where none
+can be, loosely and one half.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,12 @@ NEAREST = 10
 
 LEAST = -20.0
 """The least log-probability of the regression: that of the graph is never far below it."""
+
+STRENGTHS = (1.0, 10.0, 100.0)
+"""C of the regression, over the number of labels a class; so that one label a class counts for little beside the graph.
+
+The first one where no label can be left out.
+"""
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How much the regression may count."""
@@ -56,31 +64,35 @@ class Experts(NamedTuple):
         return shares.shifted(found, shares.shrunk(found, prior.shares, self.labels) if prior.guess else prior.shares)
 
 
-def ask(z: Tensor, weights: sparse.csr_matrix, labels: list[Tensor], classes: int) -> list[Experts]:
-    """What the experts say of some examples, for each of several sets of labels.
-
-    The regression's C is the number of labels a class, so that one label a class counts for little beside the graph.
+def by_graph(weights: sparse.csr_matrix, labels: list[Tensor], classes: int) -> list[Tensor]:
+    """What a graph says of all its examples, `[examples, classes]`, float64, for each of several sets of labels.
 
     Args:
-        z: scaled inputs `[examples, components]`.
-        weights: the graph of them.
+        weights: the graph.
         labels: classes, int64; −1 where the class is not known.
         classes: how many there are.
     """
     charged = torch.cat([poisson.charges(y, classes) for y in labels], dim=1)
-    found = poisson.potentials(weights, charged).split(classes, dim=1)
-    return [_experts(z, y, poisson.logits(one)) for y, one in zip(labels, found, strict=True)]
+    return [poisson.logits(one) for one in poisson.potentials(weights, charged).split(classes, dim=1)]
 
 
-def _experts(z: Tensor, y: Tensor, graph: Tensor) -> Experts:
+def experts(z: Tensor, y: Tensor, graph: Tensor, strength: float) -> Experts:
+    """A regression that learns from the known ones of some classes, and a graph that has.
+
+    Args:
+        z: scaled inputs `[examples, components]`.
+        y: classes, int64; −1 where the class is not known.
+        graph: what the graph says, `[examples, classes]`, float64.
+        strength: C over the number of labels a class.
+    """
     known, classes = y >= 0, graph.shape[1]
     labels = max(1.0, int(known.sum()) / classes)
-    weight, bias = linear.fit(z[known], y[known], labels, classes)
+    weight, bias = linear.fit(z[known], y[known], strength * labels, classes)
     return Experts(torch.log_softmax((z @ weight.T + bias).double(), dim=1).clamp(min=LEAST), graph, labels)
 
 
 def evidence(seen: Seen, name: str, trial: Trial) -> Tensor:
-    """How likely the labels that are left out are under each of the `SHARES`: log-likelihoods, float64.
+    """How likely the labels that are left out are, `[strengths, shares]`: log-likelihoods, float64.
 
     That of the best temperature, under which the answers are as sure as they should be.
 
@@ -92,16 +104,21 @@ def evidence(seen: Seen, name: str, trial: Trial) -> Tensor:
     some = seen.x[: len(seen.y) + CHOOSING]
     z = scaling.fit(name, some, seen.form)(some)
     labels = [hidden(len(z), seen.y, one.shown) for one in trial.rounds]
-    experts = ask(z, poisson.graph(z, NEAREST), labels, seen.classes)
+    graphs = by_graph(poisson.graph(z, NEAREST), labels, seen.classes)
     y = torch.cat([seen.y[one.asked] for one in trial.rounds])
     found = []
-    for share in SHARES:
-        said = torch.cat(
-            [one.pooled(share, seen.prior)[of.asked] for one, of in zip(experts, trial.rounds, strict=True)]
-        )
-        tempered = [torch.log_softmax(said / one, dim=1)[torch.arange(len(y)), y] for one in TEMPERATURES]
-        found.append(torch.stack([one.clamp(min=RARELY).sum() for one in tempered]).max())
-    return torch.stack(found)
+    for strength in STRENGTHS:
+        both = [experts(z, shown, graph, strength) for shown, graph in zip(labels, graphs, strict=True)]
+        for share in SHARES:
+            said = [one.pooled(share, seen.prior)[of.asked] for one, of in zip(both, trial.rounds, strict=True)]
+            found.append(_likelihood(torch.cat(said), y))
+    return torch.stack(found).reshape(len(STRENGTHS), len(SHARES))
+
+
+def _likelihood(said: Tensor, y: Tensor) -> Tensor:
+    """The log-likelihood of classes under log-probabilities `[examples, classes]` at their best temperature."""
+    tempered = [torch.log_softmax(said / one, dim=1)[torch.arange(len(y)), y] for one in TEMPERATURES]
+    return torch.stack([one.clamp(min=RARELY).sum() for one in tempered]).max()
 
 
 def hidden(count: int, y: Tensor, shown: Tensor) -> Tensor:
@@ -115,25 +132,28 @@ class Weighing(NamedTuple):
     """What was found on the labels that were left out."""
 
     scaling: str
+    strength: float
     share: float
     how: str
 
 
 def weigh(seen: Seen) -> Weighing:
-    """The scaling, and how much the regression counts: the mean of its posterior over `SHARES`, which start out equal.
+    """The scaling, the strength of the regression, and how much it counts.
 
-    Several scalings are compared for arrays, of which nothing is known; the one with the most evidence is taken.
+    The share is the mean of its posterior over `SHARES`; scalings and strengths are those with the most evidence. All
+    start out equal. Several scalings are compared for arrays, of which nothing is known.
     """
     names = scaling.preferred(seen.form)
     names = names if seen.form.kind == "arrays" else names[:1]
     trial = choice.trial(seen)
     if not trial.rounds:
-        return Weighing(names[0], 0.5, trial.name)
-    posterior = torch.softmax(torch.stack([evidence(seen, name, trial) for name in names]).flatten(), dim=0)
-    of = posterior.reshape(len(names), len(SHARES))
+        return Weighing(names[0], STRENGTHS[0], 0.5, trial.name)
+    settings = list(itertools.product(names, STRENGTHS))
+    posterior = torch.softmax(torch.cat([evidence(seen, name, trial) for name in names]).flatten(), dim=0)
+    of = posterior.reshape(len(settings), len(SHARES))
     best = int(of.sum(1).argmax())
     share = float((of[best] * torch.tensor(SHARES, dtype=of.dtype)).sum() / of[best].sum())
-    return Weighing(names[best], share, trial.name)
+    return Weighing(*settings[best], share, trial.name)
 
 
 def fit(seen: Seen) -> Fitted:
@@ -141,12 +161,13 @@ def fit(seen: Seen) -> Fitted:
     found = weigh(seen)
     scaled, z = scaling.apart(seen, found.scaling)
     y = hidden(len(z), seen.y, torch.arange(seen.labelled))
-    (experts,) = ask(z, poisson.graph(z, NEAREST), [y], seen.classes)
-    said = experts.pooled(found.share, seen.prior).exp().float()
+    (graph,) = by_graph(poisson.graph(z, NEAREST), [y], seen.classes)
+    both = experts(z, y, graph, found.strength)
+    said = both.pooled(found.share, seen.prior).exp().float()
     said[: seen.labelled] = torch.nn.functional.one_hot(y[: seen.labelled], seen.classes).float()
     network = spreading.votes(scaled, z, said, min(NEAREST, len(z) - 1))
-    about = f"{found.scaling}, {NEAREST} neighbours, {found.share:.0%} regression"
-    return Fitted({"consensus": network}, f"{about}; {found.how}")
+    regression = f"{found.share:.0%} regression with C = {found.strength * both.labels:.3g}"
+    return Fitted({"consensus": network}, f"{found.scaling}, {NEAREST} neighbours, {regression}; {found.how}")
 
 
 METHOD = MethodSpec(
