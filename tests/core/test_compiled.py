@@ -55,12 +55,23 @@ def trained(how):
     return outer
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"method": "reverse"}, {"checkpoints": "log"}, {"last": 2}], ids=["replay", "reverse", "log", "last"]
-)
+HOWS = {
+    "replay": ({}, 3),
+    "twenty": ({}, 20),
+    "reverse": ({"method": "reverse"}, 3),
+    "log": ({"checkpoints": "log"}, 3),
+    "last": ({"last": 2}, 3),
+}
+
+
+def quick_and_slow(cases, quick):
+    return [pytest.param(case, marks=() if case in quick else pytest.mark.slow) for case in cases]
+
+
+@pytest.mark.parametrize("how", quick_and_slow(HOWS, ["replay"]))
 @pytest.mark.parametrize("way", ["func.grad", "backward"])
 def test_a_loop_of_steps(way, how):
-    steps = 20 if how == {} else 4
+    how, steps = HOWS[how]
     w, rate, xs = (rng.normal(key, shape, f64) for key, shape in zip(
         rng.split(rng.key(0), 3), ((3,), (), (steps, 5, 3)), strict=True))  # fmt: skip
     outer = trained(how)
@@ -87,7 +98,7 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", quick_and_slow(NORMS, ["none", "batch"]))
 def test_a_step_of_maml_over_tasks(norm):
     """With running statistics too; and where torch's own derivative under vmap is wrong, as without a compiler."""
     build = lambda: nn.Sequential(nn.Linear(3, 4), NORMS[norm](), nn.Tanh(), nn.Linear(4, 2))  # noqa: E731
@@ -144,7 +155,7 @@ def after(step, state, batch, count):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's, of its own doing
-@pytest.mark.parametrize("case", STEPS)
+@pytest.mark.parametrize("case", quick_and_slow(STEPS, ["perceptron"]))
 def test_a_step_of_meta_pseudo_labels(case):
     """Teacher, student, feedback, optimisers and moving average in one graph; its states feed the next step."""
     build, labels, recipe = STEPS[case]
