@@ -45,6 +45,7 @@ def numbers():
 
 def by_scan(at, **how):
     w, rate, weights = at
+    w = w * (1.0 + rate)  # so that one argument of the loop depends on another
 
     def step(carry, given):
         value, grads, _ = inside.value_and_gradient(loss, carry["w"], given)
@@ -56,9 +57,8 @@ def by_scan(at, **how):
 
 def by_loop(at):
     w, rate, weights = at
-    total = 0.0
+    w, total = w * (1.0 + rate), 0.0
     for k in range(STEPS):
-        w = w if w.requires_grad else w.requires_grad_()
         value = loss(w, weights[k])
         (grads,) = torch.autograd.grad(value, w, create_graph=True)
         w, total = w - rate * grads, total + (k + 1.0) * value
