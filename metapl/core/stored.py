@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metapl.core import tree
-from metapl.core.loops import Loop, ScanStep, Trail, back_through, loop_of
+from metapl.core.loops import Grads, Loop, ScanStep, Trail, back_through, loop_of
 from metapl.core.replaying import replay
 from metapl.core.torch_private import inside_transform
 from metapl.core.types import PyTree
@@ -111,7 +111,8 @@ class _Stored(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, *_again(loop, list(ctx.saved_tensors), cotangents, needed))
         _, inputs, held = loop.split(ctx.saved_tensors)
-        arriving = [*([None] * loop.size for _ in inputs[1:]), list(cotangents[: loop.size])]
+        nothing: Grads = [None] * loop.size  # the carries between are no outputs
+        arriving = [*(nothing for _ in inputs[1:]), list(cotangents[: loop.size])]
         trail = Trail(ctx.carries, inputs, held, arriving, loop.puts(list(cotangents[loop.size :])))
         return (None, None, *back_through(loop, trail, needed))
 

@@ -34,7 +34,7 @@ def _written_out(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     return func(*args, **kwargs)
 
 
-def _moments(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _moments(x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
     mean = x.mean(dims, keepdim=True)
     return mean, ((x - mean) ** 2).mean(dims, keepdim=True)
 
@@ -56,7 +56,7 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    mean, variance = _moments(x, tuple(range(-len(normalized_shape), 0)))
+    mean, variance = _moments(x, list(range(-len(normalized_shape), 0)))
     return _affine((x - mean) * torch.rsqrt(variance + eps), weight, bias)
 
 
