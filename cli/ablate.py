@@ -69,9 +69,9 @@ def ablate(  # noqa: PLR0913 - one parameter a flag
     from metapl.files import storage  # noqa: PLC0415 - imports torch
     from metapl.reporting import study as reporting  # noqa: PLC0415 - imports torch
     from metapl.reporting import study_plot  # noqa: PLC0415 - imports torch
-    from metapl.studies import execution, folder, results  # noqa: PLC0415 - imports torch
+    from metapl.studies import execution, folder, older, results  # noqa: PLC0415 - imports torch
 
-    jobs = specification.jobs(wanted)
+    jobs = specification.jobs(older.as_begun(wanted, out / folder.RUNS))
     execution.check(jobs)
     environment = folder.start(out, wanted)
     with ablate_table.Bar(jobs, out) as bar:

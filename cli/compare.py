@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,8 @@ NOT_HERE = (
     "method",
     "baselines",
     "calibrator",
+    "guide",
+    "guide_weight",
     "grad",
     "steps",
     "feedback_size",
@@ -74,7 +76,8 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     if run is not None:
         _require_alone(run, given, {"--steps": steps, "--config": config})
     else:
-        wanted = resolve(given, config, trust_code=trust_code)  # simple errors come before torch does
+        read = resolve(given, config, trust_code=trust_code)  # simple errors come before torch does
+        wanted = replace(read, method="mpl", guide="none")  # what is trained; no phase before it fits a guide
     from metapl.cli import compare_table, display  # noqa: PLC0415 - imports torch
     from metapl.files import storage  # noqa: PLC0415 - imports torch
     from metapl.reporting import plots  # noqa: PLC0415 - imports torch

@@ -1,7 +1,8 @@
 """The build-time part of the documentation: where the sources are, and what is made from the code.
 
 A page asks for a table by a line such as `<!-- table: flags -->`; see `TABLES` for the names. It asks for the reference
-of a package by `<!-- reference: metapl.core -->`. The build fails where a public name is in no page.
+of a package by `<!-- reference: metapl.core -->`, and for a program by `<!-- program: examples/maml.py -->`. The
+build fails where a public name is in no page.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from metapl.training.keeping import Keeping
 
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-MARKER = re.compile(r"<!-- (table|reference): ([\w. -]+) -->")
+MARKER = re.compile(r"<!-- (table|reference|program): ([\w./ -]+) -->")
 
 _folders = ExitStack()
 
@@ -69,7 +70,13 @@ def lay_out(target: Path) -> None:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put in what a page asks for."""
-    return MARKER.sub(lambda match: TABLES[match[2]]() if match[1] == "table" else reference(match[2]), markdown)
+    made = {"table": lambda name: TABLES[name](), "reference": reference, "program": program}
+    return MARKER.sub(lambda match: made[match[1]](match[2]), markdown)
+
+
+def program(path: str) -> str:
+    """A program of the repository, as it stands there."""
+    return f'```python title="{path}"\n{(ROOT / path).read_text(encoding="utf-8")}```'
 
 
 def on_post_build(config: MkDocsConfig) -> None:

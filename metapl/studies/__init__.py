@@ -4,7 +4,7 @@ Inside: the specification of a study (conditions × arms × seeds), its executio
 intervals, and the tables of them; the search for settings of each arm; and the comparison of estimators at one snapshot
 of training.
 
-    specification, checks ─► execution ─► folder ─► results ─► tables
+    specification, checks ─► older ─► execution ─► folder ─► results ─► tables
     search_space ─► search ─► search_result;  snapshot ─► comparison
 
 Floor 6: imports training and every floor below, but not `serving`; reporting and the command line may import it.

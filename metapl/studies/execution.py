@@ -22,7 +22,7 @@ from metapl.evaluation.metrics import ADDED, METRICS
 from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.studies.specification import Job
-from metapl.training import loop, phases, population, watching
+from metapl.training import automatic, loop, phases, population, watching
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
 from metapl.training.phases import Result
@@ -132,8 +132,8 @@ def _path(folder: Path, job: Job) -> Path:
     return folder / f"{quote(job.name, safe=' =,')}.json"
 
 
-DEFAULTS = asdict(TrainConfig())
-"""What a run of a study has unless the study says otherwise."""
+DEFAULTS = {**asdict(TrainConfig()), **automatic.BEFORE}
+"""What a run was made with where its file does not say: it is of a version without that field."""
 
 
 def _done(folder: Path, job: Job) -> Run | None:
@@ -146,7 +146,7 @@ def _done(folder: Path, job: Job) -> Run | None:
         _require_run(found)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): remove it, and the run is made again") from None
-    found["config"] = {**DEFAULTS, **found["config"]}  # runs of older versions lack the fields of today
+    found["config"] = {**DEFAULTS, **found["config"]}
     for part in ("validation", "test"):
         found[part] = {name: {**row, **{added: row.get(added) for added in ADDED}} for name, row in found[part].items()}
     own = {"setting": dict(job.condition), "arm": job.arm, "seed": job.config.seed, "config": asdict(job.config)}

@@ -40,6 +40,7 @@ def test_the_command(tmp_path):
     assert all(set(row) == FIELDS for row in record["rows"])
     assert (record["steps"], record["draws"], record["cosine"], record["numbers"]) == (1, 10, 0.8, 160)
     assert record["config"]["batch"] == 16
+    assert (record["config"]["method"], record["config"]["guide"]) == ("mpl", "none")
     assert record["environment"]["torch"] == torch.__version__
     assert record["rows"][3]["draws_needed"] is None
     assert record["rows"][1]["bias"] == 0.0
@@ -104,6 +105,16 @@ def test_a_run_without_a_teacher(tmp_path):
     run = tmp_path / "run"
     assert invoke("train", *SMALL[:6], "--steps", "2", "--method", "uda", "--out", run).code == 0
     assert_one_line(invoke("compare", "--run", run), "--method mpl")
+
+
+def test_a_guide_in_a_file_guides_nothing(tmp_path):
+    """No classical method is fitted, and the record does not claim one."""
+    file, numbers = tmp_path / "config.toml", tmp_path / "numbers.json"
+    file.write_text('method = "uda"\nguide = "consensus"\n')
+    assert invoke("compare", *FEW, "--config", file, "--json", numbers).code == 0
+    config = json.loads(numbers.read_text())["config"]
+    assert (config["method"], config["guide"]) == ("mpl", "none")
+    assert_one_line(invoke("compare", *FEW, "--guide", "consensus"), "--guide")
 
 
 BAD = [

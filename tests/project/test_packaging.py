@@ -104,7 +104,7 @@ def _without_encoding(file):
 
 
 def test_every_text_is_utf8_whatever_the_locale():
-    folders = [*TREES, "benchmarks", "docs"]
+    folders = [*TREES, "benchmarks", "docs", "examples"]
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100
     found = [f"{file.relative_to(ROOT)}:{line}" for file in files for line in _without_encoding(file)]
