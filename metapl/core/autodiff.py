@@ -115,6 +115,7 @@ _REMEDIES = {
     "saved tensor hooks": "torch.utils.checkpoint does not work inside of torch.func: take exact() or unroll()",
     "must override the setup_context": "an autograd function without setup_context does not work inside of torch.func: "
     "take exact() or unroll()",
+    "for sparse tensors": "a sparse gradient cannot be differentiated again: look up with sparse=False",
     "use_reentrant=True": "torch.utils.checkpoint(use_reentrant=True) is for .backward() alone: use_reentrant=False",
 }
 
@@ -133,7 +134,7 @@ def explained() -> Iterator[None]:
             kernel = "; or attention within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)" if attention else ""
             remedy = (
                 f"torch lacks the second derivative of {lacking[1]}: take an estimator that needs none, difference() "
-                f"or first_order(){kernel}"
+                f"or first_order(), or method='difference' of scan and hypergradient{kernel}"
             )
         if remedy is None:
             raise
@@ -166,10 +167,11 @@ def observing(hook: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor], Non
     return checked
 
 
-def nodes(outputs: Iterable[Tensor]) -> list[Any]:
-    """The nodes of the graph that autograd has recorded for these tensors."""
-    waiting: list[Any] = [output.grad_fn for output in outputs if output.grad_fn is not None]
-    seen = set(waiting)
+def nodes(outputs: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> list[Any]:
+    """The nodes of the graph that autograd has recorded for these tensors, down to those that made `ends`."""
+    stops = {end.grad_fn for end in ends}
+    waiting: list[Any] = [output.grad_fn for output in outputs if output.grad_fn not in {None, *stops}]
+    seen = {*waiting, *stops}
     found = []
     while waiting:
         node = waiting.pop()

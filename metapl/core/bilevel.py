@@ -49,6 +49,7 @@ class Hypergradient(NamedTuple):
     """The parameters after the inner steps."""
 
 
+@autodiff.explained()
 def hypergradient(
     inner_loss: InnerLoss,
     outer_loss: OuterLoss,

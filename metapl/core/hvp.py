@@ -15,9 +15,11 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from metapl.core import forward_mode, tree
+from metapl.registry.errors import InputError
 
 Leaves: TypeAlias = Sequence[Tensor]
 """The tensors at the leaves of a tree."""
@@ -61,13 +63,22 @@ _rule: ContextVar[Rule | None] = ContextVar("rule", default=None)
 
 
 def current() -> Rule | None:
-    """The rule that is set, or None."""
-    return _rule.get()
+    """The rule that is set, or None; under `torch.compile` none is."""
+    return None if torch.compiler.is_compiling() else _rule.get()
 
 
 @contextmanager
 def using(rule: Rule | None) -> Iterator[None]:
-    """Within the block `inside.gradient` is differentiated by this rule; None: as autograd or torch.func does it."""
+    """Within the block `inside.gradient` is differentiated by this rule; None: as autograd or torch.func does it.
+
+    Raises:
+        InputError: a rule under `torch.compile`.
+    """
+    if torch.compiler.is_compiling():
+        if rule is not None:
+            raise InputError("torch.compile takes exact second derivatives only: method='replay', not an approximation")
+        yield
+        return
     token = _rule.set(rule)
     try:
         yield

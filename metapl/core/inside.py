@@ -16,6 +16,7 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from metapl.core import autodiff, closures, hvp, torch_private, tree
 from metapl.core.hvp import Leaves
 from metapl.core.types import PyTree
+from metapl.core.written_out import norms_written_out
 
 Fn = Callable[..., Tensor | tuple[Tensor, PyTree]]
 """`fn(params, *rest)`: a scalar, and a tree of tensors (aux) that come back as data; or the scalar alone."""
@@ -78,7 +80,8 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
     if torch_private.inside_transform():
 
         def valued(params: PyTree) -> tuple[Tensor, tuple[Tensor, PyTree]]:
-            value, aux = _called(fn, params, rest)
+            with norms_written_out() if torch.compiler.is_compiling() else nullcontext():
+                value, aux = _called(fn, params, rest)
             return value, (value, aux)
 
         grads, (value, aux) = torch.func.grad(valued, has_aux=True)(params)
@@ -93,7 +96,7 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
         value, aux = _called(fn, tree.unflatten(at, structure), rest)
         if value.requires_grad:
             found = torch.autograd.grad(value, at, create_graph=again, materialize_grads=True)
-            if again and any(map(torch_private.is_function, autodiff.nodes([value]))):
+            if again and any(map(torch_private.is_function, autodiff.nodes([value], at))):
                 autodiff.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
             found = tuple(torch.zeros_like(p) for p in leaves)

@@ -137,8 +137,9 @@ def seeded(key: Key) -> Iterator[None]:
     """Seed torch's global generators within the block and restore them after: for code that draws from them.
 
     Under `torch.vmap` over keys there is no one seed, so they are left alone; torch refuses what draws from them there.
+    They are left alone under `torch.compile` too, where what draws from them is not a function of the key.
     """
-    if is_batched(key):
+    if torch.compiler.is_compiling() or is_batched(key):
         yield
         return
     # Not torch.manual_seed: while CUDA is not in use it queues a call, with a formatted stack trace, for later.

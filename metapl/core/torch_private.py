@@ -63,12 +63,16 @@ _functorch: Any = torch._C._functorch
 
 
 def inside_transform() -> bool:
-    """Whether a `torch.func` transform is running."""
+    """Whether a `torch.func` transform is running; or `torch.compile`, which traces these and not `torch.autograd`."""
+    if torch.compiler.is_compiling():
+        return True
     return _functorch.peek_interpreter_stack() is not None
 
 
 def inside_forward_mode() -> bool:
-    """Whether forward mode is among the transforms that are running."""
+    """Whether forward mode is among the transforms that are running; `torch.compile` does not say."""
+    if torch.compiler.is_compiling():
+        return False
     levels = _functorch.get_interpreter_stack() or []
     return any(level.key() == _functorch.TransformType.Jvp for level in levels)
 
@@ -86,7 +90,9 @@ def unwrap(tensor: Tensor) -> Tensor:
 
 
 def is_batched(tensor: Tensor) -> bool:
-    """Whether `torch.vmap` goes over a tensor, by itself or inside of other transforms."""
+    """Whether `torch.vmap` goes over a tensor, by itself or inside of others; `torch.compile` does not say."""
+    if torch.compiler.is_compiling():
+        return False
     while is_wrapped(tensor):
         if _functorch.is_batchedtensor(tensor):
             return True
@@ -114,8 +120,10 @@ def across_vmap(tensors: Sequence[Any]) -> bool:
 
     That is a transform, or autograd through one of the tensors. The gradient of a weight of BatchNorm, LayerNorm or
     InstanceNorm that is taken inside of such a vmap has a wrong derivative, without an error (torch 2.13); taken the
-    other way round it is right.
+    other way round it is right. `torch.compile` does not say.
     """
+    if torch.compiler.is_compiling():
+        return False
     kinds = [level.key() for level in _functorch.get_interpreter_stack() or []]
     kind = _functorch.TransformType
     if kind.Vmap not in kinds:

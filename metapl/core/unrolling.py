@@ -20,16 +20,19 @@ Examples:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metapl.core import closures, hvp, tree
-from metapl.core.replaying import ScanStep, Step, paired, replay
+from metapl.core.checkpoints import Checkpoints, plan
+from metapl.core.loops import ScanStep, Step, paired
+from metapl.core.replaying import replay
+from metapl.core.stored import stored
 from metapl.core.torch_private import across_vmap, inside_forward_mode
 from metapl.core.types import PyTree
 from metapl.registry.errors import InputError, unknown
@@ -53,7 +56,7 @@ def scan(
     *,
     length: int | None = None,
     method: str | hvp.Rule = "replay",
-    checkpoints: bool = False,
+    checkpoints: bool | str | Checkpoints = False,
     last: int | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Apply `step(carry, x) -> (carry, y)` once for every x; the last carry, and every y, stacked along a first axis.
@@ -64,7 +67,8 @@ def scan(
     objects, but not through an `nn.Module`, whose parameters belong into the carry (see `metapl.core.closures`). `step`
     must be pure. Inside it take gradients with `metapl.core.inside.gradient`; those of `torch.func.grad` are right too,
     but leave nothing to choose for the last three methods and cost more. Forward mode (`torch.func.jvp`, and `hessian`)
-    goes through the exact methods, which record every step there; not through the approximate ones.
+    goes through the exact methods, which record every step there; not through the approximate ones. So does
+    `torch.compile`, where the compiler says what is kept, whatever `checkpoints` are.
 
     Args:
         step: the body of the loop.
@@ -80,16 +84,18 @@ def scan(
             "difference", or a rule such as `hvp.difference(1e-3)`: as replay, and the inner gradients by
             central differences. An approximation, O(radius²).
             "stopped": as replay, and the inner gradients as constants, as in first-order MAML. An approximation, O(lr).
-        checkpoints: keep every √K-th carry only, and the carries between two of them when it is their turn: about
-            2 √K carries in place of K, for one more pass of every step. Not for "reverse".
+        checkpoints: which carries are kept, for the methods that replay: False for all K; True or "sqrt" for 2 √K of
+            them and one more pass of every step; "log" for 3 log₄ K and log₄ K passes; or a plan of
+            `metapl.core.checkpoints`, such as `checkpoints.every(8)` and `checkpoints.disk(folder, every=100)`.
         last: differentiate the last so many steps only; all that comes before them counts as a constant.
 
     Raises:
-        InputError: an unknown method; on the way back, a tensor that requires a gradient and that was not found.
+        InputError: an unknown method or plan; on the way back, a tensor that requires a gradient and was not found.
         ValueError: `last` below 1, checkpoints of "reverse", which keeps everything, leaves that are not tensors, a
             step that returns no pair, inputs of different lengths, or outputs that differ in structure.
     """
-    _require(method, checkpoints=checkpoints, last=last)
+    keep = plan(checkpoints)
+    _require(method, checkpoints=bool(checkpoints), last=last)
     inputs = entries(xs, length)
     if not inputs:
         return carry, ()
@@ -98,13 +104,10 @@ def scan(
         with torch.no_grad():
             carry, before = tree.detach(_reverse(step, carry, inputs[:-last]))
         inputs = inputs[-last:]
-    # A rule that is set around says what second derivatives are, and needs no replaying. Forward mode keeps nothing of
-    # the steps behind it, so that there is nothing to replay.
-    recorded = method == "reverse" or (method in ("replay", "mixed") and inside_forward_mode())
-    if recorded and (hvp.current() or not across_vmap(_tensors(step, carry, inputs))):
+    if _is_recorded(method, step, carry, inputs):
         carry, ys = _reverse(step, carry, inputs)
     else:
-        carry, ys = _replayed(step, carry, inputs, method, checkpoints=checkpoints)
+        carry, ys = _replayed(step, carry, inputs, method, keep)
     return carry, _stacked([*before, *ys])
 
 
@@ -114,7 +117,7 @@ def unroll(
     inputs: Sequence[PyTree],
     *,
     method: str | hvp.Rule = "replay",
-    checkpoints: bool = False,
+    checkpoints: bool | str | Checkpoints = False,
     last: int | None = None,
 ) -> PyTree:
     """Apply `step(carry, input) -> carry` once for every input, and return the last carry.
@@ -128,6 +131,20 @@ def unroll(
 
 def _silent(step: Step, carry: PyTree, given: PyTree) -> tuple[PyTree, tuple[()]]:
     return step(carry, given), ()
+
+
+def _is_recorded(method: str | hvp.Rule, step: ScanStep, carry: PyTree, inputs: Sequence[PyTree]) -> bool:
+    """Whether the steps are recorded as they are taken, and nothing is replayed."""
+    exact = method in ("reverse", "replay", "mixed")
+    if torch.compiler.is_compiling():
+        if not exact:
+            raise InputError(f"torch.compile takes the exact methods of scan: method='replay', not {method!r}")
+        return True
+    # Forward mode keeps nothing of the steps behind it, so that there is nothing to replay.
+    if method != "reverse" and not (exact and inside_forward_mode()):
+        return False
+    # A rule that is set around says what second derivatives are, and needs no replaying.
+    return hvp.current() is not None or not across_vmap(_tensors(step, carry, inputs))
 
 
 def _require(method: str | hvp.Rule, *, checkpoints: bool, last: int | None) -> None:
@@ -171,22 +188,34 @@ def _stacked(ys: Sequence[PyTree]) -> PyTree:
 
 
 def _replayed(
-    step: ScanStep, carry: PyTree, inputs: list[PyTree], method: str | hvp.Rule, *, checkpoints: bool
+    step: ScanStep, carry: PyTree, inputs: list[PyTree], method: str | hvp.Rule, keep: Checkpoints
 ) -> tuple[PyTree, list[PyTree]]:
     rule = RULES.get(method) if isinstance(method, str) else method
-    if not checkpoints:
-        return replay(step, carry, inputs, rule)
-    size = math.ceil(math.sqrt(len(inputs)))
-    segments = [inputs[start : start + size] for start in range(0, len(inputs), size)]
-    carry, ys = replay(partial(_segment, step, rule), carry, segments, None)
-    return carry, [one for segment in ys for one in segment]
+    return _level(step, rule, tuple(keep.sizes(len(inputs))), keep.folder, carry, inputs)
 
 
-def _segment(
-    step: ScanStep, rule: hvp.Rule | None, carry: PyTree, inputs: Sequence[PyTree]
+def _level(
+    step: ScanStep,
+    rule: hvp.Rule | None,
+    sizes: Sequence[int],
+    folder: Path | None,
+    carry: PyTree,
+    inputs: Sequence[PyTree],
 ) -> tuple[PyTree, list[PyTree]]:
-    """The steps between two checkpoints, as one step."""
-    return replay(step, carry, inputs, rule)
+    """All steps, in segments whose first carries are kept; a segment is one step to `replay`."""
+    size, *within = sizes
+    if size == 1 and folder is None:
+        return replay(step, carry, inputs, rule)
+    if within:  # the rule is for the level that records
+        segment, rule = partial(_level, step, rule, within, None), None
+    else:
+        segment = partial(_reverse, step)
+    segments = [list(inputs[start : start + size]) for start in range(0, len(inputs), size)]
+    if folder is None:
+        carry, ys = replay(segment, carry, segments, rule)
+    else:
+        carry, ys = stored(segment, carry, segments, folder)
+    return carry, [one for part in ys for one in part]
 
 
 def _reverse(step: ScanStep, carry: PyTree, inputs: Sequence[PyTree]) -> tuple[PyTree, list[PyTree]]:

@@ -53,7 +53,7 @@ def zero(state: TrainState) -> Tensor:
     first = next(iter(state.params.values()), None)
     if first is None:
         raise InputError("the train state has no parameters: there is nothing to train")
-    return first.new_zeros((), dtype=first.dtype.to_real())
+    return first.new_zeros(()).real
 
 
 def target_keys(key: Key, count: int) -> list[Key]:

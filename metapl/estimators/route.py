@@ -43,9 +43,15 @@ def step(instance: Instance, route: str = "auto") -> tuple[Step, Callable[[Param
 
     Cost: 1 F + 1 B for the step; for the vjp one jvp (3 F, its primal pass included) forward, 2 F in reverse.
 
+    Under `torch.compile`, which does not let a network be watched, it goes in reverse.
+
     Raises:
-        InputError: `route` is "forward", and forward mode is not for this network.
+        InputError: `route` is "forward", and forward mode is not for this network, or the step is being compiled.
     """
+    if torch.compiler.is_compiling():
+        if route == "forward":
+            raise InputError("torch.compile takes exact() in reverse: leave route=forward out")
+        return one_step.recorded_step(instance)
     if not _forward_first(route, instance.state.params):
         taken, recorded = one_step.recorded_step(instance)
         return taken, recorded if route == "reverse" else _or(recorded, lambda u: _watched_forward(instance, u))

@@ -84,7 +84,9 @@ def meta_pseudo_labels(
         like = next(iter(student_state.params.values()))
         first = torch.zeros((), dtype=torch.int64, device=like.device)
         teacher_state, remembered = new_train_state(teacher, teacher_key), recipe.consistency.init(like)
-        return State(teacher_state, student_state, _weights(student_state), estimator.init(), first, remembered)
+        # Apart, counters aside, as `average` leaves it: for tensors that are one a compiler makes another step.
+        ema = tree.map(lambda leaf: leaf.clone() if tree.differentiable(leaf) else leaf, _weights(student_state))
+        return State(teacher_state, student_state, ema, estimator.init(), first, remembered)
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, dict[str, Tensor]]:
         given = teacher_pass(state.teacher, state.student, batch, key)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from metapl.core import rng, torch_private, tree
 from metapl.core.types import Buffers, Key, Model, Params
-from metapl.nn import dropout, weight_norm
+from metapl.nn import batching, dropout, weight_norm
 from metapl.nn.admission import require_pure
 from metapl.nn.skeleton import Skeleton
 from metapl.registry.errors import InputError
@@ -39,7 +39,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
     - Parameters are what the module trains. One that does not require a gradient is frozen: it is among the buffers,
       which nobody differentiates, decays or averages away, and comes back as it was.
     - Buffers go in and come back updated, such as BatchNorm's running statistics; a probe is a call whose buffers are
-      dropped.
+      dropped. Under `torch.vmap` over tasks or seeds each member gets statistics of its own.
     - With a `key`, dropout layers draw from it (`metapl.nn.dropout`), and what else draws finds torch's generator
       seeded with it; a module that draws nothing needs none. `rows` `[batch]` says which examples of a larger batch
       these are, for a caller that passes a batch in parts.
@@ -66,6 +66,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
     noisy = [place for place, kind in enumerate(skeleton.kinds) if kind is dropout.Dropout]
     clipped = _clipped(module)
     scales, coupled, spread = _scales(module), _coupled(module), _spread(module)
+    statistics = batching.statistics(module)
     start = getattr(module, "from_class_means", None)
     del module  # its tensors are not needed
 
@@ -78,6 +79,9 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
             name: value.detach() if name in skeleton.trained else value.detach().clone()
             for name, value in buffers.items()
         }
+        if train and statistics:
+            own = {name: value for name, value in carried.items() if name in statistics}
+            carried |= batching.batched_as(own, (params, x))
         kept = {**params, **{name: carried[name] for name in frozen if name in carried}}
         state = {**params, **carried}
         if clipped and train:

@@ -92,7 +92,7 @@ class Skeleton:
         made: list[Any] = [object.__new__(part.kind) for part in self._parts]
         for module, part in zip(made, self._parts, strict=True):
             attributes = {**part.shared, "training": part.training[train]}
-            attributes.update({name: copy.copy(value) for name, value in part.copied.items()})
+            attributes.update({name: _copy(value) for name, value in part.copied.items()})
             attributes["_parameters"] = {name: state[at] if at else None for name, at in part.parameters.items()}
             attributes["_buffers"] = {name: state[at] if at else None for name, at in part.buffers.items()}
             attributes["_modules"] = {name: None if at is None else made[at] for name, at in part.children.items()}
@@ -121,6 +121,11 @@ class Skeleton:
                 if after is not before and (isinstance(before, Tensor) or after != before):
                     return f"{part.name}.{name}" if part.name else name
         return None
+
+
+def _copy(container: Any) -> Any:
+    """A shallow copy. `copy.copy` is for containers of other classes, which `torch.compile` does not take."""
+    return container.copy() if type(container) in (list, dict, set) else copy.copy(container)
 
 
 def _homes(parts: Sequence[_Part]) -> dict[str, tuple[int, str]]:

@@ -210,10 +210,10 @@ NAMES: dict[str, str] = {
     "metapl.types.Feedback": "metapl.core.types.MetaGradient",
     "metapl.types.Labels": "metapl.core.types.TargetTransform",
     "metapl.types.Learner": "metapl.core.types.TrainState",
-    "metapl.unroll.Grads": "metapl.core.replaying.Grads",
+    "metapl.unroll.Grads": "metapl.core.loops.Grads",
     "metapl.unroll.PRODUCTS": "metapl.core.unrolling.RULES",
-    "metapl.unroll.Step": "metapl.core.replaying.Step",
-    "metapl.unroll.T": "metapl.core.replaying.T",
+    "metapl.unroll.Step": "metapl.core.loops.Step",
+    "metapl.unroll.T": "metapl.core.loops.T",
 }
 """What has another name in its new place, or went elsewhere than the module that it was in."""
 

@@ -8,7 +8,9 @@ import torch
 from asserts import assert_close_tree
 from torch.utils.checkpoint import checkpoint
 
-from metapl.core import autodiff, forward_mode, torch_private
+from metapl import optim
+from metapl.core import autodiff, bilevel, forward_mode, inside, torch_private
+from metapl.core.unrolling import unroll
 from metapl.registry.errors import InputError
 
 X = torch.tensor([1.0, 2.0])
@@ -49,8 +51,14 @@ def sunk():
 
 
 TORCH = {
-    "attention": (lambda: twice(attended), r"second derivative of aten::_scaled.*first_order\(\); or attention .*MATH"),
-    "another": (sunk, r"second derivative of aten::sunk_backward: .*difference\(\) or first_order\(\)$"),
+    "attention": (
+        lambda: twice(attended),
+        r"second derivative of aten::_scaled.*first_order\(\), or method='difference' .*; or attention .*MATH",
+    ),
+    "another": (
+        sunk,
+        r"second derivative of aten::sunk_backward: .*difference\(\) or first_order\(\), or method='difference' ",
+    ),
     "checkpoint": (
         lambda: torch.func.grad(lambda x: checkpoint(torch.sin, x, use_reentrant=False).sum())(X),
         r"^torch.utils.checkpoint does not work inside of torch.func: take exact\(\) or unroll\(\)$",
@@ -165,3 +173,46 @@ def test_the_formulas_of_forward_mode_are_loaded_without_a_word_and_once(monkeyp
         assert_close_tree(forward_mode.jvp(torch.sin, (X,), (X,)), (X.sin(), X * X.cos()), rtol=1e-6)
     assert asked == ["torch._decomp.decompositions_for_jvp"]
     assert warnings.filters == filters
+
+
+def attending(w, _x):
+    return attended(w)
+
+
+def looked_up(w, index):
+    """A lookup in a table of one column, with a sparse gradient."""
+    return (torch.nn.functional.embedding(index, w, sparse=True) ** 4).sum()
+
+
+IN_STEPS = {
+    "attention": (
+        attending,
+        r"second derivative of aten::_scaled.*method='difference' of scan and hypergradient; or att",
+    ),
+    "sparse": (looked_up, r"a sparse gradient cannot be differentiated again: look up with sparse=False$"),
+}
+
+
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_the_remedy_is_told_where_steps_are_differentiated(name):
+    loss, message = IN_STEPS[name]
+    index, start = torch.tensor([0, 1]), X.reshape(-1, 1) if name == "sparse" else X
+
+    def after(w):
+        return unroll(lambda w, x: w - 0.1 * inside.gradient(loss, w, x)[0], w, [index] * 2).sum()
+
+    with pytest.raises(InputError, match=message):
+        torch.autograd.grad(after(leaf := start.clone().requires_grad_()), leaf)
+    if name == "attention":
+        with pytest.raises(InputError, match=message):
+            torch.func.grad(after)(X)
+        with pytest.raises(InputError, match=message):
+            bilevel.hypergradient(
+                lambda w, theta, x: theta * loss(w, x),
+                lambda w, theta: w.sum(),
+                optim.sgd(0.1),
+                torch.tensor(1.0),
+                X,
+                [index],
+                method="reverse",
+            )
