@@ -20,7 +20,7 @@ from metapl.registry import moved
 
 if TYPE_CHECKING:
     from metapl import estimators, methods, models, optim, testing
-    from metapl.core import autodiff, bilevel, implicit, inside, linear, losses, rng, targets, tree
+    from metapl.core import autodiff, bilevel, checkpoints, implicit, inside, linear, losses, rng, targets, tree
     from metapl.core.autodiff import value_and_grad, vjp
     from metapl.core.bilevel import hypergradient
     from metapl.core.forward_mode import jvp
@@ -96,6 +96,7 @@ __all__ = [
     "cast",
     "chain",
     "check_estimator",
+    "checkpoints",
     "clip_by_global_norm",
     "cosine",
     "cross_entropy",
@@ -152,7 +153,7 @@ __all__ = [
 
 _MODULES = {
     "": "estimators methods models optim testing",
-    ".core": "autodiff bilevel implicit inside linear losses rng targets tree",
+    ".core": "autodiff bilevel checkpoints implicit inside linear losses rng targets tree",
     ".nn": "functional",
 }
 """The modules among the names, by the package that they stand in."""
