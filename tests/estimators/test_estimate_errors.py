@@ -24,7 +24,7 @@ class Attention(nn.Module):
     "estimator", [estimators.exact(), estimators.exact(route="reverse"), estimators.unroll(), estimators.implicit()]
 )
 def test_attention_without_a_second_derivative(estimator):
-    with pytest.raises(InputError, match=r"difference\(\) or first_order\(\); or attention within .*MATH") as found:
+    with pytest.raises(InputError, match=r"difference\(\) or first_order\(\), .*or attention within .*MATH") as found:
         feedback(estimator, given(Attention))
     assert "\n" not in str(found.value)
 
