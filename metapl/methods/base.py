@@ -186,16 +186,12 @@ def views(names: Sequence[str], augment: Augment, batch: Batch, key: Key) -> dic
 def mix(recipe: Recipe, x: dict[str, Tensor], key: Key) -> tuple[dict[str, Tensor], Mixed | None]:
     """The views with the strong one mixed by the recipe's rule, and what was mixed; as they are without a weak view.
 
-    The key is that of the views, and changes none of their draws.
+    The key is that of the views.
     """
     if "weak" not in x:
         return x, None
-    strong, mixed = recipe.consistency.mixing(x["strong"], rng.fold_in(key, MIXING))
+    strong, mixed = recipe.consistency.mixing(x["strong"], key)
     return {**x, "strong": strong}, mixed
-
-
-MIXING = 1000
-"""What the key of the views is folded with for the mixing; `views` takes the first few."""
 
 
 def forward(

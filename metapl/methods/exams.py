@@ -28,7 +28,13 @@ class Exam(NamedTuple):
 
 
 ExamRule: TypeAlias = Callable[[Tensor, Batch, Augment, Key], Exam]
-"""`rule(weak, batch, augment, key)`: weak is the labelled batch as the teacher sees it."""
+"""`rule(weak, batch, augment, key)`: weak is the labelled batch as the teacher sees it.
+
+The key is that of the student's dropout in the exam too: a rule that draws folds it with `DRAWS` first.
+"""
+
+DRAWS = 1
+"""See `ExamRule`. A key is folded where it is used only, since that takes as long as a layer of a small network."""
 
 
 def weak(weak: Tensor, batch: Batch, augment: Augment, key: Key) -> Exam:
@@ -40,7 +46,7 @@ def weak(weak: Tensor, batch: Batch, augment: Augment, key: Key) -> Exam:
 def strong(weak: Tensor, batch: Batch, augment: Augment, key: Key) -> Exam:
     """The strong view of the labelled batch, which a network has not fitted."""
     del weak
-    shared_key, strong_key = rng.split(key, 2)
+    shared_key, strong_key = rng.split(rng.fold_in(key, DRAWS), 2)
     moved = augment.shared(batch.x_labelled, shared_key)
     return Exam(augment.prepare(augment.strong(moved, strong_key)), batch.y_labelled)
 
@@ -50,7 +56,7 @@ def apart(weak: Tensor, batch: Batch, augment: Augment, key: Key) -> Exam:
     del augment
     if len(weak) < 2:
         return Exam(weak, batch.y_labelled)
-    asked, learnt = rng.permutation(key, len(weak), weak.device).tensor_split(2)
+    asked, learnt = rng.permutation(rng.fold_in(key, DRAWS), len(weak), weak.device).tensor_split(2)
     return Exam(weak[asked], batch.y_labelled[asked], learnt)
 
 

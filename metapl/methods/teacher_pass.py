@@ -84,7 +84,7 @@ def teacher_passes(
         )
         keys = [student_key] if recipe.unroll == 1 else rng.split(student_key, recipe.unroll)
         batches = list(zip(x["strong"].chunk(recipe.unroll), keys, strict=True))
-        exam = recipe.exam(x["labelled"], batch, augment, rng.fold_in(exam_key, 1))
+        exam = recipe.exam(x["labelled"], batch, augment, exam_key)
         thetas = list(logits["strong"].chunk(recipe.unroll))
         instance = Instance(problem, thetas, student_state, batches, (exam.x, exam.y, exam_key), label_key)
         return TeacherPass(logits, buffers, pull, instance, mixed, exam.learnt)

@@ -31,7 +31,13 @@ class Mixed(NamedTuple):
 
 
 Mixing: TypeAlias = Callable[[Tensor, Key], tuple[Tensor, Mixed | None]]
-"""`mixing(x, key)`: mixed inputs `[batch, ...]`, and what is in them; None where they are as they were."""
+"""`mixing(x, key)`: mixed inputs `[batch, ...]`, and what is in them; None where they are as they were.
+
+The key is that of the views: a rule that draws folds it with `DRAWS` first.
+"""
+
+DRAWS = 1000
+"""See `Mixing`; the views take the first few. A key is folded where it is used only, since that takes time."""
 
 POINTS = 1024
 """Pieces of the distribution of the shares, which is linear between them."""
@@ -54,7 +60,7 @@ def mixup(*, alpha: float = 0.75) -> Mixing:
     draw = _shares(alpha)
 
     def mix(x: Tensor, key: Key) -> tuple[Tensor, Mixed]:
-        partner_key, share_key = rng.split(key, 2)
+        partner_key, share_key = rng.split(rng.fold_in(key, DRAWS), 2)
         mixed = Mixed(rng.permutation(partner_key, len(x), x.device), draw(share_key, x))
         return mixed.of(x), mixed
 
@@ -75,7 +81,7 @@ def cutmix(*, alpha: float = 1.0) -> Mixing:
     def mix(x: Tensor, key: Key) -> tuple[Tensor, Mixed]:
         if x.ndim != 4:
             raise InputError("mixing = cutmix is for images: take mixup, which is for vectors too", "mixing")
-        partner_key, share_key, row_key, column_key = rng.split(key, 4)
+        partner_key, share_key, row_key, column_key = rng.split(rng.fold_in(key, DRAWS), 4)
         partner = rng.permutation(partner_key, len(x), x.device)
         side = (1.0 - draw(share_key, x)).sqrt()
         rows, columns = (
