@@ -50,6 +50,14 @@ def _mix(word: Tensor) -> Tensor:
     return word ^ _shift(word, 31)
 
 
+def _mixed(word: int) -> int:
+    """`_mix` of an integer, without a tensor: an operation on one takes longer than all of this."""
+    word %= 2**64
+    word = (word ^ word >> 30) * _MULTIPLY_1 % 2**64
+    word = (word ^ word >> 27) * _MULTIPLY_2 % 2**64
+    return _signed(word ^ word >> 31)
+
+
 def key(seed: int) -> Key:
     """The key of an integer seed."""
     return fold_in(torch.tensor(_SALT), seed)
@@ -58,13 +66,14 @@ def key(seed: int) -> Key:
 def fold_in(key: Key, data: int | Tensor) -> Key:
     """A new key from a key and an integer, such as a step number; from a tensor of integers, as many keys."""
     if isinstance(data, int):
-        data = torch.tensor(_signed(data))
+        return _mix(key ^ _mixed(data + _SALT))
     return _mix(key ^ _mix(data.to(key.device, torch.int64) + _SALT))
 
 
 def split(key: Key, count: int) -> tuple[Key, ...]:
     """`count` independent keys; of several keys `[...]`, so many of each."""
-    return fold_in(key[..., None], torch.arange(count)).unbind(-1)
+    folds = torch.tensor([_mixed(index + _SALT) for index in range(count)], dtype=torch.int64, device=key.device)
+    return _mix(key[..., None] ^ folds).unbind(-1)
 
 
 def bits(
