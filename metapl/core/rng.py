@@ -76,6 +76,13 @@ def split(key: Key, count: int) -> tuple[Key, ...]:
     return _mix(key[..., None] ^ folds).unbind(-1)
 
 
+def _counted(count: int, device: torch.device) -> Tensor:
+    """1 … count."""
+    # A generator of code takes a range for an index, and cannot write its large multiples down. After `^` it does not.
+    counter = torch.arange(1, count + 1, device=device)
+    return counter ^ 0 if torch.compiler.is_compiling() else counter
+
+
 def bits(
     key: Key, shape: Sequence[int], device: torch.device | str | None = None, rows: Tensor | None = None
 ) -> Tensor:
@@ -85,10 +92,10 @@ def bits(
     """
     key = key if device is None else key.to(device)
     if rows is None:
-        counter = torch.arange(1, math.prod(shape) + 1, device=key.device)
+        counter = _counted(math.prod(shape), key.device)
     else:
         width = math.prod(shape[1:])
-        counter = rows.to(key.device)[:, None] * width + torch.arange(1, width + 1, device=key.device)
+        counter = rows.to(key.device)[:, None] * width + _counted(width, key.device)
     return _mix(key + counter * GAMMA).reshape(tuple(shape))
 
 

@@ -169,6 +169,7 @@ def test_a_step_of_meta_pseudo_labels(case):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's generator of code uses torch.jit
 def test_code_that_is_generated_has_the_same_numbers():
     method, batch = method_and_batch(perceptron, targets.SOFT, torch.float32)
     state = method.init(rng.key(0))
