@@ -163,17 +163,24 @@ def test_evidence_is_the_likelihood_of_labels_that_are_left_out():
     trial = choice.trial(seen)
     found = consensus.evidence(seen, "standardised", trial)
     z = scaling.fit("standardised", seen.x, seen.form)(seen.x)
+    graph = poisson.graph(z, 10)
+    potentials, regressions = {}, {}
+    for at, (shown, _) in enumerate(trial.rounds):
+        y = torch.full((60,), -1)
+        y[shown] = seen.y[shown]
+        potentials[at] = poisson.potentials(graph, poisson.charges(y, 2)).numpy()
+        for strength in consensus.STRENGTHS:
+            c = strength * max(1.0, len(shown) / 2)
+            p = LogisticRegression(C=c, max_iter=200).fit(z[shown], y[shown])
+            regressions[at, strength] = p.predict_log_proba(z)
     best = []
     for strength, share in itertools.product(consensus.STRENGTHS, consensus.SHARES):
         sums = []
         for temperature in consensus.TEMPERATURES:
             total = 0.0
-            for shown, asked in trial.rounds:
-                y = torch.full((60,), -1)
-                y[shown] = seen.y[shown]
-                p = LogisticRegression(C=strength * max(1.0, len(shown) / 2), max_iter=200).fit(z[shown], y[shown])
-                u = poisson.potentials(poisson.graph(z, 10), poisson.charges(y, 2)).numpy()
-                logits = share * p.predict_log_proba(z) + (1 - share) * u / (0.3 * u.std(ddof=1))
+            for at, (_, asked) in enumerate(trial.rounds):
+                u = potentials[at]
+                logits = share * regressions[at, strength] + (1 - share) * u / (0.3 * u.std(ddof=1))
                 q = np.exp(logits / temperature)
                 q = q / q.sum(1, keepdims=True)
                 total += np.log(q[asked, seen.y[asked]]).clip(-9).sum()
