@@ -15,7 +15,7 @@ from metapl.training import population
 # torch.func.jvp scripts its decompositions when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-SMALL = ("--model", "mlp:width=4,depth=1", "--batch", "8", "--device", "cpu")
+SMALL = ("--model", "mlp:width=4,depth=1", "--batch", "8", "--guide", "none", "--device", "cpu")
 TINY = (*SMALL, "--steps", "3", "--finetune-steps", "1", "--seeds", "2")
 ARMS = ("--vary", "grad=none exact")
 RUNS = {f"grad={arm}-seed={seed}.json" for arm in ("none", "exact") for seed in (0, 1)}

@@ -5,12 +5,13 @@ import functools
 import pytest
 import torch
 from asserts import relative_error
+from looped import SIZE, loss, numbers
 
-from metapl.core import checkpoints, inside, rng
+from metapl.core import checkpoints, inside
 from metapl.core.unrolling import scan
 from metapl.registry.errors import InputError
 
-STEPS, SIZE = 11, 3
+STEPS = 11
 f64 = functools.partial(torch.tensor, dtype=torch.float64)
 IN_MEMORY = {
     "everything": checkpoints.everything,
@@ -32,15 +33,6 @@ ON_DISK = {
 def plan(request, tmp_path):
     name = request.param
     return ON_DISK[name](tmp_path) if name in ON_DISK else IN_MEMORY[name]()
-
-
-def loss(w, weights):
-    return (weights * (w - 1.0).tanh() ** 2).sum() + 0.1 * (w**4).sum()
-
-
-def numbers():
-    w, rate = rng.normal(rng.key(1), (SIZE,), torch.float64), f64(0.3)
-    return [w, rate, rng.normal(rng.key(2), (STEPS, SIZE), torch.float64)]
 
 
 def by_scan(at, **how):
@@ -66,12 +58,12 @@ def by_loop(at):
 
 
 def once(fn):
-    leaves = [leaf.clone().requires_grad_() for leaf in numbers()]
+    leaves = [leaf.clone().requires_grad_() for leaf in numbers(STEPS)]
     return list(torch.autograd.grad(fn(leaves), leaves))
 
 
 def twice(fn):
-    leaves = [leaf.clone().requires_grad_() for leaf in numbers()]
+    leaves = [leaf.clone().requires_grad_() for leaf in numbers(STEPS)]
     grads = torch.autograd.grad(fn(leaves), leaves, create_graph=True)
     return list(torch.autograd.grad(sum((grad**2).sum() for grad in grads), leaves))
 
@@ -83,8 +75,8 @@ def test_first_and_second_derivatives(plan):
 
 
 def test_forward_mode(plan):
-    along = [torch.ones_like(leaf) for leaf in numbers()]
-    found = torch.func.jvp(lambda *at: by_scan(at, checkpoints=plan), tuple(numbers()), tuple(along))[1]
+    along = [torch.ones_like(leaf) for leaf in numbers(STEPS)]
+    found = torch.func.jvp(lambda *at: by_scan(at, checkpoints=plan), tuple(numbers(STEPS)), tuple(along))[1]
     expected = sum((grad * one).sum() for grad, one in zip(once(by_loop), along, strict=True))
     assert relative_error(found, expected) <= 1e-10
 
@@ -92,7 +84,7 @@ def test_forward_mode(plan):
 @pytest.mark.parametrize("name", IN_MEMORY)
 def test_inside_of_transforms(name):
     found = torch.vmap(torch.func.grad(lambda at: by_scan(at, checkpoints=IN_MEMORY[name]())))(
-        [torch.stack([0.9 * leaf, leaf]) for leaf in numbers()]
+        [torch.stack([0.9 * leaf, leaf]) for leaf in numbers(STEPS)]
     )
     assert relative_error([leaf[1] for leaf in found], once(by_loop)) <= 1e-10
 

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from asserts import assert_close_tree, relative_error
+from looped import SIZE, loss, numbers
 from unrolled import EXACT
 
 from metapl.core import inside, rng, tree
@@ -12,7 +13,7 @@ from metapl.core.unrolling import METHODS, scan, unroll
 
 every_exact = pytest.mark.parametrize("how", EXACT.values(), ids=EXACT)
 f64 = functools.partial(torch.tensor, dtype=torch.float64)
-STEPS, SIZE = 5, 3  # segments of 3 and 2
+STEPS = 5  # segments of 3 and 2
 
 
 def squared(w, x):
@@ -35,15 +36,6 @@ def test_two_steps_in_whole_numbers(looped, how):
     assert torch.func.grad(functools.partial(outer, **how))(w).tolist() == [3780.0, 8505.0, 13230.0]
     first = {**how, "method": "stopped"} if how["method"] != "reverse" else {"method": "stopped"}
     assert torch.func.grad(functools.partial(outer, **first))(w).tolist() == [-1260.0, -1575.0, -1890.0]
-
-
-def loss(w, weights):
-    return (weights * (w - 1.0).tanh() ** 2).sum() + 0.1 * (w**4).sum()
-
-
-def numbers():
-    w, rate = rng.normal(rng.key(1), (SIZE,), torch.float64), f64(0.3)
-    return [w, rate, rng.normal(rng.key(2), (STEPS, SIZE), torch.float64)]
 
 
 def by_scan(at, **how):
@@ -81,7 +73,7 @@ def by_autograd(fn, at):
 
 @functools.cache
 def truth():
-    return by_autograd(by_loop, numbers())
+    return by_autograd(by_loop, numbers(STEPS))
 
 
 WAYS = {
@@ -100,9 +92,9 @@ WAYS = {
 @every_exact
 @pytest.mark.parametrize("way", WAYS)
 def test_outputs_are_differentiable(way, how):
-    found = WAYS[way](functools.partial(by_scan, **how), numbers())
+    found = WAYS[way](functools.partial(by_scan, **how), numbers(STEPS))
     assert relative_error(found, truth()) <= 1e-10
-    assert_close_tree(by_scan(numbers(), **how), by_loop(numbers()), rtol=1e-12)
+    assert_close_tree(by_scan(numbers(STEPS), **how), by_loop(numbers(STEPS)), rtol=1e-12)
 
 
 @every_exact
@@ -111,7 +103,7 @@ def test_second_derivatives_go_through_outputs(how):
         def length(leaves):
             return sum((g**2).sum() for g in torch.autograd.grad(fn(leaves), leaves, create_graph=True))
 
-        return by_autograd(length, numbers())
+        return by_autograd(length, numbers(STEPS))
 
     assert relative_error(twice(functools.partial(by_scan, **how)), twice(by_loop)) <= 1e-10
 
@@ -121,9 +113,9 @@ def test_forward_mode_and_hessians(how):
     """Through any exact method, replaying or not: against reverse mode over reverse mode of a plain loop."""
 
     def of_start(fn):
-        return lambda w: fn([w, *numbers()[1:]])
+        return lambda w: fn([w, *numbers(STEPS)[1:]])
 
-    w, along = numbers()[0], rng.normal(rng.key(9), (SIZE,), torch.float64)
+    w, along = numbers(STEPS)[0], rng.normal(rng.key(9), (SIZE,), torch.float64)
     found = torch.func.jvp(of_start(functools.partial(by_scan, **how)), (w,), (along,))[1]
     assert relative_error(found, truth()[0] @ along) <= 1e-10
     matrix = torch.func.hessian(of_start(functools.partial(by_scan, **how)))(w)

@@ -108,7 +108,7 @@ def test_the_rate_counts_what_each_method_sees(monkeypatch):
     seconds = iter(range(1000))
     monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(seconds)))
     sizes = {"labelled_batch": 8, "batch": 16, "unroll": 2, "finetune_batch": 4}
-    steps = {"steps": 6, "report_every": 3, "finetune_steps": 3}
+    steps = {"steps": 6, "report_every": 3, "finetune_steps": 3, "guide": "none"}
     rates = {}
     for method in ("mpl", "reduced"):
         experiment = prepare(TrainConfig(labels=40, model="mlp:width=4,depth=1", method=method, **sizes, **steps))
