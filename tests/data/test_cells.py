@@ -209,3 +209,12 @@ def test_a_column_that_goes_one_way_is_warned_of(tmp_path):
 def test_decimal_commas(text):
     expected = {"1,5": "1.5", "1.000": "1000", "-1.234.567,25": "-1234567.25", "1,5e3": "1.5e3"}
     assert cells.without_comma(text) == expected.get(text, text)
+
+
+@pytest.mark.parametrize("codes", [["3_1", "3_2", "12_1"], ["2020_01", "2020_02", "7"]])
+def test_codes_with_an_underscore_are_no_numbers(tmp_path, codes):
+    """Python reads 3_1 as 31."""
+    data = load(tmp_path, codes * 20)
+    assert column(data)["kind"] == "category"
+    assert cells.parsed(codes[:1]) == [cells.number(codes[0])] == [None]
+    assert np.isnan(cells.numbers(codes[:2])).all()
