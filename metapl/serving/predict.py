@@ -142,7 +142,8 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
     answers = (values for some in probabilities(serving, found.x, batch) for values in some.tolist())
     for place, (values, cells, label) in enumerate(zip(answers, given.rows, given.labels, strict=True)):
         prediction, *numbers = _said(values, problems, place, classes)
-        if confident and (not prediction or max(values) < confident):
+        # As it is written: a bound that was copied from a row keeps the row.
+        if confident and (not prediction or float(numbers[0]) < confident):
             left_out += 1
             continue
         writer.writerow([*map(cell, (*cells, prediction)), *numbers])

@@ -1,6 +1,6 @@
 """Fifty steps of every method have the losses that they had: no change of them goes unseen.
 
-With the torch and the kind of CPU that they were stored with they are equal to the last digit.
+With the torch that they were stored with, on a CPU that rounds as theirs, they are equal to the last digit.
 """
 
 import json
