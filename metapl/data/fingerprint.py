@@ -50,11 +50,14 @@ FINGERPRINT = schema.table({"classes": schema.text(64), "train": _PART, "test": 
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:
-    """The fingerprint of a data set, for JSON. Cost: a pass over what is in memory, about a second a gigabyte."""
+    """The fingerprint of a data set as it was read, for JSON.
+
+    Cost: a pass over what is in memory, about a second a gigabyte.
+    """
     return {
         "classes": _digest(json.dumps(data.form.classes).encode()),
-        "train": _part(data.x, data.y),
-        "test": _part(data.x_test, data.y_test),
+        "train": _part(data.shown.x, data.y),
+        "test": _part(data.shown.x_test, data.y_test),
     }
 
 

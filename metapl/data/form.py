@@ -26,7 +26,8 @@ class Form(NamedTuple):
     details: dict[str, Any]
     """Of images: `mean` and `std` by channel, in units of white = 1. Of tables: `columns`, see
     `metapl.data.formats.tables`. Of arrays: `mean` and `std` as nested lists of the example's shape, or scalars. Of
-    features the same, and `unit`: whether each is divided by its length."""
+    features the same, and `unit`: whether each is divided by its length; where metapl has embedded them itself also
+    the `encoder`, the `digest` of its weights, and what they were `before`: kind, shape and details."""
 
     @property
     def small_and_grey(self) -> bool:
@@ -35,3 +36,9 @@ class Form(NamedTuple):
         Distances between such images mean something, and a perceptron is good enough for them.
         """
         return self.kind == "images" and self.shape[0] == 1 and math.prod(self.shape) <= SMALL
+
+
+def embedded_from(form: Form) -> Form | None:
+    """The form that examples had before an encoder made features of them; None where they are read as they are."""
+    before = form.details.get("before")
+    return Form(before["kind"], tuple(before["shape"]), form.classes, before["details"]) if before else None

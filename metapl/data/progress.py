@@ -44,9 +44,14 @@ def through(parts: Iterable[_T], total: int, what: str, size: Callable[[_T], int
         what: is done, in a word or two.
         size: of a part.
     """
-    listener, done = _listener.get(), 0
+    done = 0
     for part in parts:
         yield part
         done += size(part)
-        if listener:
-            listener(what, done, total)
+        tell(what, done, total)
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Tell the listener, if there is one, that so much is done; see `through`."""
+    if listener := _listener.get():
+        listener(what, done, total)

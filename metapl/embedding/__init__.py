@@ -7,8 +7,9 @@
     weights.py     weights of a file, read without running anything
     cache.py       what has been computed already
     run.py         all examples of a data set, batch by batch, into one file
+    applied.py     a data set, and fresh examples, as features: what `embed` of a configuration does
 
-Floor 4: imports data, files, models, core and registry; the command line uses it.
+Floor 4: imports data, files, models, core and registry; training, serving and the command line use it.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from metapl.reporting.blocks import (
     Tiles,
     Words,
 )
-from metapl.reporting.mistakes import CRISP, levels, png
+from metapl.reporting.mistakes import CRISP, drawable, levels, png
 
 OF_A_CLASS = 6
 """Images that are shown of a class, at most."""
@@ -58,7 +58,7 @@ def page(what: str, data: Dataset, origin: str = "") -> str:
         facts = {"read from": origin, **facts, "views": presets.description(data.form)}
     head = Head("Data", f"It was taken for {KINDS[data.form.kind]}.", facts, ("Data ", Code(what)))
     columns = [note for note in data.notes if note.about == COLUMN]
-    pictures = data.form.kind == "images" and data.form.shape[0] in (1, 3)
+    pictures = drawable(data.form)
     sections = [
         Section("In short", _short(data)),
         Section("What was found", _found(data.notes)),

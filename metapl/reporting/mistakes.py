@@ -72,7 +72,7 @@ def mistakes(facts: Facts) -> Section:
 
 def _shown(facts: Facts, shown: Sequence[Mistake], flat: bool) -> Block:
     form = facts.experiment.data.form
-    if form.kind == "images" and form.shape[0] in (1, 3):
+    if drawable(facts.experiment.data.shown.form):
         return Card("", [_pictures(facts, shown)])
     if form.kind == "table":
         return Card("", [Rows(_rows(facts, shown))])
@@ -80,12 +80,13 @@ def _shown(facts: Facts, shown: Sequence[Mistake], flat: bool) -> Block:
     return Grid([_plane(facts), listed]) if flat else listed
 
 
+def drawable(form: Form) -> bool:
+    """Whether examples can be shown as pictures."""
+    return form.kind == "images" and form.shape[0] in (1, 3)
+
+
 def _row(one: Mistake, names: Sequence[str]) -> tuple[str, str, str, float, float]:
     return str(one.example), names[one.truth], names[one.predicted], one.confidence, one.of_truth
-
-
-def _examples(facts: Facts, shown: Sequence[Mistake]) -> Tensor:
-    return take(facts.experiment.data.x_test, torch.tensor([one.example for one in shown]), torch.device("cpu"))
 
 
 def levels(x: Tensor, form: Form) -> Tensor:
@@ -109,11 +110,12 @@ def png(image: Tensor) -> str:
 
 
 def _pictures(facts: Facts, shown: Sequence[Mistake]) -> Gallery:
-    form = facts.experiment.data.form
+    form, _, x = facts.experiment.data.shown
     height, width = form.shape[1:]
     crisp = max(height, width) <= CRISP
     found = []
-    for one, image in zip(shown, levels(_examples(facts, shown), form), strict=True):
+    wrong = take(x, torch.tensor([one.example for one in shown]), torch.device("cpu"))
+    for one, image in zip(shown, levels(wrong, form), strict=True):
         truth, predicted = form.classes[one.truth], form.classes[one.predicted]
         alt = f"test example {one.example}: {truth}, taken for {predicted}"
         sure = f"{share(one.confidence)} % sure"

@@ -14,7 +14,7 @@ from metapl.data.formats.tables import layout
 from metapl.files.table import Column, Table, percent, whole
 from metapl.reporting import render
 from metapl.reporting.blocks import Block, Card, Code, Gallery, Head, Paragraph, Rows, Section, Thumbnail
-from metapl.reporting.mistakes import CRISP, deviations, levels, png
+from metapl.reporting.mistakes import CRISP, deviations, drawable, levels, png
 from metapl.serving.suggest import Row, Suggested
 
 WHY = {
@@ -57,7 +57,7 @@ def _doubtful(found: Suggested) -> Section:
 
 def _shown(found: Suggested, rows: Sequence[Row], x: Tensor) -> Block:
     form = found.form
-    if form.kind == "images" and form.shape[0] in (1, 3):
+    if drawable(form):
         pictures = zip(rows, levels(x, form), strict=True)
         return Card("", [Gallery([_thumbnail(row, image, form) for row, image in pictures])])
     return Card("", [Rows(_table(rows, x, form))])

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 
-from metapl.serving import exported
 from metapl.data import inputs
+from metapl.embedding import applied
+from metapl.serving import exported
 
 network, form, temperature = exported.load(Path("."){trust})
-found = inputs.read(form, [Path("{example}")])
+found = applied.read(form, [Path("{example}")], torch.device("cpu"))
 x = inputs.prepare(form)(found.x[torch.arange(len(found.x))])
 probabilities = (network(x) / temperature).softmax(-1)
 """
@@ -35,7 +36,8 @@ def text(config: dict[str, Any]) -> str:
     kind = config["model"].partition(":")[0]
     needed = {"timm": " and timm", "module": " and the code of the network"}.get(kind, "")
     trusted = ", trust_code=True" if needed else ""
-    loading = LOAD.replace("{example}", EXAMPLES[config["kind"]]).replace("{trust}", trusted)
+    read = config["details"]["before"]["kind"] if "before" in config["details"] else config["kind"]
+    loading = LOAD.replace("{example}", EXAMPLES[read]).replace("{trust}", trusted)
     weights = f"With metapl{needed}, in this folder, for a file of one's own:\n\n```python\n{loading}```"
     if not config["graph"]:
         return weights

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metapl import methods
+from metapl.data.form import Form, embedded_from
 from metapl.evaluation.table import by_network
 from metapl.files.escape import code, plain, visible
 from metapl.files.table import markdown
@@ -126,7 +127,7 @@ def _phase(serving: Serving) -> PhaseSpec:
 
 
 def _front(name: str, serving: Serving, facts: Facts) -> str:
-    task, called = TASKS[serving.form.kind]
+    task, called = TASKS[_read(serving.form).kind]
     data = _quoted(_data(serving.config))
     measured = facts.test[serving.name]
     return "\n".join(
@@ -151,8 +152,14 @@ def _front(name: str, serving: Serving, facts: Facts) -> str:
     )
 
 
+def _read(form: Form) -> Form:
+    """The form of the examples as they are read."""
+    return embedded_from(form) or form
+
+
 def _what(serving: Serving) -> str:
-    form = serving.form
+    form, read = serving.form, _read(serving.form)
+    through = f" through the features of `{form.details['encoder']}`" if read is not form else ""
     trained = sum(value.numel() for value in serving.network.params.values())
     frozen = sum(serving.network.buffers[name].numel() for name in serving.model.frozen)
     added = sum(value.numel() for name, value in serving.network.params.items() if is_adapter(name))
@@ -161,7 +168,7 @@ def _what(serving: Serving) -> str:
         some = f"; {trained:,} numbers were trained, {added:,} of them in adapters that are merged into it"
     more = f" and {len(form.classes) - SHOWN:,} more" if len(form.classes) > SHOWN else ""
     return (
-        f"A classifier of {form.kind}, inputs of shape `{list(form.shape)}`, trained with metapl. "
+        f"A classifier of {read.kind}{through}, inputs of shape `{list(form.shape)}`, trained with metapl. "
         f"It has {trained + frozen - added:,} parameters{some}. "
         f"Of the networks of its run it is `{serving.name}`: {methods.networks()[serving.name].role}.\n\n"
         f"Its {len(form.classes):,} classes: {', '.join(map(code, form.classes[:SHOWN]))}{more}."

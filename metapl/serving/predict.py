@@ -20,6 +20,7 @@ from metapl.data.formats.cells import reading
 from metapl.data.formats.csv_file import DELIMITERS, Table
 from metapl.data.formats.table_file import load
 from metapl.data.loader import in_order
+from metapl.embedding import applied
 from metapl.evaluation import metrics
 from metapl.files.escape import cell
 from metapl.registry.errors import InputError
@@ -71,9 +72,8 @@ def logits(serving: Serving, x: Examples, batch: int = 256) -> Iterator[Tensor]:
     Examples that are not in memory are read batch by batch.
     """
     prepare = inputs.prepare(serving.form)
-    device = next(iter(serving.network.params.values())).device
     for index in torch.arange(len(x)).split(batch):
-        part = in_order(subset(x, index), device, prepare, batch)
+        part = in_order(subset(x, index), serving.device, prepare, batch)
         yield metrics.predict(serving.model, *serving.network, part).double().cpu()
 
 
@@ -84,7 +84,7 @@ def evaluate(
 
     Args:
         serving: the network.
-        places: of the examples, as `metapl.data.inputs.read` takes them; labels are found as by
+        places: of the examples, as `metapl.embedding.applied.read` takes them; labels are found as by
             `metapl.serving.labels.known`.
         batch: how many examples are predicted at a time.
         problems: where it is noted which examples cannot be read, and are left out.
@@ -93,7 +93,7 @@ def evaluate(
         InputError: what the readers refuse, or no label that is a class of the run.
     """
     problems = Problems({}, {}) if problems is None else problems
-    found = inputs.read(serving.form, places, problems)
+    found = applied.read(serving.form, places, serving.device, problems)
     y = indices(serving.form, known(serving.form, places, found.names))
     labelled = (y >= 0).nonzero()[:, 0]
     if not len(labelled):
@@ -122,7 +122,7 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
     Args:
         file: where to write, open for text.
         serving: the network.
-        places: of fresh examples, as `metapl.data.inputs.read` takes them.
+        places: of fresh examples, as `metapl.embedding.applied.read` takes them.
         batch: how many examples are predicted at a time.
         confident: rows whose confidence is less are left out; where it is above 0, also those without a prediction.
 
@@ -130,7 +130,7 @@ def write(file: Writable, serving: Serving, places: Sequence[Path], batch: int =
         InputError: what the readers refuse, which for images may be after some rows; tables of different columns.
     """
     problems = Problems({}, {})
-    found = inputs.read(serving.form, places, problems)
+    found = applied.read(serving.form, places, serving.device, problems)
     labels = known(serving.form, places, found.names)
     given = _table(serving.form, places, found.names, labels) if serving.form.kind == "table" else _named(found, labels)
     classes = serving.form.classes

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from metapl.data import inputs
-from metapl.data.examples import Inputs, subset, take
+from metapl.data.examples import Examples, Inputs, subset, take
 from metapl.data.form import Form
+from metapl.embedding import applied
 from metapl.files.escape import cell
 from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
@@ -59,7 +60,7 @@ class Suggested(NamedTuple):
     """How many unlabelled examples there are."""
     rows: tuple[Row, ...]
     x: Tensor
-    """The examples of the rows, stored, `[rows, ...]`."""
+    """The examples of the rows as they were read, stored, `[rows, ...]`; `form` is that of these."""
     doubtful: tuple[Row, ...]
     """Examples whose label the network doubts, the most doubtful first."""
     x_doubtful: Tensor
@@ -100,23 +101,25 @@ def suggest(
     if name not in networks:
         raise unknown("network", name, networks)
     found = Answers(experiment, networks, name, wanted.batch)
-    pool = inputs.read(experiment.data.form, places) if places else _pool(experiment)
+    shown = inputs.read(experiment.data.shown.form, places) if places else _pool(experiment, experiment.data.shown.x)
+    pool = applied.of(experiment.data.form, shown, experiment.device) if places else _pool(experiment)
     if not len(pool.x):
         raise InputError(f"{run} has no unlabelled examples: give some with --data")
     logits = found.logits(pool.x) / run_folder.temperature(run, name)
     x = pool.x
     asked = Asked(logits, partial(found.all, x), partial(found.features, x), partial(found.slopes, x))
     picked = strategy(asked, wanted.most)
-    rows = _rows(experiment.data.form, pool.names, torch.softmax(logits, -1), *picked)
-    shown = take(pool.x, picked.examples, torch.device("cpu"))
-    return Suggested(experiment.data.form, name, wanted.by, len(pool.x), rows, shown, *_doubtful(found, wanted.most))
+    form = experiment.data.shown.form
+    rows = _rows(form, pool.names, torch.softmax(logits, -1), *picked)
+    examples = take(shown.x, picked.examples, torch.device("cpu"))
+    return Suggested(form, name, wanted.by, len(pool.x), rows, examples, *_doubtful(found, wanted.most))
 
 
-def _pool(experiment: Experiment) -> Inputs:
-    """The examples of the run whose labels it has not seen."""
+def _pool(experiment: Experiment, x: Examples | None = None) -> Inputs:
+    """The examples of the run whose labels it has not seen; of the training pool, or of `x` in its order."""
     split, data = experiment.split, experiment.data
     index = split.unlabelled[~torch.isin(split.unlabelled, split.labelled)]
-    return Inputs([data.name(place) for place in index.tolist()], subset(data.x, index))
+    return Inputs([data.name(place) for place in index.tolist()], subset(data.x if x is None else x, index))
 
 
 def _rows(
@@ -153,7 +156,7 @@ def _doubtful(run: Answers, count: int) -> tuple[tuple[Row, ...], Tensor]:
     names = [data.name(place) for place in known.tolist()]
     given = [data.form.classes[label] for label in y.tolist()]
     rows = _rows(data.form, names, probabilities, order, score[order], given)
-    return rows, take(data.x, known[order], torch.device("cpu"))
+    return rows, take(data.shown.x, known[order], torch.device("cpu"))
 
 
 def write(file: Writable, found: Suggested) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from metapl.data.split import Split
 from metapl.methods.classical import choice
 from metapl.training import experiment, phases, population
+from metapl.training.automatic import photographs
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import Experiment
 
@@ -74,12 +75,16 @@ def choose(given: Sequence[Experiment], aligned: bool = False) -> list[Choice]:
         aligned: whether the alignment is settled, so that no other one is a candidate.
 
     Cost: of each experiment two trainings of the network for each fold and one on labels alone, for a third of the
-    steps, all of them as one population; and the panel for each fold. Nothing where they cannot be one population.
+    steps, all of them as one population; and the panel for each fold. Nothing where they cannot be one population, and
+    on photographs.
     """
     splits = [_splits(one) for one in given]
     config = given[0].config
     if not splits[0]:
         return [Choice(one.config, "uda", "one label a class leaves nothing to compare on") for one in given]
+    if photographs(given[0].data.form):
+        why = "on photographs nothing is compared, since it would take as long as the training"
+        return [Choice(one.config, "uda", why) for one in given]
     rounds = [one._replace(split=split) for one, of in zip(given, splits, strict=True) for split in of]
     if why := population.refuses(rounds):
         return [Choice(one.config, "uda", f"nothing is compared, since {why}") for one in given]

@@ -36,6 +36,11 @@ class TrainConfig:
     )
     data_dir: str = _option("", "Where the files of the data source are; else METAPL_DATA and /usr/share/datasets.")
     unlabelled: str = _option("", "More unlabelled examples: a folder, shards, an array or a table like the data.")
+    embed: str = _option(
+        "auto",
+        "Pretrained network whose features images become first: none or efficientnet-lite0; auto takes it for "
+        "photographs if it is installed.",
+    )
     augment: str = _option("auto", "Views NAME:key=value,…; auto takes those that fit the data.")
     labels: int = _option(
         0, "Labelled examples in all; 0: one a class, or all there are where some examples have none.", least=0

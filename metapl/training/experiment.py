@@ -165,7 +165,7 @@ def prepare(
         InputError: anything in it that is wrong.
     """
     device = pick_device(config.device)
-    data = examples.load(config)
+    data = examples.load(config, device)
     check(data.form)
     parts = examples.divide(config, data, keys_of(config.seed).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))

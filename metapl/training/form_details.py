@@ -16,6 +16,9 @@ IMAGES = table(
 )
 """The check of the form of images."""
 
+PIXELS = 2**14
+"""Of a side of an image, at most."""
+
 _number = table({"name": text(), "kind": among(("number",)), "mean": number, "std": number, "missing": flag})
 _category = table({"name": text(), "kind": among(("category",)), "categories": listed(text(), 1)})
 
@@ -62,8 +65,19 @@ def _arrays(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
 def _features(value: Any, where: str, shape: tuple[int, ...]) -> dict[str, Any]:
     if len(shape) != 1:
         raise InputError(f"{where}: features are vectors, and the shape is {list(shape)}")
-    fields = table({"mean": any_of, "std": any_of, "unit": flag, "because": text()})
-    return _scaled(fields(value, where), where, shape)
+    embedded = {"encoder": text(200), "digest": text(64), "before": _before}
+    fields = table({"mean": any_of, "std": any_of, "unit": flag, "because": text()}, embedded)
+    found = fields(value, where)
+    if 0 < len(embedded.keys() & found.keys()) < len(embedded):
+        raise InputError(f"{where}: encoder, digest and before go together")
+    return _scaled(found, where, shape)
+
+
+def _before(value: Any, where: str) -> dict[str, Any]:
+    """Of images, which is what metapl embeds by itself."""
+    fields = {"kind": among(("images",)), "shape": listed(whole(1, PIXELS), 3, 3), "details": any_of}
+    found = table(fields)(value, where)
+    return {**found, "details": _images(found["details"], f"{where}: details", tuple(found["shape"]))}
 
 
 def _scaled(found: dict[str, Any], where: str, shape: tuple[int, ...]) -> dict[str, Any]:

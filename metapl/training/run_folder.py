@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from metapl import methods
 from metapl.core import tree
 from metapl.core.types import Model, Variables
@@ -189,6 +191,11 @@ class Serving(NamedTuple):
     network: Variables
     temperature: float = 1.0
     """What its logits are divided by for probabilities, see `metapl.evaluation.temperature`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(iter(self.network.params.values())).device
 
 
 BEST = methods.preferred()

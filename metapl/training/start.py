@@ -72,7 +72,8 @@ def split(config: TrainConfig, data: Dataset) -> Split | None:
     folder = Path(config.from_)
     then = schema.load(folder / "fingerprint.json", FINGERPRINT)
     count = then["train"]["shape"][0]
-    before = data._replace(x=subset(data.x, torch.arange(min(count, len(data.y)))))
+    fewer = data.shown._replace(x=subset(data.shown.x, torch.arange(min(count, len(data.y)))))
+    before = data._replace(original=fewer)
     changed = [one for one in differences(then, fingerprint(before)) if not one.startswith("labels of the training")]
     if changed:
         LOG.warning(

@@ -210,7 +210,8 @@ def test_flags_override_the_file_and_the_rest_is_saved(tmp_path):
     outcome = invoke("train", "--config", file, "--steps", "3", "--device", "cpu", "--out", tmp_path / "run")
     assert outcome.code == 0
     given = {"steps": 3, "method": "supervised", "labels": 30, "model": "mlp:width=4", "baselines": False}
-    expected = TrainConfig(**given, device="cpu", grad="exact", guide="consensus", alignment="uniform")
+    settled = {"embed": "none", "grad": "exact", "guide": "consensus", "alignment": "uniform"}
+    expected = TrainConfig(**given, **settled, device="cpu")
     assert tomllib.loads((tmp_path / "run" / "config.toml").read_text()) == asdict(expected)
 
 

@@ -94,6 +94,17 @@ def test_group_norm_takes_eight_channels_a_group():
     ]
 
 
+def test_a_convnet_that_shrinks_sees_means_over_squares():
+    torch.manual_seed(0)
+    small = convnet((3, 4, 3), 5, width=4, depth=2).eval()
+    large = convnet((3, 12, 9), 5, width=4, depth=2, shrink=3).eval()
+    for one, other in zip(large.parameters(), small.parameters(), strict=True):
+        one.data.copy_(other.data)
+    x = torch.randn(2, 3, 12, 9)
+    means = torch.stack([x[..., 3 * i : 3 * i + 3, 3 * j : 3 * j + 3].mean((2, 3)) for i in range(4) for j in range(3)])
+    torch.testing.assert_close(large(x), small(means.reshape(4, 3, 2, 3).permute(2, 3, 0, 1)))
+
+
 @pytest.mark.parametrize("side", [8, 9])
 @pytest.mark.parametrize(("downsample", "poolings"), [("stride", 0), ("max", 2)])
 def test_every_block_but_the_first_halves_the_image(side, downsample, poolings):
@@ -135,6 +146,7 @@ def test_dropout_comes_before_the_last_layer(build, dropout):
         (mlp, PLANE, {"depth": 0}, "depth=0.*at least 1"),
         (mlp, PLANE, {"dropout": 1.5}, "between 0 and 1"),
         (convnet, PLANE, {}, r"needs images.*\[2\]: use mlp"),
+        (convnet, (1, 9, 8), {"shrink": 9}, r"shrink=9.*within 1 … 8, the shorter side"),
         (convnet, IMAGE, {"downsample": "mean"}, "downsample='mean'.*'stride' or 'max'"),
         (convnet, IMAGE, {"norm": "layer"}, "norm='layer'.*'batch' or 'group'"),
         (convnet, IMAGE, {"width": -1}, "width=-1.*at least 1"),

@@ -12,6 +12,7 @@ from metapl.nn import functional
 VARIANTS = [
     (convnet, (3, 8, 8), {"norm": "group", "dropout": 0.5}),
     (convnet, (3, 9, 9), {"downsample": "max", "channels_last": True}),
+    (convnet, (3, 9, 9), {"shrink": 2}),
     (wrn, (3, 8, 8), {"dropout": 0.5}),
     (resnet18, (1, 8, 8), {}),
     (resnet18, (3, 64, 64), {}),

@@ -21,6 +21,9 @@ FORMS = {
     "large grey images": (form("images", (1, 33, 32)), ("convnet", "none", "uniform")),
     "colour images": (form("images", (3, 8, 8)), ("convnet", "none", "uniform")),
     "colour images of two classes": (form("images", (3, 8, 8), TWO), ("convnet", "none", "none")),
+    "images of 63 pixels": (form("images", (3, 70, 63)), ("convnet", "none", "uniform")),
+    "images of 64 pixels": (form("images", (3, 64, 70)), ("convnet:shrink=2", "none", "uniform")),
+    "images of 300 pixels": (form("images", (1, 300, 400)), ("convnet:shrink=9", "none", "uniform")),
     "vectors": (form("arrays", (7,)), ("mlp", "consensus", "uniform")),
     "a table of two classes": (form("table", (7,), TWO), ("mlp", "consensus", "none")),
     "a table of three": (form("table", (7,), MANY[:3]), ("mlp", "consensus", "uniform")),
@@ -31,7 +34,7 @@ FORMS = {
 @pytest.mark.parametrize(("given", "expected"), FORMS.values(), ids=FORMS)
 def test_each_form(given, expected):
     found = settle(TrainConfig(), given)
-    assert (found.method, found.grad) == ("uda", "exact")
+    assert (found.method, found.grad, found.embed) == ("uda", "exact", "none")
     assert (found.model, found.guide, found.alignment) == expected
     assert "auto" not in (found.method, found.grad, found.model, found.guide, found.alignment)
 
@@ -45,12 +48,12 @@ def test_an_estimator_makes_the_method_mpl(grad):
 
 @pytest.mark.parametrize(("given", "_"), FORMS.values(), ids=FORMS)
 def test_what_is_given_stays(given, _):
-    config = TrainConfig(method="mpl", grad="none", model="wrn", guide="logistic", alignment="fair", seed=4)
+    config = TrainConfig(method="mpl", grad="none", model="wrn", guide="logistic", alignment="fair", seed=4, embed="x")
     assert settle(config, given) == config
 
 
 def test_nothing_else_is_changed_and_what_is_settled_stays():
     config, settled = TrainConfig(lr=0.5, steps=7), settle(TrainConfig(lr=0.5, steps=7), FORMS["features"][0])
     changed = {name for name, value in asdict(settled).items() if value != getattr(config, name)}
-    assert changed == {"method", "grad", "model", "guide", "alignment"}
+    assert changed == {"embed", "method", "grad", "model", "guide", "alignment"}
     assert settle(settled, FORMS["colour images"][0]) == settled

@@ -89,7 +89,8 @@ def description(form: Form, shape: Sequence[int]) -> str:
     done = "divided by its length" if form.details["unit"] else "standardised" if apart else "as it is"
     views = f", {shape[1] - 1} stored views of each" if len(shape) == 3 else ""
     because = form.details["because"]
-    return f"features of a network ({because}), each {done}{views}; scale=unit|standard|none says otherwise"
+    how = "--embed none trains on the images" if "before" in form.details else "scale=unit|standard|none says otherwise"
+    return f"features of a network ({because}), each {done}{views}; {how}"
 
 
 def itself(x: Tensor) -> Tensor:

@@ -15,6 +15,14 @@ from metapl.data.form import Form
 from metapl.data.notes import Note
 
 
+class Original(NamedTuple):
+    """What a data set was before an encoder made features of it: what a person can look at."""
+
+    form: Form
+    x: Examples
+    x_test: Examples
+
+
 class Dataset(NamedTuple):
     """A classification data set. The labels of the training pool are revealed by a `Split` only."""
 
@@ -39,10 +47,17 @@ class Dataset(NamedTuple):
     named them."""
     later: Tensor = torch.zeros(0, dtype=torch.int64)
     """Positions in the pool of the examples whose labels came in files of their own, int64."""
+    original: Original | None = None
+    """Of features that were made of it; None where the examples are what was read."""
 
     def name(self, example: int) -> str:
         """What an example of the pool is called, which is its number where it has no name."""
         return self.names[example] if self.names else f"example {example}"
+
+    @property
+    def shown(self) -> Original:
+        """The examples as they were read, for people to look at."""
+        return self.original or Original(self.form, self.x, self.x_test)
 
     @property
     def classes(self) -> int:
