@@ -60,7 +60,7 @@ def _draw(
     for label, name in enumerate(names):
         if available[label] < quota[label]:
             raise InputError(
-                f"class {name!r} has {available[label]} examples to choose from, {quota[label]} are wanted: "
+                f"of class {name!r} there are {available[label]} to choose from, and {quota[label]} are wanted: "
                 f"ask for at most {int(available.min()) * len(names)} in all"
                 + (", or give --no-balanced" if balanced else "")
             )

@@ -73,4 +73,4 @@ def shipped(package: str, file: str, remedy: str) -> Path:
     for folder in (found.submodule_search_locations or ()) if found else ():
         if (place := Path(folder) / file).is_file():
             return place
-    raise InputError(f"the weights of the model are not installed, nor given as --weights: {remedy}")
+    raise InputError(f"the weights of the model are not installed: {remedy}, or give metapl embed a file of --weights")

@@ -98,7 +98,7 @@ def test_impossible_splits_are_refused(labels, validation, message):
 
 def test_a_class_that_is_too_small_is_refused():
     with pytest.raises(
-        InputError, match=r"^class 'cat' has 1 examples .* 2 are wanted.* at most 3 in all, or give --no-balanced$"
+        InputError, match=r"^of class 'cat' there are 1 to choose from .* 2 are wanted.* at most 3 in all, or give --no-balanced$"
     ):
         make_split(6, 0, y=torch.tensor([0] * 9 + [1] * 9 + [2]))
 
@@ -111,7 +111,7 @@ def test_a_validation_part_that_nobody_asked_for_takes_no_more_than_half_of_a_cl
     assert y[parts.validation].bincount(minlength=3)[2] == rare // 2
     assert set(y[parts.validation].bincount(minlength=3)[:2].tolist()) <= {40, 41}  # a fifth, in three
     assert y[parts.labelled].tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match=r"^class 'cat' has .* are wanted"):
+    with pytest.raises(InputError, match=r"^of class 'cat' there are .* are wanted"):
         make_split(3, len(y) // 5, y=y)
 
 
