@@ -97,10 +97,8 @@ def test_impossible_splits_are_refused(labels, validation, message):
 
 
 def test_a_class_that_is_too_small_is_refused():
-    with pytest.raises(
-        InputError,
-        match=r"^of class 'cat' there are 1 to choose from, and 2 are wanted.* at most 3 in all, or give --no-balanced$",
-    ):
+    wanted = r"^of class 'cat' there are 1 to choose from, and 2 are wanted.* at most 3 in all, or give --no-balanced$"
+    with pytest.raises(InputError, match=wanted):
         make_split(6, 0, y=torch.tensor([0] * 9 + [1] * 9 + [2]))
 
 
