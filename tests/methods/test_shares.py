@@ -21,6 +21,13 @@ def test_the_mean_is_what_is_wanted():
     assert by_example[0].abs().max() > 0.1
 
 
+@pytest.mark.parametrize(("size", "classes"), [(1.0, 3), (20.0, 10), (60.0, 10), (5.0, 40)])
+def test_the_mean_is_there_however_sure_the_answers_are(size, classes):
+    logits = size * rng.normal(rng.key(5), (500, classes), torch.float64)
+    wanted = torch.softmax(rng.normal(rng.key(6), (classes,), torch.float64), 0)
+    np.testing.assert_allclose(shares.shifted(logits, wanted).exp().mean(0), wanted, rtol=1e-8)
+
+
 def answers(*counts):
     """Logits whose most likely classes are so frequent."""
     y = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
