@@ -46,8 +46,8 @@ def shifted(logits: Tensor, wanted: Tensor) -> Tensor:
     """log softmax(logits + b), with the b of `[classes]` for which the mean over all examples is what is wanted.
 
     b minimises the convex mean logsumexp(logits + b) − wanted · b. Newton's step is taken where it halves what is
-    missing, else that of iterative scaling, b ← b + log wanted − log mean(p), which always brings the mean nearer; up to
-    `BALANCING` steps, or until b is `CLOSE`.
+    missing, else that of iterative scaling, b ← b + log wanted − log mean(p), which always brings the mean nearer; up
+    to `BALANCING` steps, or until b is `CLOSE`.
 
     Args:
         logits: `[examples, classes]`.
