@@ -19,6 +19,7 @@ from metapl.models.calibrator import affine, residual
 from metapl.models.mlp import mlp
 from metapl.nn import functional
 from metapl.nn.microbatch import in_parts
+from metapl.nn.precision import lowered
 from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
@@ -80,7 +81,8 @@ def partly_trained(config: TrainConfig, field: str) -> Callable[[nn.Module], nn.
 
 def _model(config: TrainConfig, field: str, form: Form) -> Model:
     finish = partly_trained(config, field)
-    return functional.from_module(lambda: finish(zoo.build(text(config, field), form.shape, len(form.classes))))
+    build = lambda: finish(zoo.build(text(config, field), form.shape, len(form.classes)))  # noqa: E731 - called twice
+    return lowered(functional.from_module(build), config.precision)
 
 
 def _in_parts(config: TrainConfig, model: Model) -> Model:

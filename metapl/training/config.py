@@ -71,6 +71,9 @@ class TrainConfig:
     steps: int = _option(1500, "Training steps of each method; for mpl the teacher's.", least=1)
     batch: int = _option(128, "Unlabelled examples a step.", least=1)
     microbatch: int = _option(0, "Most examples in memory at a time, for the same update; 0: the whole batch.", least=0)
+    precision: str = _option(
+        "float32", "What training passes are computed in: float32, or bf16 with all else in float32."
+    )
     batch_norm_batch: int = _option(0, "Examples that share BatchNorm statistics; 0: the whole batch.", least=0)
     labelled_batch: int = _option(64, "Labelled examples a step; all of them if there are fewer.", least=1)
     optimizer: str = _option("sgd:momentum=0.9,nesterov=true,weight_decay=0.0005", "Update rule of every network.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ from metapl.evaluation import metrics, temperature
 from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
-from metapl.training import loop, nonfinite, seen, stored
+from metapl.training import loop, lowering, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, SHARES, Experiment
 from metapl.training.stored import Stored
@@ -64,7 +64,7 @@ class Finished(NamedTuple):
     result: Result
 
 
-Event: TypeAlias = Began | loop.Stepped | loop.Reported | Chosen | Finished
+Event: TypeAlias = Began | lowering.Lowered | loop.Stepped | loop.Reported | Chosen | Finished
 """What a run yields."""
 
 
@@ -78,7 +78,8 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
 
     Yields:
         `Began` and the events of `loop.steps`, phase by phase, or `Chosen` where it is fitted at once; `Finished` at
-        the end. What was fitted at once by an earlier process is fitted again.
+        the end. What was fitted at once by an earlier process is fitted again. `Lowered` follows `Began` where passes
+        are not computed in float32.
 
     Raises:
         InputError: a loss that is no longer finite, where `strict`; a stored state that is not of this run.
@@ -97,6 +98,9 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
         fitted = {name for found in fits.values() for name in found.networks}
         yield Began(spec.name, {name: one for name, one in networks.items() if name not in fitted})
         at = stored.enter(loop.start(phase), since)
+        prepared = partial(prepare_phase, spec=spec, networks=networks)
+        if not at.step and (found := lowering.compared(experiment, prepared)):
+            yield found
         for event in loop.steps(phase, at, experiment.config.report_every, strict):
             yield event
             if isinstance(event, loop.Reported):
