@@ -47,7 +47,7 @@ def train(optimizer, model, carry, batches, **how):
 
     def step(carry, batch):
         params, state = carry
-        value, grads, _ = mp.value_and_grad_inside(loss, params, batch)
+        value, _, grads = mp.value_and_grad_inside(loss, params, batch)
         updates, state = optimizer.update(grads, state, params)
         return (mp.tree.add(params, updates), state), value
 

@@ -42,8 +42,8 @@ def judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def meta_gradient(learn: Learn, theta: Any, tasks: omniglot.Tasks) -> tuple[Tensor, Any]:
-    """The mean loss of tasks, which are learned side by side, and its gradient at θ."""
-    loss, _, grads = mp.value_and_grad(lambda theta: (torch.vmap(partial(learn, theta))(tasks)[0].mean(), ()), theta)
+    """The mean loss of tasks, eight of which are learned side by side at a time, and its gradient at θ."""
+    loss, _, grads = mp.value_and_grad(lambda at: torch.vmap(partial(learn, at), chunk_size=8)(tasks)[0].mean(), theta)
     return loss, grads
 
 

@@ -35,7 +35,9 @@ Fn = Callable[..., Tensor | tuple[Tensor, PyTree]]
 def gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
     """∇_params of `fn(params, *rest) -> (scalar, aux)`, differentiable in `params`, in `rest` and in what `fn` holds.
 
-    Under `torch.no_grad` nothing is recorded for a second derivative.
+    Under `torch.no_grad` nothing is recorded for a second derivative. Inside of a `torch.vmap` that is differentiated
+    normalisation layers are written out, as torch's own second derivative of theirs is wrong there
+    (`metapl.core.written_out`).
 
     Returns:
         The gradient, shaped as `params`, and aux, detached: nothing flows back through it. A sum of training losses
@@ -44,24 +46,26 @@ def gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
     Raises:
         ValueError: `fn` does not return a scalar, or aux has a leaf that is not a tensor.
     """
-    _, grads, aux = value_and_gradient(fn, params, *rest)
+    _, aux, grads = value_and_gradient(fn, params, *rest)
     return grads, aux
 
 
 def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, PyTree, PyTree]:
-    """As `gradient`, and before it the scalar itself, as differentiable as the gradient is.
+    """As `gradient`, with the scalar itself, as differentiable as the gradient is: the value, aux, and the gradient.
+
+    The order is that of `metapl.core.autodiff.value_and_grad`, and of `jax.value_and_grad` with aux.
 
     Cost: that of `gradient`; on the way back one gradient more where something flows back to the value.
     """
     rule = hvp.current()
     leaves, structure = tree.flatten((params, rest))
-    if rule is None and not torch_private.across_vmap(leaves):
-        return _taken(fn, params, rest)
+    if rule is None:
+        return _taken(fn, params, rest, across=_across_vmap(fn, leaves))
     held = [tensor for _, tensor in closures.captured(fn)]
     call = _Call(fn, structure, len(tree.leaves(params)), held, rule, [])
     value, *out = _Differentiated.apply(call, *leaves, *held)  # type: ignore[no-untyped-call]
     grads = tree.unflatten(out[: call.count], tree.flatten(params)[1])
-    return value, grads, tree.detach(tree.unflatten(out[call.count :], call.aux[0]))
+    return value, tree.detach(tree.unflatten(out[call.count :], call.aux[0])), grads
 
 
 def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree]:
@@ -76,16 +80,25 @@ def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyT
     return value, aux
 
 
-def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree, PyTree]:
+def _across_vmap(fn: Fn, leaves: Leaves) -> bool:
+    """Whether a `torch.vmap` runs here inside of what is differentiated: by a leaf, or by a tensor that `fn` holds."""
+    if torch.compiler.is_compiling() or not torch_private.inside_transform():
+        return False
+    across = torch_private.across_vmap
+    return across(leaves) or across([tensor for _, tensor in closures.captured(fn)])
+
+
+def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree], *, across: bool = False) -> tuple[Tensor, PyTree, PyTree]:
+    """The value, its gradient and aux; `across` says that the derivative of torch's own norms would be wrong here."""
     if torch_private.inside_transform():
 
         def valued(params: PyTree) -> tuple[Tensor, tuple[Tensor, PyTree]]:
-            with norms_written_out() if torch.compiler.is_compiling() else nullcontext():
+            with norms_written_out() if across or torch.compiler.is_compiling() else nullcontext():
                 value, aux = _called(fn, params, rest)
             return value, (value, aux)
 
         grads, (value, aux) = torch.func.grad(valued, has_aux=True)(params)
-        return value, grads, tree.detach(aux)
+        return value, tree.detach(aux), grads
     leaves, structure = tree.flatten(params)
     again = torch.is_grad_enabled() and (
         any(leaf.requires_grad for leaf in tree.leaves((params, rest))) or bool(closures.captured(fn))
@@ -100,7 +113,7 @@ def _taken(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTr
                 autodiff.require_twice(found)
         else:  # as torch.func has it: the gradient of a constant is zero
             found = tuple(torch.zeros_like(p) for p in leaves)
-    return value if again else value.detach(), tree.unflatten(list(found), structure), tree.detach(aux)
+    return value if again else value.detach(), tree.detach(aux), tree.unflatten(list(found), structure)
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ class _Differentiated(torch.autograd.Function):
     @staticmethod
     def forward(call: _Call, *leaves: Tensor) -> tuple[Tensor, ...]:
         with hvp.using(None):  # an approximate rule must not reach the value of this gradient
-            value, grads, aux = _taken(*call.split(leaves))
+            value, aux, grads = _taken(*call.split(leaves))
         passed, structure = tree.flatten(aux)
         call.aux[:] = [structure]
         # A copy of an argument that is the value: autograd wants outputs that are not inputs. Aux is detached anyway.

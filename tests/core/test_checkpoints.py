@@ -40,7 +40,7 @@ def by_scan(at, **how):
     w = w * (1.0 + rate)  # so that one argument of the loop depends on another
 
     def step(carry, given):
-        value, grads, _ = inside.value_and_gradient(loss, carry["w"], given)
+        value, _, grads = inside.value_and_gradient(loss, carry["w"], given)
         return {"w": carry["w"] - rate * grads, "count": carry["count"] + 1}, value
 
     carry, values = scan(step, {"w": w, "count": torch.tensor(0)}, weights, **how)

@@ -20,7 +20,7 @@ def total(rates, scale, method):
 
     def step(carry, rate):
         w, total = carry
-        value, grads, _ = inside.value_and_gradient(quartic, w, scale)
+        value, _, grads = inside.value_and_gradient(quartic, w, scale)
         return w - rate * grads, total + value
 
     last, losses = unroll(step, (W, W.new_zeros(())), rates, method=method)
@@ -74,7 +74,7 @@ def test_only_the_value_is_differentiated(method):
 
 def test_aux_is_data():
     w = W.clone().requires_grad_()
-    value, grads, aux = inside.value_and_gradient(quartic, w, torch.tensor(1.0))
+    value, aux, grads = inside.value_and_gradient(quartic, w, torch.tensor(1.0))
     assert value.requires_grad
     assert grads.requires_grad
     assert not aux["norm"].requires_grad
@@ -83,7 +83,7 @@ def test_aux_is_data():
 
 def test_without_gradients_nothing_is_recorded():
     with torch.no_grad():
-        value, grads, _ = inside.value_and_gradient(quartic, W.clone().requires_grad_(), torch.tensor(1.0))
+        value, _, grads = inside.value_and_gradient(quartic, W.clone().requires_grad_(), torch.tensor(1.0))
     assert not value.requires_grad
     assert_close_tree(grads, W**3, rtol=1e-12)
 
@@ -122,7 +122,7 @@ def test_a_loss_that_is_one_of_its_arguments(product, vmap):
 
     def valued(bias):
         with hvp.using(product):
-            value, grads, aux = inside.value_and_gradient(lambda w, bias: (bias, {"passed": bias}), W, bias)
+            value, aux, grads = inside.value_and_gradient(lambda w, bias: (bias, {"passed": bias}), W, bias)
         return 2.0 * value + grads.sum() + aux["passed"]
 
     bias = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
@@ -140,7 +140,7 @@ def test_what_a_loss_computes_is_not_copied(product):
         return made[0], made[1]
 
     with hvp.using(product):
-        value, _, aux = inside.value_and_gradient(loss, W.clone().requires_grad_(), W)
+        value, aux, _ = inside.value_and_gradient(loss, W.clone().requires_grad_(), W)
     assert [value.data_ptr(), aux.data_ptr()] == [one.data_ptr() for one in made]
 
 
@@ -182,6 +182,6 @@ class _OnceOnly(torch.autograd.Function):
 
 
 def test_a_gradient_that_nobody_differentiates_again_may_be_of_once_differentiable_functions():
-    value, grads, _ = inside.value_and_gradient(lambda w: _OnceOnly.apply(w).sum(), W)
+    value, _, grads = inside.value_and_gradient(lambda w: _OnceOnly.apply(w).sum(), W)
     assert float(value) == float((W**2).sum())
     assert_close_tree(grads, 2.0 * W, rtol=0.0)

@@ -43,7 +43,7 @@ def by_scan(at, **how):
     w, rate, weights = at
 
     def step(carry, given):
-        value, gradient, _ = inside.value_and_gradient(loss, carry["w"], given["weights"])
+        value, _, gradient = inside.value_and_gradient(loss, carry["w"], given["weights"])
         after = carry["w"] - rate * gradient  # the rate is closed over
         return {"w": after, "count": carry["count"] + 1}, {"loss": value, "w": after, "count": carry["count"]}
 

@@ -122,7 +122,7 @@ def test_the_losses_of_all_steps_cost_no_carries(checkpoints):
     """What a step puts out is kept, and nothing else for its sake."""
 
     def measured(w, scale):
-        value, grads, _ = inside.value_and_gradient(loss, w, scale)
+        value, _, grads = inside.value_and_gradient(loss, w, scale)
         return w - 0.1 * grads, value
 
     w, steps = rng.normal(rng.key(1), (WIDTH,), torch.float64).requires_grad_(), 64
