@@ -39,11 +39,15 @@ def _detach(value: PyTree) -> PyTree:
 def vjp(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, *, keep: bool = False) -> tuple[PyTree, PyTree, Vjp]:
     """Evaluate `fn(at) -> (output, aux)`, and keep the vector-Jacobian product of the output.
 
+    Raises:
+        InputError: a leaf of `at` is no tensor.
+
     Returns:
         The output and aux, detached, and the vjp: of a cotangent it returns the gradient of ⟨output, cotangent⟩ with
         respect to `at` (zeros where `fn` does not depend on it). It can be called once, since it frees the graph,
         unless `keep` is set.
     """
+    tree.require_tensors(at, "the point of a derivative")
     return (_transformed if torch_private.inside_transform() else _recorded)(fn, at, keep)
 
 
@@ -100,13 +104,21 @@ def _transformed(fn: Callable[[PyTree], tuple[PyTree, PyTree]], at: PyTree, _kee
 
 
 def value_and_grad(fn: Callable[[PyTree], Tensor | tuple[Tensor, PyTree]], at: PyTree) -> tuple[Tensor, PyTree, PyTree]:
-    """The value, aux and gradient at `at` of `fn(at) -> (scalar, aux)`, all detached; aux is () of a scalar alone."""
+    """The value, aux and gradient at `at` of `fn(at) -> (scalar, aux)`, all detached; aux is () of a scalar alone.
+
+    Raises:
+        ValueError: `fn` does not return a scalar.
+        InputError: a leaf of `at` is no tensor.
+    """
 
     def paired(at: PyTree) -> tuple[Tensor, PyTree]:
         found = fn(at)
-        return (found, ()) if isinstance(found, Tensor) else found
+        return found if isinstance(found, tuple | list) and len(found) == 2 else (found, ())
 
     value, aux, back = vjp(paired, at)
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"value_and_grad() takes a function that returns a scalar, it returned {shape}: take its mean")
     return value, aux, back(torch.ones_like(value))
 
 

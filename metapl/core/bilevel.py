@@ -17,11 +17,12 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from metapl.core import autodiff, inside, tree
 from metapl.core.types import Optimizer, PyTree
@@ -36,6 +37,10 @@ OuterLoss: TypeAlias = Callable[[PyTree, PyTree], Tensor]
 
 FromTheta: TypeAlias = Callable[[PyTree], Any]
 """Something that the meta-parameters make, such as the parameters that training begins with."""
+
+
+_VALUES = (Tensor, dict, list, tuple, nn.Module, Iterator)
+"""What is taken as it is; anything else makes it from θ. Not by `callable`, which `torch.compile` cannot ask a dict."""
 
 
 class Hypergradient(NamedTuple):
@@ -76,17 +81,20 @@ def hypergradient(
             step; the outer loss, and a function that makes the parameters, get `theta` as it is.
         params: before the first step: a tree, or a function of θ that makes it.
         batches: a list with one entry a step, or a tree that is stacked along the steps.
-        **how: `method`, `checkpoints` and `last`, as `metapl.core.unrolling.scan` takes them.
+        **how: `method`, `checkpoints`, `last`, and `length` where there are no batches, as
+            `metapl.core.unrolling.scan` takes them.
 
     Returns:
         Detached values. `objective` is the same as a function that stays differentiable.
 
     Raises:
-        InputError: a list of θ that is not as long as the batches.
+        InputError: a list of θ that is not as long as the batches, leaves of θ or of the parameters that are no
+            tensors, or an optimiser of `torch.optim`.
 
     Cost: K (1 F + 1 B), and as much again with a double backward a step on the way back; the memory of K times the
     parameters and the optimiser's state, and of one step.
     """
+    tree.require_tensors(theta, "theta")
 
     def outer(theta: PyTree) -> tuple[Tensor, PyTree]:
         return objective(inner_loss, outer_loss, optimizer, theta, params, batches, **how)
@@ -108,7 +116,8 @@ def objective(
 
     The arguments of `hypergradient`. With `torch.vmap` over tasks and their mean it is the objective of MAML.
     """
-    given = entries(batches)
+    tree.require_tensors(theta, "theta")
+    given = entries(batches, how.pop("length", None))
     apart = isinstance(theta, list)
     if apart and len(theta) != len(given):
         raise InputError(
@@ -116,7 +125,8 @@ def objective(
             "that is not a list"
         )
     thetas = theta if apart else [theta] * len(given)
-    start = params(theta) if callable(params) else params
+    start = params if isinstance(params, _VALUES) else params(theta)
+    tree.require_tensors(start, "params")
     state = _rule(optimizer, thetas[0] if thetas else theta).init(start)
     step = partial(_step, inner_loss, optimizer)
     if apart:
@@ -132,7 +142,10 @@ def objective(
 
 
 def _rule(optimizer: Optimizer | FromTheta, theta: PyTree) -> Optimizer:
-    found: Optimizer = optimizer(theta) if callable(optimizer) else optimizer
+    kind = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if issubclass(kind, torch.optim.Optimizer):
+        raise InputError(f"optimizer: torch.optim.{kind.__name__} is no function of tensors: take mp.sgd(0.1)")
+    found: Optimizer = optimizer if isinstance(optimizer, _VALUES) else optimizer(theta)
     return found
 
 

@@ -48,7 +48,8 @@ def root(
     Cost: `solve`, and on the way back a vjp of the equation for each product of the solver, and one to θ.
 
     Raises:
-        InputError: on the way back, an equation that is not shaped as w.
+        InputError: a solution with a leaf that is no tensor of real or complex numbers; on the way back, an equation
+            that is not shaped as w.
     """
     leaves, structure = tree.flatten(theta)
     held = [tensor for _, tensor in closures.captured((equation, solve))]
@@ -100,7 +101,9 @@ class _Solution(torch.autograd.Function):
     @staticmethod
     def forward(call: _Call, *leaves: Tensor) -> tuple[Tensor, ...]:
         theta, _, solve = call.split(leaves)
-        found, form = tree.flatten(solve(theta))
+        solution = solve(theta)
+        tree.require_smooth(solution, "the solution of solve()")
+        found, form = tree.flatten(solution)
         call.form[:] = [form]
         given = {id(leaf) for leaf in leaves}
         # A copy of an argument that is the solution: autograd wants outputs that are not inputs.

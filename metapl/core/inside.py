@@ -45,6 +45,7 @@ def gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
 
     Raises:
         ValueError: `fn` does not return a scalar, or aux has a leaf that is not a tensor.
+        InputError: `params` has a leaf that is no tensor of real or complex numbers.
     """
     _, aux, grads = value_and_gradient(fn, params, *rest)
     return grads, aux
@@ -57,6 +58,7 @@ def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, P
 
     Cost: that of `gradient`; on the way back one gradient more where something flows back to the value.
     """
+    tree.require_smooth(params, "the params of an inner gradient")
     rule = hvp.current()
     leaves, structure = tree.flatten((params, rest))
     if rule is None:
@@ -70,7 +72,8 @@ def value_and_gradient(fn: Fn, params: PyTree, *rest: PyTree) -> tuple[Tensor, P
 
 def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyTree]:
     found = fn(params, *rest)
-    value, aux = (found, ()) if isinstance(found, Tensor) else found
+    pair = isinstance(found, tuple | list) and len(found) == 2
+    value, aux = found if pair else (found, ())
     if not isinstance(value, Tensor) or value.ndim:
         shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"the loss of an inner gradient must be a scalar tensor, it is {shape}: take its mean")
@@ -82,7 +85,7 @@ def _called(fn: Fn, params: PyTree, rest: Sequence[PyTree]) -> tuple[Tensor, PyT
 
 def _across_vmap(fn: Fn, leaves: Leaves) -> bool:
     """Whether a `torch.vmap` runs here inside of what is differentiated: by a leaf, or by a tensor that `fn` holds."""
-    if torch.compiler.is_compiling() or not torch_private.inside_transform():
+    if not torch_private.inside_vmap():
         return False
     across = torch_private.across_vmap
     return across(leaves) or across([tensor for _, tensor in closures.captured(fn)])

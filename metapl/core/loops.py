@@ -101,8 +101,8 @@ class Loop:
         except ValueError:
             leaves = [None]
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
-            found = tree.flatten(after)[1]
-            raise ValueError(f"unroll(): step turned a carry of structure {self.structure} into {found}") from None
+            before = tree.sketch(tree.unflatten([0] * self.structure.num_leaves, self.structure))
+            raise ValueError(f"unroll(): step turned a carry of structure {before} into {tree.sketch(after)}") from None
         puts, structure = tree.flatten(output)
         strange = next((leaf for leaf in puts if not isinstance(leaf, Tensor)), None)
         if strange is not None:

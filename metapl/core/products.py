@@ -15,10 +15,16 @@ from torch import Tensor
 
 from metapl.core import forward_mode, inside, tree
 from metapl.core.types import PyTree
+from metapl.registry.errors import InputError
 
 
 def hvp(loss: Callable[[PyTree], Tensor], params: PyTree, along: PyTree) -> PyTree:
-    """∂² loss / ∂params² · along, for `loss(params)`, a scalar. Cost: 2 F + 2 B."""
+    """∂² loss / ∂params² · along, for `loss(params)`, a scalar. Cost: 2 F + 2 B.
+
+    Raises:
+        InputError: `along` is not shaped as `params`.
+    """
+    _require_direction(params, along)
 
     def slope(params: PyTree) -> Tensor:
         return tree.dot(inside.gradient(loss, params)[0], along)
@@ -32,7 +38,20 @@ def ggn(forward: Callable[[PyTree], PyTree], loss: Callable[[PyTree], Tensor], p
     J is the Jacobian of `forward` at `params`, and H the Hessian of `loss`, a scalar, at the outputs. It is positive
     semidefinite where `loss` is convex, as the Hessian is not, and equals it where `forward` is linear. Cost: a jvp and
     a vjp of the network.
+
+    Raises:
+        InputError: `along` is not shaped as `params`.
     """
+    _require_direction(params, along)
     outputs, moved = forward_mode.jvp(forward, (params,), (along,))
     curved = hvp(loss, outputs, moved)
     return inside.gradient(lambda params: tree.dot(curved, forward(params)), params)[0]
+
+
+def _require_direction(params: PyTree, along: PyTree) -> None:
+    """Refuse a direction of other shapes, which would be broadcast."""
+    tree.require_smooth(params, "params")
+    tree.require_smooth(along, "along")
+    ours, theirs = (tree.map(lambda leaf: list(leaf.shape), one) for one in (params, along))
+    if ours != theirs:
+        raise InputError(f"along must be shaped as params, {ours}: it is {theirs}")

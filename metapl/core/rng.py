@@ -16,6 +16,7 @@ Examples:
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from metapl.core.torch_private import is_batched
 from metapl.core.types import Key
+from metapl.registry.errors import InputError
 
 
 def _signed(value: int) -> int:
@@ -64,10 +66,33 @@ def key(seed: int) -> Key:
 
 
 def fold_in(key: Key, data: int | Tensor) -> Key:
-    """A new key from a key and an integer, such as a step number; from a tensor of integers, as many keys."""
+    """A new key from a key and an integer, such as a step number; from a tensor of integers, as many keys.
+
+    Raises:
+        InputError: `data` is neither.
+    """
+    if not isinstance(data, int | Tensor):
+        data = _integer(data)
     if isinstance(data, int):
         return _mix(key ^ _mixed(data + _SALT))
     return _mix(key ^ _mix(data.to(key.device, torch.int64) + _SALT))
+
+
+def _integer(data: int) -> int:
+    try:
+        return operator.index(data)
+    except TypeError:
+        raise InputError(f"keys are made from integers: {data!r} is a {type(data).__name__}") from None
+
+
+def require_one(key: Key | None) -> None:
+    """Refuse several keys where one is wanted.
+
+    Raises:
+        InputError: `key` has axes.
+    """
+    if key is not None and key.ndim:
+        raise InputError(f"key has the shape {list(key.shape)}: a pass takes one of these keys, such as key[0]")
 
 
 def split(key: Key, count: int) -> tuple[Key, ...]:

@@ -26,6 +26,7 @@ __all__ = [
     "custom_function_call",
     "inside_forward_mode",
     "inside_transform",
+    "inside_vmap",
     "is_batched",
     "is_function",
     "is_once_differentiable",
@@ -67,6 +68,14 @@ def inside_transform() -> bool:
     if torch.compiler.is_compiling():
         return True
     return _functorch.peek_interpreter_stack() is not None
+
+
+def inside_vmap() -> bool:
+    """Whether a `torch.vmap` is among the transforms that are running; `torch.compile` does not say."""
+    if torch.compiler.is_compiling():
+        return False
+    levels = _functorch.get_interpreter_stack() or []
+    return any(level.key() == _functorch.TransformType.Vmap for level in levels)
 
 
 def inside_forward_mode() -> bool:

@@ -9,14 +9,15 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metapl.core.torch_private import pytree
 from metapl.core.types import PyTree
+from metapl.registry.errors import InputError
 
 flatten = pytree.tree_flatten
 """`flatten(tree)`: the leaves as a list, and the structure that `unflatten` takes."""
@@ -64,6 +65,43 @@ def scale(factor: float | Tensor, tree: PyTree) -> PyTree:
 def differentiable(leaf: Any) -> bool:
     """Whether derivatives are taken with respect to a leaf: a tensor of real or complex numbers, not of integers."""
     return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+
+
+def require_tensors(tree: PyTree, what: str) -> None:
+    """Refuse a tree of which a leaf is no tensor; `what` is what the caller calls it.
+
+    Raises:
+        InputError: with the place of the first such leaf, and what to do.
+    """
+    if all(isinstance(leaf, Tensor) for leaf in leaves(tree)):
+        return
+    place, leaf = next(
+        (place, leaf) for place, leaf in zip(paths(tree), leaves(tree), strict=True) if not isinstance(leaf, Tensor)
+    )
+    if isinstance(leaf, nn.Module):
+        remedy = "take dict(module.named_parameters()), or metapl's from_module"
+    elif isinstance(leaf, Iterator):
+        remedy = "make a list of it"
+    else:
+        remedy = "make it a tensor, by torch.as_tensor(…)"
+    where = f"{what} at {place}" if place else what
+    raise InputError(f"{where}: {type(leaf).__name__} is no tensor: {remedy}")
+
+
+def require_smooth(tree: PyTree, what: str) -> None:
+    """Refuse a tree of which a leaf is no tensor, or one of integers, with respect to which nothing is differentiated.
+
+    Raises:
+        InputError: with the place of the first such leaf, and what to do.
+    """
+    if all(differentiable(leaf) for leaf in leaves(tree)):
+        return
+    require_tensors(tree, what)
+    place, leaf = next(
+        (place, leaf) for place, leaf in zip(paths(tree), leaves(tree), strict=True) if not differentiable(leaf)
+    )
+    where = f"{what} at {place}" if place else what
+    raise InputError(f"{where}: a tensor of {leaf.dtype} has no gradient: pass it apart, or make it one of floats")
 
 
 def dot(a: PyTree, b: PyTree) -> Tensor:

@@ -171,7 +171,13 @@ def entries(xs: PyTree, length: int | None = None) -> list[PyTree]:
         strange = next((leaf for leaf in leaves if not isinstance(leaf, Tensor) or leaf.ndim == 0), None)
         sizes = {leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim}
         if strange is not None or len(sizes) != 1:
-            what = "a leaf without a first axis" if strange is not None else f"first axes of {sorted(sizes)}"
+            what = f"first axes of {sorted(sizes)}"
+            if strange is not None:
+                what = (
+                    "a leaf without a first axis"
+                    if isinstance(strange, Tensor)
+                    else f"a {type(strange).__name__}, not a list"
+                )
             raise ValueError(f"scan(): xs is stacked along the steps, or a list with one entry a step: it has {what}")
         found = [tree.unflatten(list(one), structure) for one in zip(*(leaf.unbind() for leaf in leaves), strict=True)]
     if length is not None and length != len(found):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from metapl.nn.outside import uses_outside
 from metapl.registry.errors import InputError
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -20,8 +21,8 @@ def require_pure(build: Callable[[], nn.Module]) -> nn.Module:
 
     Raises:
         InputError: it is a module itself, or makes none, or one with lazy parameters, sparse gradients, gradients
-            scaled by frequency, hooks on parameters, hidden layers or a generator of its own, or one of `torch.jit`, or
-            one that spreads its batch over devices.
+            scaled by frequency, hooks on parameters, layers that it hides or that are not its own, or a generator of
+            its own, or one of `torch.jit`, or one that spreads its batch over devices.
     """
     if isinstance(build, nn.Module):
         raise InputError(
@@ -33,7 +34,7 @@ def require_pure(build: Callable[[], nn.Module]) -> nn.Module:
         raise InputError(f"from_module(): build() made a {type(module).__name__}: it must return an nn.Module")
     known = {id(part) for part in module.modules()}
     for name, part in module.named_modules():
-        for what in (*_objections(part), *_hidden(part, known)):
+        for what in (*_objections(part), *_hidden(part, known), *_outside(part, known)):
             where = f"{name} ({type(part).__name__})" if name else type(part).__name__
             raise InputError(f"from_module(): {where} {what}")
     return module
@@ -76,3 +77,8 @@ def _hidden(part: nn.Module, known: set[int]) -> Iterator[str]:
             if isinstance(item, nn.Module) and id(item) not in known and any(True for _ in item.parameters()):
                 yield f"hides a layer in the plain container {name}: use nn.ModuleList or nn.ModuleDict"
                 return
+
+
+def _outside(part: nn.Module, known: set[int]) -> Iterator[str]:
+    for name in uses_outside(part, known):
+        yield f"uses the layer {name}, which is not a part of it and would never learn: assign it in the constructor"

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from metapl.core import rng, torch_private, tree
 from metapl.core.types import Buffers, Key, Model, Params
-from metapl.nn import batching, dropout, weight_norm
+from metapl.nn import batching, dropout, padding, weight_norm
 from metapl.nn.admission import require_pure
 from metapl.nn.skeleton import Skeleton
 from metapl.registry.errors import InputError
@@ -73,6 +73,7 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
     def apply(
         params: Params, buffers: Buffers, x: Any, *, train: bool, key: Key | None = None, rows: Tensor | None = None
     ) -> tuple[Any, Buffers]:
+        rng.require_one(key)
         rows = _whole(rows)
         # Cloned here, inside whatever transform is running: a transform refuses to mutate what it captured.
         carried = {
@@ -89,7 +90,8 @@ def from_module(build: Callable[[], nn.Module]) -> Model:
         state |= {name: state[name].clone() for name in clipped if name in state}
         parts = skeleton.instance(state, train=train)
         positional, named = spread(x)
-        with _written(kept), _drawn(key, rows), dropout.keyed_by([parts[place] for place in noisy], key, rows):
+        noise = dropout.keyed_by([parts[place] for place in noisy], key, rows)
+        with batching.explained(), _written(kept), _drawn(key, rows), noise:
             logits = parts[0](*positional, **named)
         _require_unchanged(skeleton, parts, {name: state[name] for name in kept})
         # Copies, as far as they may be written on: a part that is run again on the way back writes on its instance's.
@@ -110,7 +112,7 @@ def _initial(build: Callable[[], nn.Module], frozen: Sequence[str], key: Key) ->
 
 
 def _replacement(module: nn.Module) -> nn.Module:
-    return weight_norm.written_out(dropout.keyed(module))
+    return padding.kept(weight_norm.written_out(dropout.keyed(module)))
 
 
 _part: ContextVar[Tensor | None] = ContextVar("part", default=None)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from metapl.core import closures
+from metapl.registry.errors import InputError
 
 Replace = Callable[[nn.Module], nn.Module]
 """What stands in for a part of a module: itself, for most."""
@@ -114,8 +115,16 @@ class Skeleton:
                 module.__dict__[name] = closures.swapped(value, swap)
 
     def changed(self, made: Sequence[nn.Module]) -> str | None:
-        """The first attribute, by name, that a pass has changed and that the next pass would have seen."""
+        """The first attribute, by name, that a pass has changed and that the next pass would have seen.
+
+        Raises:
+            InputError: the pass has added a layer or a parameter.
+        """
         for part, module in zip(self._parts, made, strict=True):
+            if len(module._modules) > len(part.children) or len(module._parameters) > len(part.parameters):
+                fresh = {*module._modules, *module._parameters} - {*part.children, *part.parameters}
+                where = f"{part.name}.{min(fresh)}" if part.name else min(fresh)
+                raise InputError(f"forward makes {where}, which is new in every pass: make it in the constructor")
             for name, before in part.watched.items():
                 after = module.__dict__.get(name)
                 if after is not before and (isinstance(before, Tensor) or after != before):

@@ -8,6 +8,7 @@ from torch import nn
 from metapl.core import inside, rng, tree
 from metapl.core.unrolling import unroll
 from metapl.nn import batching, functional
+from metapl.registry.errors import InputError
 
 TASKS = 3
 
@@ -76,3 +77,19 @@ def test_the_names_are_those_of_running_statistics():
 def test_without_a_vmap_nothing_is_copied():
     buffers = {"mean": torch.ones(2)}
     assert batching.batched_as(buffers, torch.ones(3))["mean"] is buffers["mean"]
+
+
+def test_a_module_that_torch_cannot_take_is_told_so_and_another_error_is_left_alone():
+    model = functional.from_module(lambda: nn.LSTM(3, 4))
+    params, _ = model.init(rng.key(0))
+
+    def run(x):
+        return model.apply(params, {}, x, train=True)[0][0]
+
+    with pytest.raises(
+        InputError, match=r"^torch cannot take this module under vmap \([^\n]*\): loop over the members"
+    ):
+        torch.vmap(run)(torch.ones(2, 5, 1, 3))
+    with pytest.raises(RuntimeError, match="input") as found:
+        torch.vmap(run)(torch.ones(2, 5, 1, 4))
+    assert not isinstance(found.value, InputError)
