@@ -108,18 +108,21 @@ def value_and_grad(fn: Callable[[PyTree], Tensor | tuple[Tensor, PyTree]], at: P
 
     Raises:
         ValueError: `fn` does not return a scalar.
-        InputError: a leaf of `at` is no tensor.
+        InputError: a leaf of `at` is no tensor, or torch lacks a derivative within.
     """
 
     def paired(at: PyTree) -> tuple[Tensor, PyTree]:
         found = fn(at)
         return found if isinstance(found, tuple | list) and len(found) == 2 else (found, ())
 
-    value, aux, back = vjp(paired, at)
-    if not isinstance(value, Tensor) or value.ndim:
-        shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"value_and_grad() takes a function that returns a scalar, it returned {shape}: take its mean")
-    return value, aux, back(torch.ones_like(value))
+    with explained():
+        value, aux, back = vjp(paired, at)
+        if not isinstance(value, Tensor) or value.ndim:
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"value_and_grad() takes a function that returns a scalar, it returned {found}: take its mean"
+            )
+        return value, aux, back(torch.ones_like(value))
 
 
 _LACKING = re.compile(r"(?:the )?derivative for '?([\w:]+)'? is not implemented")

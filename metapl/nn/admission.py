@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def require_pure(build: Callable[[], nn.Module]) -> nn.Module:
         raise InputError(f"from_module(): build() made a {type(module).__name__}: it must return an nn.Module")
     known = {id(part) for part in module.modules()}
     for name, part in module.named_modules():
-        for what in (*_objections(part), *_hidden(part, known), *_outside(part, known)):
+        for what in chain(_objections(part), _hidden(part, known), _outside(part, known)):
             where = f"{name} ({type(part).__name__})" if name else type(part).__name__
             raise InputError(f"from_module(): {where} {what}")
     return module

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
+from torch import Tensor
+
 from metapl.core import tree
 from metapl.core.types import Optimizer, PyTree
 from metapl.registry.errors import InputError
@@ -22,7 +24,8 @@ def by_leaf(constructor: Callable[P, Optimizer]) -> Callable[P, Optimizer]:
     belongs before it, in a `chain`.
 
     Raises:
-        InputError: at the first use, a dict that is not shaped as the parameters are.
+        InputError: at the first use, a dict that is not shaped as the parameters are, or a tensor of several numbers
+            for parameters that are no single tensor.
     """
     signature = inspect.signature(constructor)
 
@@ -30,9 +33,27 @@ def by_leaf(constructor: Callable[P, Optimizer]) -> Callable[P, Optimizer]:
     def made(*args: P.args, **kwargs: P.kwargs) -> Optimizer:
         options = signature.bind(*args, **kwargs).arguments
         trees = {name: value for name, value in options.items() if isinstance(value, Mapping)}
-        return _apart(constructor, options, trees) if trees else constructor(*args, **kwargs)
+        if trees:
+            return _apart(constructor, options, trees)
+        found = constructor(*args, **kwargs)
+        wide = [name for name, value in options.items() if name != "betas" and isinstance(value, Tensor) and value.ndim]
+        return found._replace(init=_alone(constructor, wide[0], found.init)) if wide else found
 
     return made
+
+
+def _alone(constructor: Callable[..., Optimizer], name: str, init: Callable[[PyTree], PyTree]) -> Any:
+    """`init` of a rule with a hyperparameter of several numbers, which are not those of several parameters."""
+
+    def checked(params: PyTree) -> PyTree:
+        if isinstance(params, Tensor):
+            return init(params)
+        raise InputError(
+            f"{constructor.__name__}({name}=…) has several numbers, which each parameter would have: give one "
+            f"number, or a dict of them shaped as the parameters, {tree.sketch(params)}"
+        )
+
+    return checked
 
 
 def _apart(constructor: Callable[..., Optimizer], options: Mapping[str, Any], trees: Mapping[str, PyTree]) -> Optimizer:

@@ -77,6 +77,19 @@ def test_the_error_is_one_line_that_says_what_and_where(name):
     assert "\n" not in str(found.value)
 
 
+def test_value_and_grad_names_the_kernel_without_a_second_derivative():
+    x = torch.ones(1, 1, 4, 8)
+
+    def outer(w):
+        def loss(w):
+            return nn.functional.scaled_dot_product_attention(x * w, x, x * w).square().mean()
+
+        return (w - mp.grad_inside(loss, w)[0]).square()
+
+    with pytest.raises(InputError, match=r"lacks the second derivative of .*sdpa_kernel\(SDPBackend\.MATH\)$"):
+        mp.value_and_grad(outer, TWO[0])
+
+
 def test_several_keys_where_one_is_wanted():
     model = mp.from_module(nn.Dropout)
     with pytest.raises(InputError, match=r"^key has the shape \[3\]: a pass takes one of these keys, such as key"):

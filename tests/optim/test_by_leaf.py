@@ -111,6 +111,17 @@ def test_another_structure_is_named():
         optim.sgd({"body": 0.1}).init(PARAMS)
 
 
+def test_several_numbers_are_those_of_a_single_tensor():
+    """Of two rates for two parameters each would have both, by broadcasting."""
+    two = torch.tensor([0.1, 0.2])
+    for optimizer in (optim.sgd(two), optim.adamw(0.1, weight_decay=two), optim.injected(optim.sgd, lr=two)):
+        with pytest.raises(InputError, match=r"has several numbers.*a dict of them shaped as.*\{'w': \*, 'b': \*\}$"):
+            optimizer.init({"w": torch.ones(3, 2), "b": torch.ones(2)})
+    updates, _ = optim.sgd(two).update(torch.ones(2), optim.sgd(two).init(two), two)
+    assert torch.equal(updates, -two)
+    optim.adam(0.1, betas=torch.tensor([0.9, 0.99])).init({"w": two})
+
+
 def test_hyperparameters_of_another_form_are_named():
     rule = optim.injected(optim.sgd, lr=0.1)
     state = rule.init(PARAMS)._replace(hyperparameters={"lr": tree.map(f64, RATES)})
