@@ -1,8 +1,8 @@
 """The build-time part of the documentation: where the sources are, and what is made from the code.
 
 A page asks for a table by a line such as `<!-- table: flags -->`; see `TABLES` for the names. It asks for the reference
-of a package by `<!-- reference: metapl.core -->`, and for a program by `<!-- program: examples/maml.py -->`. The
-build fails where a public name is in no page.
+of a package by `<!-- reference: metapl.core -->`, and for a program by `<!-- program: examples/maml.py -->`; a link on
+the same line gives way to it. The build fails where a public name is in no page.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from metapl.training.keeping import Keeping
 
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-MARKER = re.compile(r"<!-- (table|reference|program): ([\w./ -]+) -->")
+MARKER = re.compile(r"(?:\[[^]\n]+\]\([^)\n]+\) )?<!-- (table|reference|program): ([\w./ -]+) -->")
+"""With the link before it, which is for whoever reads the page as it is in the repository."""
 
 _folders = ExitStack()
 

@@ -106,7 +106,7 @@ def test_a_step_that_returns_another_structure_is_told_both():
     for after in ([one, one], {"a": one}, one):
         with pytest.raises(ValueError, match="structure") as found:
             unroll(lambda carry, _, after=after: after, {"a": one, "b": one}, [one])
-        before, turned = (str(tree.flatten(value)[1]) for value in ({"a": one, "b": one}, after))
+        before, turned = (tree.sketch(value) for value in ({"a": one, "b": one}, after))
         assert before in str(found.value)
         assert str(found.value).endswith(f"into {turned}")
 
