@@ -199,12 +199,19 @@ _HOMES = _homes()
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         old = f"metapl.{name}"
-        reason = moved.line(old) if moved.knows(old) else f"module 'metapl' has no attribute {name!r}"
+        reason = moved.line(old) if moved.knows(old) else _unknown(name)
         raise AttributeError(reason, name=name)
     module, there = _HOMES[name]
     found: Any = importlib.import_module(module)
     globals()[name] = found = found if there is None else getattr(found, there)
     return found
+
+
+def _unknown(name: str) -> str:
+    import difflib  # noqa: PLC0415 - for a message alone
+
+    near = difflib.get_close_matches(name.lower(), _HOMES, n=1)
+    return f"module 'metapl' has no attribute {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
 
 
 def __dir__() -> list[str]:

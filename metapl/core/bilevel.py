@@ -17,6 +17,7 @@ Examples:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from metapl.core import autodiff, inside, tree
+from metapl.core import autodiff, inside, torch_private, tree
 from metapl.core.types import Optimizer, PyTree
 from metapl.core.unrolling import entries, scan
 from metapl.registry.errors import InputError
@@ -74,8 +75,9 @@ def hypergradient(
     - MAML (Finn et al., ICML 2017) is `lambda theta: theta` for the parameters.
 
     Args:
-        inner_loss: what the steps descend on.
-        outer_loss: what θ is judged by.
+        inner_loss: `inner_loss(params, theta, batch)`: what the steps descend on, a scalar, or a scalar and a tree of
+            tensors, which is dropped.
+        outer_loss: `outer_loss(params, theta)`: what θ is judged by, a scalar; its data are in its closure.
         optimizer: the inner optimiser, or a function of θ that makes it.
         theta: one tree for all steps, or a list with one tree a step. A step and its optimiser get the tree of that
             step; the outer loss, and a function that makes the parameters, get `theta` as it is.
@@ -85,22 +87,47 @@ def hypergradient(
             `metapl.core.unrolling.scan` takes them.
 
     Returns:
-        Detached values. `objective` is the same as a function that stays differentiable.
+        Detached values: `grads`, shaped as θ, `value` and `params`. `objective` is the same as a function that stays
+        differentiable.
 
     Raises:
-        InputError: a list of θ that is not as long as the batches, leaves of θ or of the parameters that are no
-            tensors, or an optimiser of `torch.optim`.
+        InputError: a list of θ that is not as long as the batches, a tuple of batches, leaves of θ or of the parameters
+            that are no tensors, a θ of integers alone, or an optimiser that is no update rule of metapl.
+
+    Warns:
+        UserWarning: a leaf of θ whose gradient is exactly zero, as it is where a loss calls a module in place of its
+            arguments. Within a transform of `torch.func` and a compiler nobody looks.
 
     Cost: K (1 F + 1 B), and as much again with a double backward a step on the way back; the memory of K times the
     parameters and the optimiser's state, and of one step.
     """
     tree.require_tensors(theta, "theta")
+    _require_smooth(theta)
 
     def outer(theta: PyTree) -> tuple[Tensor, PyTree]:
         return objective(inner_loss, outer_loss, optimizer, theta, params, batches, **how)
 
     value, after, grads = autodiff.value_and_grad(outer, theta)
+    if not torch.compiler.is_compiling() and not torch_private.inside_transform():
+        _look_for_zeros(theta, grads)
     return Hypergradient(grads, value, after)
+
+
+def _require_smooth(theta: PyTree) -> None:
+    if not any(map(tree.differentiable, tree.leaves(theta))):
+        raise InputError("theta has no leaf of floating-point numbers, and so no gradient: take theta.float()")
+
+
+def _look_for_zeros(theta: PyTree, grads: PyTree) -> None:
+    """Warn of what θ has that does not reach the outer loss, as far as can be seen."""
+    for place, leaf, grad in zip(tree.paths(theta), tree.leaves(theta), tree.leaves(grads), strict=True):
+        if tree.differentiable(leaf) and leaf.numel() and not grad.any():
+            where = f"theta{place and f' at {place}'}"
+            warnings.warn(
+                f"{where} does not reach the outer loss: its gradient is exactly zero. Do the losses and the optimiser "
+                "use their arguments, and no module or number that was made of it before?",
+                stacklevel=4,
+            )
 
 
 def objective(
@@ -117,7 +144,8 @@ def objective(
     The arguments of `hypergradient`. With `torch.vmap` over tasks and their mean it is the objective of MAML.
     """
     tree.require_tensors(theta, "theta")
-    given = entries(batches, how.pop("length", None))
+    _require_clear(batches)
+    given = entries(batches, how.pop("length", None), "batches")
     apart = isinstance(theta, list)
     if apart and len(theta) != len(given):
         raise InputError(
@@ -145,8 +173,25 @@ def _rule(optimizer: Optimizer | FromTheta, theta: PyTree) -> Optimizer:
     kind = optimizer if isinstance(optimizer, type) else type(optimizer)
     if issubclass(kind, torch.optim.Optimizer):
         raise InputError(f"optimizer: torch.optim.{kind.__name__} is no function of tensors: take mp.sgd(0.1)")
-    found: Optimizer = optimizer if isinstance(optimizer, _VALUES) else optimizer(theta)
-    return found
+    found: Any = optimizer if isinstance(optimizer, _VALUES) else optimizer(theta)
+    if not hasattr(found, "update"):
+        raise InputError(
+            f"optimizer: {type(found).__name__} is no update rule: take mp.sgd(0.1), or lambda theta: mp.sgd(theta)"
+        )
+    rule: Optimizer = found
+    return rule
+
+
+def _require_clear(batches: PyTree) -> None:
+    """Refuse a tuple of batches that look alike: it is read as one tree that is stacked along the steps."""
+    if type(batches) is not tuple or len(batches) < 2 or not isinstance(batches[0], tuple | list | dict):
+        return
+    first, *others = (tree.map(lambda leaf: getattr(leaf, "shape", None), one) for one in batches)
+    if all(other == first for other in others):
+        raise InputError(
+            f"batches is a tuple of {len(batches)} that look alike: give list(batches) for one a step, or a dict of "
+            "what is stacked along the steps"
+        )
 
 
 def _with(step: Callable[..., Any], theta: PyTree, carry: PyTree, batch: PyTree) -> Any:

@@ -11,6 +11,7 @@ Examples:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,6 +29,9 @@ Equation: TypeAlias = Callable[[PyTree, PyTree], PyTree]
 _CG = linear.cg()
 _NEUMANN = linear.neumann(iterations=100)
 
+FAR = 0.01
+"""The least residual, relative to the right side, with which a linear equation counts as not solved."""
+
 
 def root(
     equation: Equation, solve: Callable[[PyTree], PyTree], theta: PyTree, *, solver: linear.Solver = _CG
@@ -42,10 +46,16 @@ def root(
         equation: for the minimum of a loss its gradient, `metapl.core.inside.gradient(loss, w, theta)[0]`.
         solve: finds w. The derivative is right where it has found it: an error in w is an error of the same order.
         theta: what the equation depends on.
-        solver: of the linear equation, from `metapl.core.linear`. `cg` is for a symmetric positive definite ∂F/∂w, such
-            as the Hessian at a minimum; take `gmres`, `normal_cg` or `dense` for others.
+        solver: of the linear equation, from `metapl.core.linear`; `linear.cg(iterations=50)` unless another is given.
+            It is for a symmetric positive definite ∂F/∂w, such as the Hessian at a minimum; take `gmres`, `normal_cg`
+            or `dense` for others. All but `dense` stop after their iterations, solved or not.
 
-    Cost: `solve`, and on the way back a vjp of the equation for each product of the solver, and one to θ.
+    Cost: `solve`, and on the way back a vjp of the equation for each product of the solver, one to look at its
+    residual, and one to θ.
+
+    Warns:
+        UserWarning: on the way back, a residual |(∂F/∂w)ᵀ q − v| above `FAR` |v|. Within a transform of `torch.func`
+            and a compiler nobody looks.
 
     Raises:
         InputError: a solution with a leaf that is no tensor of real or complex numbers; on the way back, an equation
@@ -63,8 +73,9 @@ def fixed_point(
 ) -> PyTree:
     """w = solve(θ), differentiable in θ by the implicit function theorem at w = step(w, θ).
 
-    As `root` of w − step(w, θ). The Neumann series of 1 − ∂step/∂w is the limit of going back through ever more steps
-    (Grazzi et al., ICML 2020), and converges where `step` is a contraction.
+    As `root` of w − step(w, θ), with `linear.neumann(iterations=100)` unless another solver is given. The Neumann
+    series of 1 − ∂step/∂w is the limit of going back through ever more steps (Grazzi et al., ICML 2020). It converges
+    where `step` is a contraction, by its factor an iteration: after 100 of them a factor of 0.99 leaves 37 % out.
     """
 
     def equation(w: PyTree, theta: PyTree) -> PyTree:
@@ -115,6 +126,13 @@ class _Solution(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:], *output)
 
     @staticmethod
+    def jvp(*_: Any) -> Any:
+        raise InputError(
+            "forward mode does not go through an implicit solution: take torch.func.jacrev in place of jacfwd, and "
+            "jacrev(grad(…)) in place of hessian"
+        )
+
+    @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
         call: _Call = ctx.call
         saved = torch_private.unwrap_dead(ctx.saved_tensors)
@@ -134,12 +152,30 @@ class _Solution(torch.autograd.Function):
 
         values = [arguments[index] for index in moving]
         v = tree.unflatten(list(cotangents), form)
-        q = call.solver(lambda q: inside.gradient(lambda w: along(q, w, values), w)[0], v)
+
+        def transposed(q: PyTree) -> PyTree:
+            return inside.gradient(lambda w: along(q, w, values), w)[0]
+
+        q = call.solver(transposed, v)
+        _look_at_residual(transposed, q, v)
         found = inside.gradient(lambda values: along(q, w, values), values)[0]
         grads: list[Tensor | None] = [None] * count
         for index, grad in zip(moving, found, strict=True):
             grads[index] = -grad
         return (None, *grads)
+
+
+def _look_at_residual(apply: linear.Linear, q: PyTree, v: PyTree) -> None:
+    if torch.compiler.is_compiling() or torch_private.inside_transform() or not tree.norm(v):
+        return
+    with torch.no_grad():
+        left = float(tree.norm(tree.sub(apply(q), v)) / tree.norm(v))
+    if not left < FAR:
+        warnings.warn(
+            f"the linear equation of an implicit derivative is not solved: {left:.2g} of its right side is left. Take "
+            "solver=mp.linear.dense(), gmres() or more iterations",
+            stacklevel=3,
+        )
 
 
 def _require_shape(left: PyTree, w: PyTree) -> None:

@@ -158,11 +158,17 @@ def _require(method: str | hvp.Rule, *, checkpoints: bool, last: int | None) -> 
         raise ValueError(f"unroll(last={last}) must be at least 1")
 
 
-def entries(xs: PyTree, length: int | None = None) -> list[PyTree]:
-    """The inputs of a loop as a list with one entry a step, from what `scan` takes; its `ValueError`s."""
+def entries(xs: PyTree, length: int | None = None, called: str = "scan(): xs") -> list[PyTree]:
+    """The inputs of a loop as a list with one entry a step, from what `scan` takes; its `ValueError`s.
+
+    Args:
+        xs: the inputs.
+        length: of the loop, if it is known.
+        called: what the caller calls the inputs, for messages.
+    """
     if xs is None:
         if length is None:
-            raise ValueError("scan(): xs is None, so that length must say how many steps there are")
+            raise ValueError(f"{called} is None, so that length must say how many steps there are")
         return [None] * length
     if isinstance(xs, list):
         found = xs
@@ -178,10 +184,13 @@ def entries(xs: PyTree, length: int | None = None) -> list[PyTree]:
                     if isinstance(strange, Tensor)
                     else f"a {type(strange).__name__}, not a list"
                 )
-            raise ValueError(f"scan(): xs is stacked along the steps, or a list with one entry a step: it has {what}")
+            raise ValueError(
+                f"{called} is stacked along the steps, or a list with one entry a step: it has {what}; take list(…) of "
+                "batches that come one by one"
+            )
         found = [tree.unflatten(list(one), structure) for one in zip(*(leaf.unbind() for leaf in leaves), strict=True)]
     if length is not None and length != len(found):
-        raise ValueError(f"scan(length={length}): xs has {len(found)} steps")
+        raise ValueError(f"{called} has {len(found)} steps, and length={length} was asked for")
     return found
 
 

@@ -32,6 +32,7 @@ def by_leaf(constructor: Callable[P, Optimizer]) -> Callable[P, Optimizer]:
     @functools.wraps(constructor)
     def made(*args: P.args, **kwargs: P.kwargs) -> Optimizer:
         options = signature.bind(*args, **kwargs).arguments
+        _require_pairs(constructor, options)
         trees = {name: value for name, value in options.items() if isinstance(value, Mapping)}
         if trees:
             return _apart(constructor, options, trees)
@@ -40,6 +41,16 @@ def by_leaf(constructor: Callable[P, Optimizer]) -> Callable[P, Optimizer]:
         return found._replace(init=_alone(constructor, wide[0], found.init)) if wide else found
 
     return made
+
+
+def _require_pairs(constructor: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:
+    """Refuse a pair of dicts where a dict of pairs is meant."""
+    for name, value in options.items():
+        if isinstance(value, tuple | list) and any(isinstance(one, Mapping) for one in value):
+            raise InputError(
+                f"{constructor.__name__}({name}=…) is a pair with a dict in it: give a dict with a pair for each "
+                "parameter"
+            )
 
 
 def _alone(constructor: Callable[..., Optimizer], name: str, init: Callable[[PyTree], PyTree]) -> Any:

@@ -179,3 +179,63 @@ def test_what_is_wrong_is_said():
         bilevel.hypergradient(*arguments, [theta_of(1)] * 2, begin(), (X, Y))
     with pytest.raises(ValueError, match=r"^outer_loss must return a scalar tensor, it returned \[6\]: take its mean"):
         bilevel.hypergradient(inner, lambda p, _: predicted(p, HELD[0]), arguments[2], theta_of(1), begin(), (X, Y))
+
+
+def by_rate(theta):
+    return optim.sgd(theta["lr"])
+
+
+def test_a_tuple_of_batches_is_asked_about():
+    pairs = tuple(zip(X, Y, strict=True))
+    with pytest.raises(
+        InputError, match=r"^batches is a tuple of 4 that look alike: give list\(batches\) for one a step"
+    ):
+        bilevel.hypergradient(inner, outer, optim.sgd(0.1), theta_of(1), begin(), pairs)
+    listed, stacked = (
+        bilevel.hypergradient(inner, outer, by_rate, theta_of(1), begin(), one) for one in (list(pairs), (X, Y))
+    )
+    assert_close_tree(listed.grads, stacked.grads, rtol=1e-14)
+
+
+@pytest.mark.parametrize("made", [f64(0.1), torch.nn.Linear(1, 1), "sgd"], ids=["a rate", "a module", "a name"])
+def test_what_is_no_update_rule(made):
+    with pytest.raises(InputError, match=r"^optimizer: \w+ is no update rule: take mp\.sgd\(0\.1\), or lambda theta"):
+        bilevel.hypergradient(inner, outer, lambda _: made, theta_of(1), begin(), (X, Y))
+
+
+def test_theta_of_whole_numbers_has_no_gradient():
+    with pytest.raises(InputError, match=r"^theta has no leaf of floating-point numbers.*take theta\.float\(\)$"):
+        bilevel.hypergradient(inner, outer, optim.sgd(0.1), torch.tensor(3), begin(), (X, Y))
+
+
+CUT_OFF = {
+    "the loss calls a module": lambda net: (lambda w, _, x: (net(x) ** 2).mean() + 0.0 * w.sum(), optim.sgd(0.1)),
+    "a number was made of it": lambda _: (
+        lambda w, theta, _: w.sum() * theta["a"].item(),
+        lambda theta: optim.sgd(theta["a"].item()),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CUT_OFF)
+def test_meta_parameters_that_do_not_reach_the_outer_loss_are_warned_of(case):
+    loss, optimizer = CUT_OFF[case](torch.nn.Linear(SIZE, 1, dtype=torch.float64))
+    with pytest.warns(UserWarning, match=r"^theta at \['a'\] does not reach the outer loss: its gradient is exactly"):
+        found = bilevel.hypergradient(
+            loss, lambda w, _: (w**2).sum(), optimizer, {"a": f64(0.5)}, torch.ones(SIZE, dtype=torch.float64), list(X)
+        )
+    assert float(found.grads["a"]) == 0.0
+
+
+def test_only_what_is_cut_off_is_warned_of():
+    theta = {"used": f64(0.5), "unused": f64([1.0, 2.0])}
+    with pytest.warns(UserWarning, match="does not reach the outer loss") as said:
+        bilevel.hypergradient(
+            lambda w, theta, _: theta["used"] * (w**2).sum(), lambda w, _: (w**2).sum(), optim.sgd(0.1), theta,
+            torch.ones(SIZE, dtype=torch.float64), list(X),
+        )  # fmt: skip
+    assert [str(one.message).partition(" does not")[0] for one in said] == ["theta at ['unused']"]
+    # Many at once, or under a compiler, and nobody looks.
+    torch.vmap(lambda a: bilevel.hypergradient(
+        lambda w, a, _: a * 0 * (w**2).sum(), lambda w, _: (w**2).sum(), optim.sgd(0.1), a,
+        torch.ones(SIZE, dtype=torch.float64), list(X)).grads)(f64([1.0, 2.0]))  # fmt: skip

@@ -147,3 +147,46 @@ def test_a_solver_and_its_damping(name, damping):
 def test_nothing_to_solve(name):
     zero = torch.zeros(SIZE, dtype=torch.float64)
     assert torch.equal(SOLVERS[name](lambda q: 0.5 * q, zero), zero)
+
+
+UNSOLVED = {
+    "no symmetric matrix": (
+        lambda: (f64([[0.0, 1.0], [-1.0, 0.1]]), f64([1.0, 1.0])),
+        lambda matrix: implicit.root(
+            lambda w, t: matrix[0] @ w - t, lambda t: torch.linalg.solve(matrix[0], t), matrix[1]
+        ),
+    ),
+    "a slow contraction": (
+        lambda: (f64(0.99), f64(1.0)),
+        lambda of: implicit.fixed_point(lambda w, t: of[0] * w + t, lambda t: t / (1 - of[0]), of[1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNSOLVED)
+def test_an_equation_that_is_not_solved_is_warned_of(case):
+    make, solve = UNSOLVED[case]
+    constant, theta = make()
+    theta.requires_grad_()
+    found = solve((constant, theta))
+    with pytest.warns(UserWarning, match=r"is not solved: [\d.e+]+ of its right side is left\. Take solver=mp\.linear"):
+        found.sum().backward()
+
+
+def test_an_equation_that_is_solved_is_not_warned_of():
+    matrix, theta = UNSOLVED["no symmetric matrix"][0]()
+    theta.requires_grad_()
+    solver = linear.dense()
+    implicit.root(
+        lambda w, t: matrix @ w - t, lambda t: torch.linalg.solve(matrix, t), theta, solver=solver
+    ).sum().backward()
+    np.testing.assert_allclose(theta.grad, torch.linalg.solve(matrix.T, torch.ones_like(theta)), rtol=1e-12)
+
+
+def test_forward_mode_is_refused_in_one_line():
+    def root(theta):
+        return implicit.root(lambda w, theta: w * w - theta, lambda theta: theta.sqrt(), theta)
+
+    with pytest.raises(InputError, match=r"^forward mode does not go through an implicit solution: take torch\.func"):
+        torch.func.jvp(root, (f64(4.0),), (f64(1.0),))
+    assert torch.func.jacrev(torch.func.grad(root))(f64(4.0)) == pytest.approx(-1 / 32, rel=1e-12)

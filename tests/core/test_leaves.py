@@ -32,7 +32,10 @@ SAID = {
         "generator is no tensor: make a",
     ),
     "an optimiser of torch": (lambda: hyper(optimizer=torch.optim.SGD), r"torch\.optim\.SGD is no function of tensors"),
-    "a loader": (lambda: hyper(batches=iter([TWO])), "it has a list_iterator, not a list$"),
+    "a loader": (
+        lambda: hyper(batches=iter([TWO])),
+        r"^batches is .* has a list_iterator, not a list; take list\(…\) of batches that come one by one$",
+    ),
     "an inner loss is a number": (
         lambda: mp.grad_inside(lambda w: 0.0, TWO),
         "must be a scalar tensor, it is float",

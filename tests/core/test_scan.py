@@ -149,7 +149,12 @@ def test_nothing_to_do():
 
 ERRORS = {
     "no length": (lambda w, x: (w, ()), None, {}, r"xs is None, so that length must say"),
-    "another length": (lambda w, x: (w, ()), f64([1.0, 2.0]), {"length": 3}, r"scan\(length=3\): xs has 2 steps"),
+    "another length": (
+        lambda w, x: (w, ()),
+        f64([1.0, 2.0]),
+        {"length": 3},
+        r"xs has 2 steps, and length=3 was",
+    ),
     "two lengths": (lambda w, x: (w, ()), (f64([1.0]), f64([1.0, 2.0])), {}, r"first axes of \[1, 2\]"),
     "a scalar": (lambda w, x: (w, ()), f64(1.0), {}, r"a leaf without a first axis"),
     "no pair": (lambda w, x: w, [f64(1.0)], {}, r"must return \(carry, output\), it returned a Tensor"),

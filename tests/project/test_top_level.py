@@ -72,3 +72,9 @@ def test_what_is_not_there_is_said_in_a_line():
         mp.nothing  # noqa: B018
     with pytest.raises(AttributeError, match=r"^metapl\.types moved to metapl\.core\.types in 0\.2\.0"):
         mp.types  # noqa: B018
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("SGD", "sgd"), ("hypergradients", "hypergradient"), ("unrol", "unroll")])
+def test_a_name_that_is_nearly_right(typed, meant):
+    with pytest.raises(AttributeError, match=f"no attribute '{typed}': did you mean '{meant}'"):
+        getattr(mp, typed)
