@@ -144,7 +144,7 @@ def test_a_gradient_that_is_none_or_missing_is_named():
 
 
 def test_a_pair_of_dicts_is_no_dict_of_pairs():
-    betas = dict.fromkeys(PARAMS, (0.8, 0.99))
-    optim.adam(0.1, betas=betas).init(PARAMS)
+    params = {"w": f64([1.0, -2.0]), "b": f64(0.5)}
+    optim.adam(0.1, betas=dict.fromkeys(params, (0.8, 0.99))).init(params)
     with pytest.raises(InputError, match=r"^adam\(betas=…\) is a pair with a dict in it: give a dict with a pair for"):
         optim.adam(0.1, betas=(dict.fromkeys(params, 0.8), 0.99))
