@@ -12,26 +12,30 @@ from metapl.training import automatic
 BEFORE: Given = {"model": "mlp", "method": "mpl", "grad": "exact", "clip": 5.0, **automatic.BEFORE}
 """What versions up to 0.2.0 had as defaults, where they are others today."""
 
+AGES: tuple[tuple[str, Given], ...] = (("guide", BEFORE), ("embed", {"embed": automatic.NONE}))
+"""The oldest first: a field that the runs of an age lack, and what its defaults were, where they are others today."""
+
 
 def as_begun(about: Study, runs: Path) -> Study:
     """The study with the defaults of the version that made its finished runs.
 
     Runs that differ in their defaults cannot be compared, so the missing ones are made as the others were. The values
-    are those of `BEFORE`, and not those of the files, which may come from a stranger.
+    are those of `AGES`, and not those of the files, which may come from a stranger.
 
     Args:
         about: the study, as it is asked for.
         runs: the folder of its finished runs; it need not be there.
     """
-    began = any(_is_older(path) for path in sorted(runs.glob("*.json")))
-    return about._replace(common={**BEFORE, **about.common}) if began else about
+    lacking = {field for path in sorted(runs.glob("*.json")) for field in _lacking(path)}
+    defaults = next((defaults for field, defaults in AGES if field in lacking), None)
+    return about if defaults is None else about._replace(common={**defaults, **about.common})
 
 
-def _is_older(path: Path) -> bool:
-    """Whether a run lacks a field that runs have today; a file that cannot be read is left to who reads it."""
+def _lacking(path: Path) -> set[str]:
+    """The fields of `AGES` that a run lacks; a file that cannot be read is left to who reads it."""
     try:
         found = storage.parse_json(storage.read_text(path))
     except (OSError, ValueError):
-        return False
+        return set()
     config = found.get("config") if isinstance(found, dict) else None
-    return isinstance(config, dict) and not automatic.BEFORE.keys() <= config.keys()
+    return {field for field, _ in AGES if field not in config} if isinstance(config, dict) else set()

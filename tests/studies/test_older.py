@@ -9,9 +9,9 @@ from executions import TINY, contents, jobs_of, run
 from metapl.studies import older, specification
 
 # Of version 0.1.0; its runs have no other fields than these and those of `TINY` that matter here.
-THEN = {"method": "mpl", "grad": "exact", "guide": "none", "alignment": "none", "clip": 5.0}
+THEN = {"method": "mpl", "grad": "exact", "guide": "none", "alignment": "none", "clip": 5.0, "embed": "none"}
 OPEN = {key: value for key, value in TINY.items() if key not in THEN}
-ADDED = ("guide", "guide_weight", "alignment", "threshold", "exam", "freeze", "from_")
+ADDED = ("guide", "guide_weight", "alignment", "threshold", "exam", "freeze", "from_", "embed")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,15 @@ def test_it_goes_on_with_the_defaults_of_then(explicit, begun):
     assert "1 of them done before" in done.out
     assert contents(out / "runs") == contents(explicit)
     assert json.loads((out / "runs" / "b-seed=0.json").read_text())["config"]["clip"] == 5.0
+
+
+def test_of_a_later_version_only_what_it_lacks_is_as_it_was(explicit, begun):
+    """Its runs had a guide to say, and none of what photographs become."""
+    about, out = begun
+    found = json.loads((explicit / "a-seed=0.json").read_text())
+    del found["config"]["embed"]
+    (out / "runs" / "a-seed=0.json").write_text(json.dumps(found))
+    assert older.as_begun(about, out / "runs").common == {**OPEN, "embed": "none"}
 
 
 def test_what_the_study_says_counts(begun):

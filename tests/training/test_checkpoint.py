@@ -118,7 +118,7 @@ def test_a_checkpoint_of_something_else(tmp_path, name):
 
 # ---------------------------------------------------------------- the folder of a run
 
-SETTLED = {"method": "mpl", "grad": "exact", "guide": "none", "alignment": "none"}
+SETTLED = {"embed": "none", "method": "mpl", "grad": "exact", "guide": "none", "alignment": "none"}
 CONFIG = TrainConfig(
     **SETTLED, model="convnet:width=2,depth=1", teacher_model="mlp:width=3,depth=1", steps=2, seed=3, labels=12
 )
