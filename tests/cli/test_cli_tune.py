@@ -33,6 +33,7 @@ grad = "none"
 """
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     """A search that trains; the study that it writes is one for `metapl ablate`."""
     path, out = tmp_path / "my study.toml", tmp_path / "my out"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from command import invoke
 from going_on import ALONE, EVERY, MLP, contents, interrupt, resumed
+from paced import quick_and_slow
 
 from metapl.cli import train
 from metapl.core import tree
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 PHASES = [("supervised", 1), ("pseudo-labels", 4), ("uda", 2), ("mpl", 3), ("finetune", 3)]
 
 
-@pytest.mark.parametrize(("phase", "step"), PHASES)
+@pytest.mark.parametrize(("phase", "step"), quick_and_slow(PHASES, [("mpl", 3), ("finetune", 3)]))
 def test_a_run_that_is_stopped_in_any_phase_goes_on(whole, stop, tmp_path, phase, step):
     stop(phase, step, interrupt)
     outcome = invoke("train", *MLP, "--out", tmp_path / "run")

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch._dynamo
 from asserts import relative_error
+from paced import quick_and_slow
 from torch import nn
 
 from metapl import estimators, optim
@@ -64,10 +65,6 @@ HOWS = {
 }
 
 
-def quick_and_slow(cases, quick):
-    return [pytest.param(case, marks=() if case in quick else pytest.mark.slow) for case in cases]
-
-
 @pytest.mark.parametrize("how", quick_and_slow(HOWS, ["replay"]))
 @pytest.mark.parametrize("way", ["func.grad", "backward"])
 def test_a_loop_of_steps(way, how):
@@ -98,7 +95,7 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("norm", quick_and_slow(NORMS, ["none", "batch"]))
+@pytest.mark.parametrize("norm", quick_and_slow(NORMS, ["none"]))
 def test_a_step_of_maml_over_tasks(norm):
     """With running statistics too; and where torch's own derivative under vmap is wrong, as without a compiler."""
     build = lambda: nn.Sequential(nn.Linear(3, 4), NORMS[norm](), nn.Tanh(), nn.Linear(4, 2))  # noqa: E731
@@ -155,7 +152,8 @@ def after(step, state, batch, count):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's, of its own doing
-@pytest.mark.parametrize("case", quick_and_slow(STEPS, ["perceptron"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", STEPS)
 def test_a_step_of_meta_pseudo_labels(case):
     """Teacher, student, feedback, optimisers and moving average in one graph; its states feed the next step."""
     build, labels, recipe = STEPS[case]

@@ -7,14 +7,19 @@ state that `torch.optim.SGD` ends in. See `zoo` and `by_differences`; `benchmark
 import by_differences
 import pytest
 import torch
+from paced import quick_and_slow
 from stops import Held
 from zoo import ZOO, held
 
 CASES = [(name, steps) for name in ZOO for steps in (1, 2)]
+QUICK = [(name, 1 + place % 2) for place, name in enumerate(ZOO)]
+"""One step of every other kind, and two of the rest; the slow tests have the others."""
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize(("name", "steps"), CASES, ids=[f"{name}-{steps}" for name, steps in CASES])
+@pytest.mark.parametrize(
+    ("name", "steps"), quick_and_slow(CASES, QUICK), ids=[f"{name}-{steps}" for name, steps in CASES]
+)
 def test_right_or_refused(name, steps):
     """All ways in one test, so that the reference is found once wherever the tests are run."""
     if ZOO[name].needs:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from markup import cells, parse, pictures
+from paced import quick_and_slow
 from reports import EVIL, ROWS, RUNS, finished, reading
 
 from metapl.cli import report as verb
@@ -32,7 +33,7 @@ def made(tmp_path_factory):
 # ---------------------------------------------------------------- the page
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", quick_and_slow(RUNS, ["uda", "supervised"]))
 def test_a_page_is_whole_and_asks_for_nothing(made, name):
     """That it opens and closes is asserted by `parse`."""
     page, source = made(name).page, made(name).html
@@ -55,7 +56,7 @@ def test_a_page_is_whole_and_asks_for_nothing(made, name):
             assert one.attributes.get(key, "#")[:1] == "#" or one.attributes[key].startswith("data:image/")
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", quick_and_slow(RUNS, ["uda", "supervised"]))
 def test_a_page_can_be_read_without_seeing_it(made, name):
     page = made(name).page
     levels = [int(one.name[1]) for one in page.all() if re.fullmatch("h[1-6]", one.name)]
@@ -78,7 +79,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", quick_and_slow(RUNS, ["uda", "supervised"]))
 def test_sections_and_figures_of_every_method(made, name):
     page = made(name).page
     assert [one.text for one in page.all("h2")] == SECTIONS
@@ -105,7 +106,7 @@ def test_the_same_run_gives_the_same_page(made):
 # ---------------------------------------------------------------- split, configuration
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", quick_and_slow(RUNS, ["uda", "supervised"]))
 def test_the_split(made, name):
     one = made(name)
     saved = json.loads((one.folder / "split.json").read_text())

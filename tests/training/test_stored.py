@@ -95,7 +95,7 @@ def test_every_step_of_every_method(method, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"baselines": True},
+        pytest.param({"baselines": True}, marks=pytest.mark.slow),
         {"unroll": 4},
         {"grad": "first-order"},
         {"model": "convnet:width=4,depth=2,norm=batch", "optimizer": "adamw"},
