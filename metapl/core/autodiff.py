@@ -119,9 +119,7 @@ def value_and_grad(fn: Callable[[PyTree], Tensor | tuple[Tensor, PyTree]], at: P
         value, aux, back = vjp(paired, at)
         if not isinstance(value, Tensor) or value.ndim:
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(
-                f"value_and_grad() takes a function that returns a scalar, it returned {found}: take its mean"
-            )
+            raise ValueError(f"value_and_grad() takes a function that returns a scalar, not {found}: take its mean")
         return value, aux, back(torch.ones_like(value))
 
 

@@ -48,9 +48,9 @@ SAID = {
     "a point is a module": (lambda: mp.value_and_grad(lambda m: 0.0, nn.Linear(1, 1)), "point of a derivative: Linear"),
     "a value is a vector": (
         lambda: mp.value_and_grad(lambda w: w**2, TWO),
-        r"returns a scalar, it returned \[2\]",
+        r"returns a scalar, not \[2\]",
     ),
-    "a value is a number": (lambda: mp.value_and_grad(lambda w: 1.0, TWO), "returns a scalar, it returned float"),
+    "a value is a number": (lambda: mp.value_and_grad(lambda w: 1.0, TWO), "returns a scalar, not float"),
     "a solution is a number": (
         lambda: mp.implicit.root(lambda w, t: w - t, lambda t: 1.0, TWO),
         r"^the solution of solve\(\): float is no tensor",
