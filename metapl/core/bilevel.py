@@ -153,7 +153,7 @@ def objective(
             "that is not a list"
         )
     thetas = theta if apart else [theta] * len(given)
-    start = params if isinstance(params, _VALUES) else params(theta)
+    start: PyTree = params if isinstance(params, _VALUES) else params(theta)
     tree.require_tensors(start, "params")
     state = _rule(optimizer, thetas[0] if thetas else theta).init(start)
     step = partial(_step, inner_loss, optimizer)

@@ -22,8 +22,9 @@ class Padded(nn.Embedding):
         """Rows of the weight, `[..., embedding_dim]`, for indices `[...]`."""
         if not (torch.compiler.is_compiling() or torch_private.inside_vmap()):
             return super().forward(input)
+        assert self.padding_idx is not None
         found = embedding(input, self.weight)
-        return torch.where((input == self.padding_idx).unsqueeze(-1), found.detach(), found)
+        return torch.where(torch.eq(input, self.padding_idx).unsqueeze(-1), found.detach(), found)
 
 
 def kept(module: nn.Module) -> nn.Module:
