@@ -55,7 +55,8 @@ def _stop(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if func is Tensor.register_hook:
         tensor, hook = args
         args = (tensor, autodiff.observing(hook))
-    if func in _REVERSE_ONLY or (func is torch_private.custom_function_call and torch.is_grad_enabled()):
+    is_own = func is torch_private.custom_function_call and not torch_private.has_forward_mode(args[0])
+    if func in _REVERSE_ONLY or (is_own and torch.is_grad_enabled()):
         raise NotImplementedError("it does not see writing to .data and autograd functions")
     if func == _DATA:  # made anew at every access, so that `is` would not do
         (tensor,) = args

@@ -24,6 +24,7 @@ __all__ = [
     "TorchDispatchMode",
     "across_vmap",
     "custom_function_call",
+    "has_forward_mode",
     "inside_forward_mode",
     "inside_transform",
     "inside_vmap",
@@ -144,8 +145,13 @@ def across_vmap(tensors: Sequence[Any]) -> bool:
 
 
 def is_function(node: Any) -> bool:
-    """Whether a node of a graph is the backward of an `autograd.Function`."""
-    return isinstance(node, BackwardCFunction)
+    """Whether a node of a graph is the backward of an `autograd.Function`, but for those that forward mode sees too."""
+    return isinstance(node, BackwardCFunction) and not has_forward_mode(getattr(node, "_forward_cls", None))
+
+
+def has_forward_mode(function: Any) -> bool:
+    """Whether an `autograd.Function` has the derivative of its forward in its `jvp`, and says so by an attribute."""
+    return bool(getattr(function, "differentiable_forward", False))
 
 
 def is_once_differentiable(node: Any) -> bool:

@@ -41,7 +41,7 @@ def in_parts(model: Model, size: int, *, recompute: bool = True) -> Model:
         if not train or count == 1:
             return model.apply(params, buffers, x, train=train, key=key)
         places = [torch.arange(part, len(x), count, device=x.device) for part in range(count)]
-        passes = [_pass(model, params, buffers, x[rows], key, rows, recompute) for rows in places]
+        passes = [one_part(model, params, buffers, x[rows], key, rows, recompute) for rows in places]
         order = torch.argsort(torch.cat(places))
         logits = torch.cat([logits for logits, _ in passes])[order]
         return logits, _mean([after for _, after in passes], [len(rows) / len(x) for rows in places])
@@ -49,9 +49,10 @@ def in_parts(model: Model, size: int, *, recompute: bool = True) -> Model:
     return model._replace(apply=apply)
 
 
-def _pass(
+def one_part(
     model: Model, params: Params, buffers: Buffers, x: Tensor, key: Key | None, rows: Tensor, recompute: bool
 ) -> tuple[Tensor, Buffers]:
+    """A pass in training over some examples `x` of a batch, which stand at `rows` in it; see `in_parts`."""
     names = list(params)
 
     def part(x: Tensor, *values: Tensor) -> tuple[Tensor, Buffers]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metapl import methods
 from metapl import models as zoo
+from metapl.core.collectives import ALONE, Processes
 from metapl.core.types import Model
 from metapl.data.form import Form
 from metapl.methods.classical import model
@@ -20,6 +21,7 @@ from metapl.models.mlp import mlp
 from metapl.nn import functional
 from metapl.nn.microbatch import in_parts
 from metapl.nn.precision import lowered
+from metapl.nn.shared_out import shared_out
 from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.training.config import TrainConfig
@@ -36,14 +38,14 @@ def text(config: TrainConfig, field: str, tensors: Mapping[str, Tensor] = Mappin
     return texts[field]
 
 
-def architectures(config: TrainConfig, form: Form) -> Models:
-    """The networks of a configuration for data of a form.
+def architectures(config: TrainConfig, form: Form, processes: Processes = ALONE) -> Models:
+    """The networks of a configuration for data of a form, with their training shared out among processes.
 
     Raises:
         InputError: a network that does not exist, or does not fit.
     """
-    student = _in_parts(config, _model(config, "student", form))
-    teacher = _in_parts(config, _model(config, "teacher", form))
+    student = _in_parts(config, _model(config, "student", form), processes)
+    teacher = _in_parts(config, _model(config, "teacher", form), processes)
     calibrator = functional.from_module(build_calibrator(config, form))
     return Models(student, teacher, calibrator, networks(config), model.model())
 
@@ -85,16 +87,17 @@ def _model(config: TrainConfig, field: str, form: Form) -> Model:
     return lowered(functional.from_module(build), config.precision)
 
 
-def _in_parts(config: TrainConfig, model: Model) -> Model:
-    """The model as `microbatch` and `batch_norm_batch` divide its batches."""
-    if not model.coupled:
-        return in_parts(model, config.microbatch) if config.microbatch else model
-    group = config.batch_norm_batch
-    if config.microbatch and not 0 < group <= config.microbatch:
+def _in_parts(config: TrainConfig, model: Model, processes: Processes) -> Model:
+    """The model as processes, `microbatch` and `batch_norm_batch` divide its batches."""
+    group = config.batch_norm_batch if model.coupled else 0
+    if model.coupled and config.microbatch and not 0 < group <= config.microbatch:
         raise InputError(
             f"microbatch = {config.microbatch}: BatchNorm shares statistics over "
             f"{group or 'the whole batch'}{' examples' if group else ''}: give batch_norm_batch = "
             f"{config.microbatch} too, or a model without it such as convnet:norm=group",
             *("microbatch", "batch_norm_batch"),
         )
-    return in_parts(model, group, recompute=config.microbatch > 0) if group else model
+    if processes.count > 1:
+        return shared_out(model, processes, group=group, microbatch=config.microbatch)
+    size = group or config.microbatch
+    return in_parts(model, size, recompute=config.microbatch > 0) if size else model

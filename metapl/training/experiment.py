@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metapl import methods, optim
 from metapl.core import tree
+from metapl.core.collectives import ALONE, Processes
 from metapl.core.targets import TARGETS
 from metapl.core.types import Buffers, Estimator, Key, Model, Params, Variables
 from metapl.data.examples import place
@@ -68,6 +69,8 @@ class Experiment(NamedTuple):
     is asked for, since a run that is over needs it no more."""
     varied: Mapping[str, Tensor] = MappingProxyType({})
     """What takes the place of some of the configuration's `VARYING` numbers, in a population: scalar tensors."""
+    processes: Processes = ALONE
+    """Who trains it together."""
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +155,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def prepare(
-    config: TrainConfig, split_file: Path | None = None, check: Callable[[Form], object] = lambda _: None
+    config: TrainConfig,
+    split_file: Path | None = None,
+    check: Callable[[Form], object] = lambda _: None,
+    processes: Processes = ALONE,
 ) -> Experiment:
     """Check a configuration by building everything that it names.
 
@@ -160,6 +166,7 @@ def prepare(
         config: what to build.
         split_file: a `split.json` to read in place of the configuration's own way to a split.
         check: called with the form of the data before any network is built for it.
+        processes: who trains it together.
 
     Raises:
         InputError: anything in it that is wrong.
@@ -170,17 +177,17 @@ def prepare(
     parts = examples.divide(config, data, keys_of(config.seed).split, split_file)
     data = data._replace(y=data.y.to(device), y_test=data.y_test.to(device), x=place(data.x, device))
     data = data._replace(x_test=place(data.x_test, device))
-    return assemble(config, data, parts)
+    return assemble(config, data, parts, processes)
 
 
-def assemble(config: TrainConfig, data: Dataset, parts: Split) -> Experiment:
+def assemble(config: TrainConfig, data: Dataset, parts: Split, processes: Processes = ALONE) -> Experiment:
     """Everything that a configuration names, for data that is there and split already.
 
     Raises:
         InputError: anything in it that is wrong.
     """
     config = settle(config, data.form)
-    models = architectures(config, data.form)
+    models = architectures(config, data.form, processes)
     method = methods.find(config.method)
     if missing := method.lacks(config):
         raise InputError(
@@ -212,6 +219,7 @@ def assemble(config: TrainConfig, data: Dataset, parts: Split) -> Experiment:
         rules.read(config, data.form.classes, data.y.device),
         keys_of(config.seed),
         cache(partial(start.weights, config, data.form)),
+        processes=processes,
     )
 
 
