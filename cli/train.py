@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from metapl.training.experiment import Experiment
     from metapl.training.phases import Result
     from metapl.training.session import Session
+    from metapl.training.together import Group
 
 HELP = """Train a classifier from few labels and much unlabelled data, beside a classical panel; print the test table.
 
@@ -64,18 +66,52 @@ def train(
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
     checks.require_few("--seeds", seeds)
+    if resume is None and out is not None and _is_restarted(out):
+        resume, out, config, preset, given = out, None, None, "", {}
     if resume is not None:
         if out or config or preset or seeds != 1:
             raise InputError("--resume has the folder, the seeds and the configuration: leave out what names another")
         find = partial(_resumed, resume, given, keeping.spare, (force, trust_code))
     else:
         find = partial(_begun, _configured(given, config, preset, trust_code), out, seeds)
+    if _is_shared(seeds, resume):
+        _shared(find, resume, keeping, started)
+        return
     from metapl.cli import stops  # noqa: PLC0415 - imports torch
 
     with stops.beginning(resume):
         session = find()
     if session is not None:
         _run(session, keeping, started - session.seconds)
+
+
+def _is_restarted(out: Path) -> bool:
+    """Whether torchrun has started the command again (`--max-restarts`), after a run had begun in this folder."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / "config.toml").is_file()
+
+
+def _is_shared(seeds: int, resume: Path | None) -> bool:
+    """Whether several processes train one run; runs with several seeds are dealt out among them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or seeds > 1:
+        return False
+    from metapl.training import several  # noqa: PLC0415 - imports torch
+
+    return resume is None or not (resume / several.SEEDS).is_file()
+
+
+def _shared(find: Callable[[], Session | None], resume: Path | None, keeping: Keeping, started: float) -> None:
+    """Train one run in all processes, of which the first one writes."""
+    from metapl.cli import stops, together  # noqa: PLC0415 - imports torch
+    from metapl.training.together import Group  # noqa: PLC0415 - imports torch
+
+    with Group() as group:
+        if group.processes.rank:
+            together.follow(group)
+            return
+        with stops.beginning(resume):
+            session = together.lead(group, find())
+        if session is not None:
+            _run(session, keeping, started - session.seconds, group)
 
 
 def _configured(given: dict[str, Any], file: Path | None, preset: str, trust_code: bool) -> TrainConfig:
@@ -151,17 +187,20 @@ def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[boo
     return found
 
 
-def _run(session: Session, keeping: Keeping, started: float) -> None:
+def _run(session: Session, keeping: Keeping, started: float, group: Group | None = None) -> None:
     """Train, with a log and a folder for each run; print the table, of several runs their means."""
     from metapl.cli import display, stops  # noqa: PLC0415 - imports torch
     from metapl.training import changes, keeper, pace, phases, population  # noqa: PLC0415 - imports torch
 
     experiments, first = session.experiments, session.experiments[0]
-    kept = keeper.Keeper(session, methods.lengths(first.config), keeping, changes.made_with(), started)
+    made_with = {**changes.made_with(), "processes": first.processes.count}
+    kept = keeper.Keeper(session, methods.lengths(first.config), keeping, made_with, started)
     display.header(first, session.root, () if session.alone else session.seeds)
     summaries = session.summaries()
     bars = display.Bars(experiments, [one.path for one in session.folders], started)
     late = stops.late(session.root, kept)
+    if group is not None:
+        group.late = late
     with session.held(), stops.reported(session.root, kept), stops.heeded(late), kept, bars:
         events = population.train_all(experiments, session.finished, session.since, session.alone)
         for member, event in pace.watched(events):

@@ -113,7 +113,8 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
     for place, tensor in enumerate(tensors):
         kinds.setdefault((tensor.dtype, tensor.device), []).append(place)
     for places in kinds.values():
-        bucket, size = [], 0
+        bucket: list[int] = []
+        size = 0
         for place in places:
             if bucket and size + tensors[place].numel() > BUCKET:
                 yield bucket

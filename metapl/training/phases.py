@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metapl import methods
 from metapl.core import tree
+from metapl.core.collectives import require_same
 from metapl.core.types import Variables
 from metapl.data import loader
 from metapl.data.examples import Examples, subset
@@ -19,6 +20,7 @@ from metapl.evaluation import metrics, temperature
 from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
+from metapl.nn.shared_out import evaluated_by
 from metapl.training import loop, lowering, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, SHARES, Experiment
@@ -102,9 +104,10 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
         if not at.step and (found := lowering.compared(experiment, prepared)):
             yield found
         for event in loop.steps(phase, at, experiment.config.report_every, strict):
-            yield event
             if isinstance(event, loop.Reported):
                 last = event.networks
+                require_same(experiment.processes, f"state at step {event.step} of {spec.name}", last)
+            yield event
         networks.update(spec.keep(last))
     yield Finished(judge(experiment, networks, fits.values()))
 
@@ -126,6 +129,7 @@ def fitting(experiment: Experiment) -> Callable[[Callable[[Seen], Fitted]], Fitt
 
     def fit(method: Callable[[Seen], Fitted]) -> Fitted:
         found, left_out = method(looked()), looked().left_out
+        require_same(experiment.processes, "classical network", [*found.networks.values()])
         less = f"; {left_out:,} examples are left out" if left_out else ""
         return Fitted(tree.to(dict(found.networks), experiment.device), found.chosen + less)
 
@@ -210,7 +214,8 @@ def predict(experiment: Experiment, name: str, network: Variables, part: str) ->
     data = experiment.data
     parts = {"test": data.x_test, "pool": data.x}
     x = parts[part] if part in parts else subset(data.x, experiment.split.validation)
-    return metrics.predict(experiment.models.of(name), *network, ready(experiment, x, network))
+    model = evaluated_by(experiment.models.of(name), experiment.processes)
+    return metrics.predict(model, *network, ready(experiment, x, network))
 
 
 def ready(experiment: Experiment, x: Examples, network: Variables) -> Iterator[Tensor]:

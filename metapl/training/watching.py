@@ -10,6 +10,7 @@ import torch
 from metapl.core.types import Variables
 from metapl.data.examples import subset
 from metapl.evaluation import metrics
+from metapl.nn.shared_out import evaluated_by
 from metapl.registry.errors import InputError
 from metapl.training import loop, phases
 from metapl.training.experiment import Experiment
@@ -40,5 +41,6 @@ def pseudo_label_quality(experiment: Experiment, teacher: Variables) -> dict[str
     data, unlabelled = experiment.data, experiment.split.unlabelled
     some = unlabelled[torch.linspace(0, len(unlabelled) - 1, min(WATCHED, len(unlabelled))).long()]
     ready = phases.ready(experiment, subset(data.x, some), teacher)
-    logits = metrics.predict(experiment.models.of("teacher"), *teacher, ready)
+    model = evaluated_by(experiment.models.of("teacher"), experiment.processes)
+    logits = metrics.predict(model, *teacher, ready)
     return metrics.pseudo_labels(logits, data.y[some.to(data.y.device)], experiment.config.uda_threshold)
