@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import typer
@@ -47,6 +48,7 @@ def follow(group: Group) -> None:
     Raises:
         InputError: what is wrong in this process and not in process 0.
     """
+    group.late = partial(_say, group)
     with _quiet(group):
         told = group.told()
         if told is None:
@@ -66,25 +68,29 @@ def _require_same(one: Experiment) -> None:
 
 
 def _say_of_digits(session: Session, count: int) -> None:
-    for found in session.since.values():
+    for found in [*session.since.values()][:1]:
         then = found.made_with.get("processes", 1)
         if then != count:
-            LOG.warning("stored by %d of %d processes: sums of another order have other last digits", then, count)
+            LOG.warning("%s processes stored the state and %d go on: other last digits are to be expected", then, count)
 
 
 @contextmanager
 def _quiet(group: Group) -> Iterator[None]:
     """Say only what process 0 does not say."""
-    name = f"process {group.processes.rank} of {group.processes.count}"
     try:
         yield
     except Stopped as stopped:
-        if group.leaderless():
-            tell(f"metapl: {name}: {stopped}")
+        _say(group, stopped)
         raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
         raise typer.Exit(Spoken(INTERRUPTED)) from None
     except InputError as error:
         if str(error) in group.others_say():
             raise typer.Exit(2) from None
-        raise InputError(f"{name}: {error}", *error.fields) from None
+        raise InputError(f"{group.name}: {error}", *error.fields) from None
+
+
+def _say(group: Group, stopped: Stopped) -> None:
+    """Say why this process ends, where process 0 cannot."""
+    if group.leaderless():
+        tell(f"metapl: {group.name}: {stopped}")

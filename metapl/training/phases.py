@@ -24,6 +24,7 @@ from metapl.nn.shared_out import evaluated_by
 from metapl.training import loop, lowering, nonfinite, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, SHARES, Experiment
+from metapl.training.sharing import require_shareable
 from metapl.training.stored import Stored
 
 Rows = dict[str, dict[str, float]]
@@ -84,8 +85,10 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
         are not computed in float32.
 
     Raises:
-        InputError: a loss that is no longer finite, where `strict`; a stored state that is not of this run.
+        InputError: a loss that is no longer finite, where `strict`; a stored state that is not of this run; a network
+            that several processes cannot train, or processes that are no longer of one mind.
     """
+    require_shareable(experiment)
     networks: dict[str, Variables] = tree.to(since.networks, experiment.device) if since else {}
     fits: dict[str, Fitted] = {}
     fit = fitting(experiment)

@@ -29,7 +29,7 @@ PATIENCE = datetime.timedelta(hours=1)
 BEAT, GONE = 1.0, 20.0
 """Seconds between signs of life, and without any."""
 
-GRACE = 5.0
+GRACE = 2.0
 """Seconds in which the main thread may find out by itself that a process is gone; then another one ends the process."""
 
 
@@ -55,6 +55,11 @@ class Group:
         except RuntimeError as error:
             raise self._stopped(error) from None
         return found[0]
+
+    @property
+    def name(self) -> str:
+        """Of this process, in words."""
+        return f"process {self.processes.rank} of {self.processes.count}"
 
     def leaderless(self) -> bool:
         """Whether it is process 0 that is gone, without a word."""
