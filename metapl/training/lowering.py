@@ -49,7 +49,7 @@ def compared(experiment: Experiment, prepared: Callable[[Experiment], loop.Phase
     config = replace(experiment.config, precision=PRECISIONS[0])
     if config == experiment.config:
         return None
-    full = experiment._replace(config=config, models=architectures(config, experiment.data.form))
+    full = experiment._replace(config=config, models=architectures(config, experiment.data.form, experiment.processes))
     phase = prepared(experiment)
     low, high = _change(phase), _change(prepared(full))
     lengths = [float(tree.norm(one)) for one in (low, high)]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from metapl import methods
 from metapl.core import rng, tree
+from metapl.core.collectives import ALONE
 from metapl.core.types import Model, Variables
 from metapl.data.examples import take
+from metapl.nn.precision import PRECISIONS
 from metapl.registry.errors import InputError
 from metapl.training.architectures import architectures, text
 from metapl.training.experiment import Experiment
@@ -26,14 +30,16 @@ def require_shareable(experiment: Experiment) -> None:
     count = experiment.processes.count
     if count == 1:
         return
-    config, data = experiment.config, experiment.data
-    alone = architectures(config, data.form)
+    data = experiment.data
+    config = replace(experiment.config, precision=PRECISIONS[0])  # others round by how large a part of the batch is
+    together, alone = (architectures(config, data.form, those) for those in (experiment.processes, ALONE))
     some = torch.arange(3 * count + 1) % len(data.x)
     x = data.augment.prepare(take(data.x, some, experiment.device))
+    x = x.float() if x.is_floating_point() else x
     for field in {*methods.find(config.method).models.values()} & {"student", "teacher"}:
-        shared = getattr(experiment.models, field)
-        network = tree.to(Variables(*shared.init(experiment.keys.root)), experiment.device)
-        if not all(map(_near, _pass(shared, network, x), _pass(getattr(alone, field), network, x))):
+        models = [getattr(those, field) for those in (together, alone)]
+        network = tree.to(Variables(*models[1].init(experiment.keys.root)), experiment.device)
+        if not all(map(_near, *(_pass(model, network, x) for model in models))):
             raise InputError(
                 f"model = {text(config, field)}: what it says of an example depends on the rest of the batch by "
                 "something else than BatchNorm, or on noise of its own: train it in one process",
