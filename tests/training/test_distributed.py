@@ -12,6 +12,7 @@ from metapl import methods
 from metapl.core import torch_private, tree
 from metapl.core.collectives import ALONE
 from metapl.core.types import Variables
+from metapl.estimators import ESTIMATORS
 from metapl.nn import functional
 from metapl.training import experiment, loop, phases, watching
 from metapl.training.architectures import architectures
@@ -62,7 +63,6 @@ SLOW |= {
     "reverse": {**BATCH, "grad": "exact:route=reverse"},
     "mixed": {**BATCH, "grad": "exact:method=mixed", "unroll": 4},
     "recorded": {**BATCH, "grad": "exact:method=reverse", "unroll": 4},
-    "difference": {**MLP, "grad": "difference"},
     "part": {**GROUP, "grad": "exact:fraction=0.5"},
     "batches that do not divide": {**BATCH, "grad": "exact", "batch": 23, "labelled_batch": 11},
     "alignments": {**MLP, "grad": "exact", "alignment": "fair", "threshold": "flexible"},
@@ -71,7 +71,7 @@ SLOW |= {
     "uda": {**BATCH, "method": "uda", "threshold": "gaussian"},
     "AdamW": {**GROUP, "grad": "exact", "optimizer": "adamw", "lr": 0.01, "teacher_lr": 0.01},
 }
-"""Every estimator is made of passes alone, so that these stand for all."""
+SLOW |= {grad: {**MLP, "grad": grad} for grad in ESTIMATORS if grad not in ("exact", "first-order")}
 
 
 def config_of(options, steps):
