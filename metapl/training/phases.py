@@ -21,7 +21,7 @@ from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
 from metapl.nn.shared_out import evaluated_by
-from metapl.training import loop, lowering, nonfinite, seen, stored
+from metapl.training import loop, lowering, nonfinite, own_rows, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, SHARES, Experiment
 from metapl.training.sharing import require_shareable
@@ -157,9 +157,11 @@ def finish(events: Iterator[Event]) -> Result:
 def prepare_phase(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> loop.Phase:
     """A phase of a run, given the networks of the phases before."""
     config = experiment.config
-    method = guarded(config, spec.build(experiment.given, networks))
-    given = batches(experiment, unroll(config, spec), sizes(config, spec, method))
-    return loop.Phase(spec.name, method, given, getattr(config, spec.steps), experiment.keys.of(spec.name))
+    own = own_rows.views(experiment, spec.name)
+    given = experiment.given if own is None else experiment.given._replace(augment=own)
+    method = guarded(config, spec.build(given, networks))
+    at = batches(experiment, unroll(config, spec), sizes(config, spec, method), own is not None)
+    return loop.Phase(spec.name, method, at, getattr(config, spec.steps), experiment.keys.of(spec.name))
 
 
 def guarded(config: TrainConfig, method: Method) -> Method:
@@ -201,12 +203,18 @@ def judge(experiment: Experiment, trained: Networks, fitted: Iterable[Fitted] = 
 
 
 def batches(
-    experiment: Experiment, unroll: int = 1, sizes: tuple[int, int] | None = None
+    experiment: Experiment, unroll: int = 1, sizes: tuple[int, int] | None = None, own: bool = False
 ) -> Callable[[int], loader.Batch]:
-    """The batches of an experiment, with `unroll` unlabelled ones in each, of other `sizes` where they are given."""
+    """The batches of an experiment, with `unroll` unlabelled ones in each, of other `sizes` where they are given.
+
+    With `own` they have the rows of this process alone, see `metapl.training.own_rows`.
+    """
     data = experiment.data
     wanted = sizes or (experiment.config.labelled_batch, experiment.config.batch)
-    at = loader.batches(data.x, data.y, experiment.split, wanted, experiment.keys.batches, unroll)
+    drawn = loader.positions(experiment.split, wanted, experiment.keys.batches, unroll)
+    at: Callable[[int], loader.Batch] = lambda step: loader.gather(data.x, data.y, drawn(step))  # noqa: E731
+    if own and not data.skip_bad:  # all processes must pass over the same unreadable files
+        at = own_rows.batches(data.x, data.y, drawn, experiment.processes)
     if isinstance(data.x, Tensor):
         return at
     return loader.ahead(loader.passing(at) if data.skip_bad else at)

@@ -11,8 +11,10 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -50,6 +52,39 @@ class Augment(NamedTuple):
     """From stored examples, augmented or not, to what a network sees, such as grey levels to standardised numbers."""
 
 
+_part: ContextVar[tuple[Tensor, int] | None] = ContextVar("part", default=None)
+
+
+@contextmanager
+def part_of_batch(rows: Tensor, size: int) -> Iterator[None]:
+    """Within the block views are given the examples `rows` of a batch of this size, and draw for them what it would."""
+    token = _part.set((rows, size))
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def drawn_for(x: Tensor) -> tuple[int, Any]:
+    """For how many examples a view of `x` draws, those of the whole batch, and the index that takes those of `x`."""
+    part = None if torch.compiler.is_compiling() else _part.get()
+    return (len(x), slice(None)) if part is None else (part[1], part[0])
+
+
+class WholeBatchError(ValueError):
+    """A view looks at other examples of the batch than those that it was given."""
+
+
+def require_whole(x: Tensor) -> None:
+    """For views that look at the rest of the batch.
+
+    Raises:
+        WholeBatchError: `x` is a part of one.
+    """
+    if drawn_for(x)[0] != len(x):
+        raise WholeBatchError("a view that looks at the whole batch was given a part of it")
+
+
 def compose(*views: View) -> View:
     """One view after another, each with a key of its own."""
 
@@ -64,13 +99,20 @@ def compose(*views: View) -> View:
 def noise(std: float) -> View:
     """Gaussian noise of the given standard deviation, in the units of the data."""
     _require_size("noise", std)
-    return lambda x, key: x + std * rng.normal(key, x.shape, x.dtype, x.device)
+    return lambda x, key: x + std * normal_for(x, key)
 
 
-def _window(key: Key, count: int, choices: int, length: int, device: torch.device) -> Tensor:
-    """`length` consecutive indices per example, `[count, length]`, from one of `choices` starting points."""
-    start = rng.randint(key, (count,), choices, device)
-    return start[:, None] + torch.arange(length, device=device)
+def normal_for(x: Tensor, key: Key) -> Tensor:
+    """Standard normal numbers shaped as `x`."""
+    size, own = drawn_for(x)
+    return rng.normal(key, (size, *x.shape[1:]), x.dtype, x.device)[own]
+
+
+def _window(x: Tensor, key: Key, choices: int, length: int) -> Tensor:
+    """`length` consecutive indices per example, `[batch, length]`, from one of `choices` starting points."""
+    size, own = drawn_for(x)
+    start = rng.randint(key, (size,), choices, x.device)[own]
+    return start[:, None] + torch.arange(length, device=x.device)
 
 
 def shift(pixels: int) -> View:
@@ -78,10 +120,10 @@ def shift(pixels: int) -> View:
     _require_size("shift", pixels)
 
     def view(x: Tensor, key: Key) -> Tensor:
-        batch, channels, height, width = x.shape
+        _, channels, height, width = x.shape
         row_key, column_key = rng.split(key, 2)
-        rows = _window(row_key, batch, 2 * pixels + 1, height, x.device)
-        columns = _window(column_key, batch, 2 * pixels + 1, width, x.device)
+        rows = _window(x, row_key, 2 * pixels + 1, height)
+        columns = _window(x, column_key, 2 * pixels + 1, width)
         padded = torch.nn.functional.pad(x, (pixels,) * 4, mode="replicate")
         # Two gathers, since vmap makes one slow index of the same by rows and columns at once.
         tall = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, width + 2 * pixels))
@@ -95,6 +137,7 @@ def erase(side: int) -> View:
     _require_size("erase", side)
 
     def view(x: Tensor, key: Key) -> Tensor:
+        require_whole(x)
         batch, _, height, width = x.shape
         row_key, column_key = rng.split(key, 2)
         rows = rng.randint(row_key, (batch, 1), height, x.device) - torch.arange(height, device=x.device)

@@ -32,7 +32,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from metapl.core import rng
 from metapl.core.types import Key
 from metapl.data.augment import operations
-from metapl.data.augment.base import View
+from metapl.data.augment.base import View, drawn_for
 
 TRIES = 10
 """Boxes that `random_boxes` draws for an image before it takes the central one."""
@@ -47,7 +47,8 @@ def flip() -> View:
     """Left and right exchanged, for each image with probability one half."""
 
     def view(x: Tensor, key: Key) -> Tensor:
-        flipped = rng.randint(key, (len(x), 1, 1, 1), 2, x.device) == 1
+        size, own = drawn_for(x)
+        flipped = rng.randint(key, (size, 1, 1, 1), 2, x.device)[own] == 1
         return torch.where(flipped, x.flip(-1), x)
 
     return view
@@ -61,7 +62,8 @@ def pad_crop(pixels: int, fill: int = operations.FILL) -> View:
     _require_size("pad_crop", pixels)
 
     def view(x: Tensor, key: Key) -> Tensor:
-        right, down = (rng.randint(key, (2, len(x)), 2 * pixels + 1, x.device) - pixels).unbind()
+        size, own = drawn_for(x)
+        right, down = (rng.randint(key, (2, size), 2 * pixels + 1, x.device)[:, own] - pixels).unbind()
         return operations.affine(x, (1.0, 0.0, right, 0.0, 1.0, down), fill)
 
     return view
@@ -73,7 +75,12 @@ def cutout(half_size: int, fill: int = operations.FILL) -> View:
     DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", arXiv 1708.04552.
     """
     _require_size("cutout", half_size)
-    return lambda x, key: operations.cutout(x, half_size, rng.uniform(key, (len(x), 2), device=x.device), fill)
+
+    def view(x: Tensor, key: Key) -> Tensor:
+        size, own = drawn_for(x)
+        return operations.cutout(x, half_size, rng.uniform(key, (size, 2), device=x.device)[own], fill)
+
+    return view
 
 
 class Boxes(NamedTuple):
@@ -96,11 +103,12 @@ def random_boxes(
 
     Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
     """
-    (count, _, height, width), device = images.shape, images.device
+    (_, _, height, width), device = images.shape, images.device
+    count, own = drawn_for(images)
     area_key, aspect_key, place_key = rng.split(key, 3)
-    shares = area[0] + (area[1] - area[0]) * rng.uniform(area_key, (count, TRIES), device=device)
+    shares = area[0] + (area[1] - area[0]) * rng.uniform(area_key, (count, TRIES), device=device)[own]
     low, high = map(math.log, aspect)
-    root = (low / 2 + (high - low) / 2 * rng.uniform(aspect_key, (count, TRIES), device=device)).exp()
+    root = (low / 2 + (high - low) / 2 * rng.uniform(aspect_key, (count, TRIES), device=device)[own]).exp()
     side = (shares * height * width).sqrt()
     heights, widths = (side / root).round(), (side * root).round()
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
@@ -113,7 +121,7 @@ def random_boxes(
         free = size - length
         return torch.where(found, torch.floor(place * (free + 1)), torch.floor(free / 2)), length
 
-    down, right = rng.uniform(place_key, (2, count), device=device)
+    down, right = rng.uniform(place_key, (2, count), device=device)[:, own]
     top, box_height = settled(heights, round(width / ratio), height, down)
     left, box_width = settled(widths, round(height * ratio), width, right)
     return Boxes(top, left, box_height, box_width)

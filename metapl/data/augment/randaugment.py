@@ -25,7 +25,7 @@ from torch import Tensor
 from metapl.core import rng
 from metapl.core.types import Key
 from metapl.data.augment import operations
-from metapl.data.augment.base import View
+from metapl.data.augment.base import View, drawn_for
 
 
 class Draw(NamedTuple):
@@ -135,12 +135,13 @@ def randaugment(
 
     def view(x: Tensor, key: Key) -> Tensor:
         p_key, apply_key, operation_key, sign_key, centre_key = rng.split(key, 5)
-        shape, none = (layers, len(x)), len(choices)
-        p = low + (high - low) * rng.uniform(p_key, (len(x),), device=x.device)
+        size, own = drawn_for(x)
+        shape, none = (layers, size), len(choices)
+        p = low + (high - low) * rng.uniform(p_key, (size,), device=x.device)
         applied = rng.uniform(apply_key, shape, device=x.device) < p
-        choice = torch.where(applied, rng.randint(operation_key, shape, none, x.device), none)
-        sign = 2 * rng.randint(sign_key, shape, 2, x.device) - 1
-        centre = rng.uniform(centre_key, (*shape, 2), device=x.device)
+        choice = torch.where(applied, rng.randint(operation_key, shape, none, x.device), none)[:, own]
+        sign = 2 * rng.randint(sign_key, shape, 2, x.device)[:, own] - 1
+        centre = rng.uniform(centre_key, (*shape, 2), device=x.device)[:, own]
         order = choice.argsort(1)
         sizes = (choice[..., None] == torch.arange(none + 1, device=x.device)).sum(1).tolist()
         x = x.clone()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metapl.core import rng
 from metapl.core.types import Key
-from metapl.data.augment.base import View
+from metapl.data.augment.base import View, drawn_for
 
 
 def pick(first: int, end: int) -> View:
@@ -28,7 +28,8 @@ def pick(first: int, end: int) -> View:
         raise ValueError(f"pick({first}, {end}) has no row to pick from")
 
     def view(x: Tensor, key: Key) -> Tensor:
-        row = first + rng.randint(key, (len(x), 1, 1), end - first, x.device)
+        size, own = drawn_for(x)
+        row = first + rng.randint(key, (size, 1, 1), end - first, x.device)[own]
         return x.gather(1, row.expand(-1, 1, x.shape[2]))[:, 0]
 
     return view

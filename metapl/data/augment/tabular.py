@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metapl.core import rng
 from metapl.core.types import Key
-from metapl.data.augment.base import View
+from metapl.data.augment.base import View, normal_for, require_whole
 
 
 def swap(probability: float, groups: Sequence[int]) -> View:
@@ -46,6 +46,7 @@ def swap(probability: float, groups: Sequence[int]) -> View:
     alone = torch.equal(group, torch.arange(len(group)))
 
     def view(x: Tensor, key: Key) -> Tensor:
+        require_whole(x)
         batch = len(x)
         which_key, other_key = rng.split(key, 2)
         which = rng.uniform(which_key, (batch, count), device=x.device) < probability
@@ -71,7 +72,7 @@ def noise(std: float, features: Sequence[bool]) -> View:
     scale = std * torch.tensor(features)
 
     def view(x: Tensor, key: Key) -> Tensor:
-        return x + scale.to(x) * rng.normal(key, x.shape, x.dtype, x.device)
+        return x + scale.to(x) * normal_for(x, key)
 
     return view
 
@@ -90,6 +91,6 @@ def relative_noise(std: float) -> View:
     def view(x: Tensor, key: Key) -> Tensor:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         size = x.square().mean(-1, keepdim=True).sqrt()
-        return x + std * size * rng.normal(key, x.shape, x.dtype, x.device)
+        return x + std * size * normal_for(x, key)
 
     return view
