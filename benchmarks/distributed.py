@@ -1,12 +1,14 @@
 """Data parallel training: whether processes train what one trains, and how fast.
 
     python benchmarks/distributed.py equal                   # largest differences after 20 steps, in float64
-    python benchmarks/distributed.py rate --network mlp      # two processes of one thread, one process of two threads
+    python benchmarks/distributed.py rate                    # two processes of one thread, one process of two threads
+    python benchmarks/distributed.py rate --threads 1        # the same, one process of one thread
 
 `equal` trains on digits with 1, 2 and 4 processes over gloo, and compares every tensor of the state: parameters,
 running statistics, optimiser states, averages, and what alignment and estimator remember. `rate` takes turns: in each
 round the two processes take some steps while the one waits, and then the other way round; the figures are medians of
-the ratios of neighbouring rounds. It also counts what the two processes sum in a step.
+the ratios of neighbouring rounds, of the clock and of the processor. It also counts what the two processes sum in a
+step.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from metapl.data.loader import Batch
 from metapl.methods.base import Recipe, Trainable
 from metapl.methods.mpl import meta_pseudo_labels
 from metapl.nn import functional
+from metapl.nn.microbatch import in_parts
 from metapl.nn.shared_out import shared_out
 from metapl.training import experiment, loop, phases
 from metapl.training.config import TrainConfig
@@ -45,6 +48,7 @@ NORMS = {
     "GroupNorm": {"model": "convnet:width=4,depth=1,norm=group"},
     "BatchNorm, synchronised": {"model": "convnet:width=4,depth=1,norm=batch"},
     "BatchNorm, groups of 6": {"model": "convnet:width=4,depth=1,norm=batch", "batch_norm_batch": 6},
+    "BatchNorm, 4 groups": {"model": "convnet:width=4,depth=1,norm=batch", "batch_norm_groups": 4},
 }
 GRADS = {
     "exact": {"grad": "exact"},
@@ -139,7 +143,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, in
     "mlp": (digit_mlp, (1, 8, 8), {}),
     "wrn-16-2, GroupNorm": (grouped, (3, 32, 32), {}),
     "wrn-16-2, synchronised": (wide_resnet, (3, 32, 32), {}),
-    "wrn-16-2, groups": (wide_resnet, (3, 32, 32), {"group": 28}),
+    "wrn-16-2, own statistics": (wide_resnet, (3, 32, 32), {"groups": 2}),
 }
 
 
@@ -147,7 +151,8 @@ def stepping(network: str, sizes: tuple[int, int], processes: Processes) -> Call
     """A function that takes the next step of Meta Pseudo Labels with exact feedback, on random images."""
     build, shape, options = NETWORKS[network]
     plain = functional.from_module(build)
-    model: Model = plain if processes.count == 1 else shared_out(plain, processes, **options)
+    alone = in_parts(plain, 0, recompute=False, groups=options["groups"]) if options else plain
+    model: Model = alone if processes.count == 1 else shared_out(plain, processes, **options)
     rate = optim.sgd(0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     pair = Trainable(model, rate), Trainable(model, rate)
     recipe = Recipe(uda_weight=1.0)
@@ -193,7 +198,7 @@ def rate(network: str, options: argparse.Namespace) -> None:
         ]
         for process in running:
             process.start()
-        torch.set_num_threads(2)
+        torch.set_num_threads(options.threads)
         step = stepping(network, (options.labelled, 7 * options.labelled), ALONE)
         times: list[tuple[float, ...]] = []
         for _ in range(options.rounds + 1):
@@ -206,7 +211,7 @@ def rate(network: str, options: argparse.Namespace) -> None:
             pipe.send(False)
     many, one = (1e3 * statistics.median(column) / options.steps for column in [*zip(*times[1:], strict=True)][:2])
     print(
-        f"{network:24} two of one thread {many:8.1f} ms a step, one of two {one:8.1f} ms: x "
+        f"{network:24} two of one thread {many:8.1f} ms a step, one of {options.threads} {one:8.1f} ms: x "
         f"{_ratio([(two, one) for two, one, *_ in times[1:]])}, of the processor x "
         f"{_ratio([(two, one) for *_, two, one in times[1:]])}; {found[0][2]:.0f} sums of {found[0][3]:,.0f} numbers",
         flush=True,
@@ -225,6 +230,7 @@ def main() -> None:
     parser.add_argument("--network", choices=[*NETWORKS], nargs="+", default=[*NETWORKS])
     parser.add_argument("--labelled", type=int, default=8, help="labelled images a step; seven times as many without")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2, help="of the one process")
     parser.add_argument("--steps", type=int, default=1, help="in each round")
     options = parser.parse_args()
     if options.what == "equal":

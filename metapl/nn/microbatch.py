@@ -17,8 +17,8 @@ from metapl.core import torch_private, tree
 from metapl.core.types import Buffers, Key, Model, Params
 
 
-def in_parts(model: Model, size: int, *, recompute: bool = True) -> Model:
-    """The model applied to parts of at most `size` examples of a batch.
+def in_parts(model: Model, size: int, *, recompute: bool = True, groups: int = 0) -> Model:
+    """The model applied to parts of at most `size` examples of a batch, or to so many `groups` of it.
 
     Part i of n holds the examples i, i + n, i + 2 n, …, so that parts of a batch that is several views one after
     another hold the same share of each. Every part starts from the same buffers; the running statistics after the
@@ -27,9 +27,10 @@ def in_parts(model: Model, size: int, *, recompute: bool = True) -> Model:
 
     Args:
         model: any; its random draws are those of the whole batch as far as dropout layers make them.
-        size: the most examples in a part.
+        size: the most examples in a part; not used where there are `groups`.
         recompute: forget the activations of a part and recompute them for `torch.autograd`: one more forward pass
             for the memory of one part. Forward mode keeps nothing anyway, `torch.func`'s reverse mode keeps all.
+        groups: parts into which a batch is divided whatever its size, as far as it has examples for them.
 
     Cost: n calls where there was one, and 1 F more where it is recomputed.
     """
@@ -37,7 +38,7 @@ def in_parts(model: Model, size: int, *, recompute: bool = True) -> Model:
     def apply(
         params: Params, buffers: Buffers, x: Tensor, *, train: bool, key: Key | None = None
     ) -> tuple[Tensor, Buffers]:
-        count = -(-len(x) // size)
+        count = min(groups, len(x)) if groups else -(-len(x) // size)
         if not train or count == 1:
             return model.apply(params, buffers, x, train=train, key=key)
         places = [torch.arange(part, len(x), count, device=x.device) for part in range(count)]

@@ -30,7 +30,7 @@ from metapl.nn.synchronised import batch_norms_across
 from metapl.registry.errors import InputError
 
 
-def shared_out(model: Model, processes: Processes, *, group: int = 0, microbatch: int = 0) -> Model:
+def shared_out(model: Model, processes: Processes, *, group: int = 0, groups: int = 0, microbatch: int = 0) -> Model:
     """The model with its passes in training shared out among processes.
 
     Args:
@@ -38,7 +38,9 @@ def shared_out(model: Model, processes: Processes, *, group: int = 0, microbatch
         processes: who trains together.
         group: the most examples that share BatchNorm statistics, as of `metapl.nn.microbatch.in_parts`; 0 for the whole
             batch, whose statistics are then synchronised: every BatchNorm sums its moments over the processes. The
-            groups are dealt out whole, so that with as many groups as processes each has statistics of its own.
+            groups are dealt out whole.
+        groups: in place of `group`, how many groups a batch has whatever its size. With as many as there are processes,
+            each has statistics of its own.
         microbatch: the most examples of a process in memory at a time, as of `in_parts`; 0 for all.
 
     Returns:
@@ -53,7 +55,7 @@ def shared_out(model: Model, processes: Processes, *, group: int = 0, microbatch
     """
     if processes.count == 1:
         raise ValueError("shared_out() is for several processes")
-    division = _Division(processes, group if model.coupled else 0, microbatch, model.coupled and not group)
+    division = _Division(processes, group, groups, microbatch, model.coupled and not (group or groups))
 
     def apply(
         params: Params, buffers: Buffers, x: Tensor, *, train: bool, key: Key | None = None
@@ -88,7 +90,7 @@ def evaluated_by(model: Model, processes: Processes) -> Model:
     ) -> tuple[Tensor, Buffers]:
         if train:
             return model.apply(params, buffers, x, train=True, key=key)
-        (rows,), counted = _Division(processes, 0, 0, False).own(len(x), x.device)
+        (rows,), counted = _Division(processes, 0, 0, 0, False).own(len(x), x.device)
         logits, _ = model.apply(params, buffers, x[rows], train=False, key=key)
         return leave(processes, [_placed(logits, rows, len(x), counted)])[0], buffers
 
@@ -100,6 +102,7 @@ class _Division(NamedTuple):
 
     processes: Processes
     group: int
+    groups: int
     microbatch: int
     synchronised: bool
 
@@ -109,6 +112,8 @@ class _Division(NamedTuple):
         Without groups n is a multiple of N, so that the rows of a process are r, r + N, … however many parts it has.
         """
         count = self.processes.count
+        if self.groups:
+            return min(self.groups, size)
         if self.group:
             return -(-size // self.group)
         own = -(-size // count)

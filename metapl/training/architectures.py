@@ -88,16 +88,29 @@ def _model(config: TrainConfig, field: str, form: Form) -> Model:
 
 
 def _in_parts(config: TrainConfig, model: Model, processes: Processes) -> Model:
-    """The model as processes, `microbatch` and `batch_norm_batch` divide its batches."""
-    group = config.batch_norm_batch if model.coupled else 0
-    if model.coupled and config.microbatch and not 0 < group <= config.microbatch:
+    """The model as processes, `microbatch` and BatchNorm's groups divide its batches."""
+    if model.coupled:
+        _require_groups(config)
+    group, groups = (config.batch_norm_batch, config.batch_norm_groups) if model.coupled else (0, 0)
+    if processes.count > 1:
+        return shared_out(model, processes, group=group, groups=groups, microbatch=config.microbatch)
+    size = group or config.microbatch
+    return in_parts(model, size, recompute=config.microbatch > 0, groups=groups) if size or groups else model
+
+
+def _require_groups(config: TrainConfig) -> None:
+    """Refuse groups of BatchNorm that are not one thing, or that do not fit into microbatches."""
+    group = config.batch_norm_batch
+    if config.batch_norm_groups and (group or config.microbatch):
+        raise InputError(
+            f"batch_norm_groups = {config.batch_norm_groups} says how many groups there are, of any size: leave out "
+            f"{'batch_norm_batch' if group else 'microbatch, or give batch_norm_batch for their size'}",
+            *("batch_norm_groups", "batch_norm_batch" if group else "microbatch"),
+        )
+    if config.microbatch and not 0 < group <= config.microbatch:
         raise InputError(
             f"microbatch = {config.microbatch}: BatchNorm shares statistics over "
             f"{group or 'the whole batch'}{' examples' if group else ''}: give batch_norm_batch = "
             f"{config.microbatch} too, or a model without it such as convnet:norm=group",
             *("microbatch", "batch_norm_batch"),
         )
-    if processes.count > 1:
-        return shared_out(model, processes, group=group, microbatch=config.microbatch)
-    size = group or config.microbatch
-    return in_parts(model, size, recompute=config.microbatch > 0) if size else model

@@ -75,6 +75,7 @@ class TrainConfig:
         "float32", "What training passes are computed in: float32, or bf16 with all else in float32."
     )
     batch_norm_batch: int = _option(0, "Examples that share BatchNorm statistics; 0: the whole batch.", least=0)
+    batch_norm_groups: int = _option(0, "Groups of a batch with statistics of their own, in its place.", least=0)
     labelled_batch: int = _option(64, "Labelled examples a step; all of them if there are fewer.", least=1)
     optimizer: str = _option("sgd:momentum=0.9,nesterov=true,weight_decay=0.0005", "Update rule of every network.")
     lr: float = _option(0.1, "The student's learning rate, and the baselines'.", above=0)

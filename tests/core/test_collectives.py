@@ -44,6 +44,7 @@ def derivatives(fn):
         "vjp": (value, back(torch.ones_like(value))[0]),
         "jvp": torch.func.jvp(fn, (W,), (U,)),
         "stopped jvp": forward_mode.jvp(fn, (W,), (U,)),
+        "transposed jvp": torch.func.vjp(lambda u: torch.func.jvp(fn, (W,), (u,))[1], U)[1](torch.ones_like(value))[0],
         "forward over reverse": torch.func.jvp(grad, (W,), (U,))[1],
         "reverse over forward": torch.func.grad(lambda w: torch.func.jvp(fn, (w,), (U,))[1])(W),
         "reverse over reverse": torch.func.grad(lambda w: grad(w) @ U)(W),

@@ -190,6 +190,22 @@ def test_batch_norm_needs_groups_that_fit_a_microbatch():
     prepare(TrainConfig(model="convnet:width=2,norm=group", microbatch=8, **CONFIG))
 
 
+def test_batch_norm_groups_are_so_many_whatever_their_size():
+    model, x = network("batch", dropout=0.0), batch(torch.float64).x_unlabelled
+    params, buffers = functional.cast(model, torch.float64).init(rng.key(0))
+    for size in (24, 12):
+        found = in_parts(model, 0, recompute=False, groups=3).apply(params, buffers, x[:size], train=True)
+        expected = in_parts(model, size // 3, recompute=False).apply(params, buffers, x[:size], train=True)
+        assert_close_tree(found, expected, rtol=0.0)
+    prepare(TrainConfig(model="convnet:width=2", batch_norm_groups=2, **CONFIG))
+    for other, remedy in (
+        ("batch_norm_batch", "leave out batch_norm_batch"),
+        ("microbatch", "or give batch_norm_batch"),
+    ):
+        with pytest.raises(InputError, match=f"^batch_norm_groups = 2 .*{remedy}"):
+            prepare(TrainConfig(model="convnet:width=2", batch_norm_groups=2, **{other: 8}, **CONFIG))
+
+
 def test_the_model_that_is_divided_is_left_as_it_is():
     model = network("batch")
     before = copy.copy(model)

@@ -53,6 +53,8 @@ CASES = {
     "unequal groups": (normalised, {"group": 3}, lambda model: in_parts(model, 3, recompute=False), 8),
     "groups recomputed": (normalised, {"group": 2, "microbatch": 2}, lambda model: in_parts(model, 2), 8),
     "one group": (normalised, {"group": 8}, lambda model: in_parts(model, 8, recompute=False), 8),
+    "statistics of each process": (normalised, {"groups": 2}, lambda model: in_parts(model, 0, groups=2), 7),
+    "more groups than examples": (normalised_images, {"groups": 9}, lambda model: in_parts(model, 0, groups=9), 4),
     "buffers of a user": (Mine, {}, lambda model: model, 6),
 }
 
@@ -66,6 +68,9 @@ def everything(model, size, key):
     def logits(at):
         return model.apply(at["params"], buffers, at["x"], train=True, key=key)
 
+    moving = {name: value.clone().requires_grad_() for name, value in params.items()}
+    _, kept = model.apply(moving, buffers, x, train=True, key=key)
+    assert not any(value.requires_grad for value in kept.values())
     found, after, back = autodiff.vjp(logits, {"params": params, "x": x})
     without = model.apply(params, buffers, x, train=True, key=key)[0]
     return {"logits": found, "buffers": after, "grads": back(cotangent), "again": without}
@@ -95,6 +100,51 @@ def test_it_is_the_pass_of_one_process(found, name):
 def test_constant_buffers_stay_what_they_are_to_the_last_bit(found):
     for one in found:
         assert torch.equal(one["buffers of a user"]["buffers"]["constant"], torch.full((3,), 0.1).double())
+
+
+HERE = Processes(0, 2, lambda flat: flat)
+"""One that meets no other."""
+
+
+def test_frozen_parameters_are_not_summed():
+    summed = []
+
+    def build():
+        module = normalised()
+        module[0].requires_grad_(False)
+        return module
+
+    def reduce(flat):
+        summed.append(len(flat))
+        return flat
+
+    model = shared_out(functional.from_module(build), Processes(0, 2, reduce), group=4)
+    params, buffers = model.init(rng.key(0))
+    _, after = model.apply(params, buffers, torch.ones(8, 3), train=True)
+    assert summed == [8 * 2 + 2 * 4]  # logits, and BatchNorm's mean and variance
+    assert not any(value.requires_grad for value in after.values())
+
+
+PASSES = []
+
+
+class Counting(nn.Linear):
+    def forward(self, x):
+        PASSES.append(len(x))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("microbatch", "passes"), [(0, [4]), (2, [2, 2, 2, 2]), (4, [4])])
+def test_microbatches_are_made_again_on_the_way_back(microbatch, passes):
+    model = shared_out(functional.from_module(lambda: Counting(3, 2)), HERE, microbatch=microbatch)
+    params, buffers = model.init(rng.key(0))
+    PASSES.clear()
+    logits, after = model.apply(
+        {name: value.requires_grad_() for name, value in params.items()}, buffers, torch.ones(8, 3), train=True
+    )
+    logits.sum().backward()
+    assert passes == PASSES
+    assert not any(value.requires_grad for value in after.values())
 
 
 def test_evaluation_is_shared_out_too():

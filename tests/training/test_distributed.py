@@ -10,11 +10,11 @@ from torch import nn
 
 from metapl import methods
 from metapl.core import torch_private, tree
-from metapl.core.collectives import ALONE
+from metapl.core.collectives import ALONE, Processes
 from metapl.core.types import Variables
 from metapl.estimators import ESTIMATORS
 from metapl.nn import functional
-from metapl.training import experiment, loop, phases, watching
+from metapl.training import experiment, loop, own_rows, phases, watching
 from metapl.training.architectures import architectures
 from metapl.training.config import TrainConfig
 
@@ -32,6 +32,7 @@ COMMON = {
     "guide": "none",
     "alignment": "marginal",
     "clip": 0.5,
+    "augment": "crop",  # of which each process makes its own rows
 }
 MLP = {"model": "mlp:width=8"}
 GROUP = {"model": "convnet:width=2,depth=1,norm=group"}
@@ -50,6 +51,7 @@ SLOW = {
         "GroupNorm in microbatches": {**GROUP, "microbatch": 5},
         "synchronised": BATCH,
         "groups": {**BATCH, "batch_norm_batch": 6},
+        "own statistics": {**BATCH, "batch_norm_groups": 4},
         "groups in microbatches": {**BATCH, "batch_norm_batch": 6, "microbatch": 6},
     }.items()
     for name, grad in {
@@ -104,6 +106,16 @@ def after(prepared, options, steps, processes):
     phase = phases.prepare_phase(one, spec, networks)
     *_, last = (event for event in loop.steps(phase, loop.start(phase)) if isinstance(event, loop.Stepped))
     return dict(zip(tree.paths(last.state), tree.leaves(last.state), strict=True))
+
+
+def test_own_rows_are_what_is_trained_on(prepared):
+    """In these tests, but for those of rules that need the whole batch."""
+    alike = Processes(1, 2, lambda flat: 2 * flat)
+    whole = {"part", "batches that do not divide", "mixing and half an exam", "pseudo-labels"}
+    for name, options in {**QUICK, **SLOW}.items():
+        config = config_of(options, 2)
+        views = own_rows.views(in_double(prepared, config, alike), config.method)
+        assert (views is None) == (name in whole or "batch_norm_batch" in options), name
 
 
 def require_the_same(found, expected, rtol):
