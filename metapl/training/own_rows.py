@@ -58,7 +58,8 @@ def augment(augment: Augment, some: Tensor, processes: Processes) -> Augment | N
         some: stored examples `[2 N or more, ...]` on which that is found out.
         processes: who trains together.
     """
-    own = Augment(*(_view(view, processes) for view in augment[:3]), _prepare(augment.prepare, processes))
+    weak, strong, shared = (_view(view, processes) for view in augment[:3])
+    own = Augment(weak, strong, shared, _prepare(augment.prepare, processes))
     usable = augment.prepare(some[:1]).is_floating_point() and _same_rows(augment, own, some, processes)
     agreed = processes.reduce(torch.tensor([float(usable)], dtype=torch.float64))
     return own if int(agreed) == processes.count else None

@@ -41,7 +41,7 @@ QUICK = {
     "exact": {**MLP, "model": "mlp:width=8,dropout=0.2", "grad": "exact"},
     "first-order": {**MLP, "grad": "first-order", "threshold": "adaptive"},
     "K = 4": {**MLP, "grad": "exact", "unroll": 4},
-    "synchronised": {**BATCH, "grad": "exact"},
+    "synchronised": {**BATCH, "grad": "exact:route=forward"},
     "supervised": {**MLP, "method": "supervised"},
 }
 SLOW = {
@@ -164,6 +164,22 @@ def test_reports_and_results_are_those_of_one(prepared):
     expected = whole(ALONE)
     for found in together(2, whole):
         assert_close_tree(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_each_process_evaluates_its_part(prepared):
+    summed = []
+
+    def reduce(flat):
+        summed.append(len(flat))
+        return flat
+
+    one = prepared._replace(processes=Processes(0, 2, reduce))
+    network = Variables(*one.models.student.init(one.keys.root))
+    phases.predict(one, "student", network, "validation")
+    assert sum(summed) == len(one.split.validation) * 10
+    summed.clear()
+    watching.pseudo_label_quality(one, network)
+    assert sum(summed) == watching.WATCHED * 10
 
 
 class Coupled(nn.Module):
