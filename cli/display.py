@@ -84,8 +84,7 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
             f"size {config.feedback_size}, weight {config.feedback_weight:g}"
         )
     seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
-    count = experiment.processes.count
-    together = f", {count} processes" if count > 1 else ""
+    together = f", {experiment.processes.count} processes" if experiment.processes.count > 1 else ""
     console.print(f"device     {experiment.device}, {seeded}{together}")
     console.print(f"run        {folder}")
 

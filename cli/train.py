@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metapl import methods
+from metapl.cli import launched
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
 from metapl.registry.errors import InputError
@@ -66,7 +67,10 @@ def train(
     if seeds < 1:
         raise InputError(f"--seeds {seeds} must be at least 1")
     checks.require_few("--seeds", seeds)
-    if resume is None and out is not None and _is_restarted(out):
+    if launched.follows(seeds, resume):
+        _follow()
+        return
+    if resume is None and launched.has_begun(out):
         resume, out, config, preset, given = out, None, None, "", {}
     if resume is not None:
         if out or config or preset or seeds != 1:
@@ -74,7 +78,7 @@ def train(
         find = partial(_resumed, resume, given, keeping.spare, (force, trust_code))
     else:
         find = partial(_begun, _configured(given, config, preset, trust_code), out, seeds)
-    if _is_shared(seeds, resume):
+    if launched.is_shared(seeds, resume):
         _shared(find, resume, keeping, started)
         return
     from metapl.cli import stops  # noqa: PLC0415 - imports torch
@@ -85,29 +89,21 @@ def train(
         _run(session, keeping, started - session.seconds)
 
 
-def _is_restarted(out: Path) -> bool:
-    """Whether torchrun has started the command again (`--max-restarts`), after a run had begun in this folder."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / "config.toml").is_file()
+def _follow() -> None:
+    """Train in one of the other processes what the first one says."""
+    from metapl.cli import together  # noqa: PLC0415 - imports torch
+    from metapl.training.together import Group  # noqa: PLC0415 - imports torch
 
-
-def _is_shared(seeds: int, resume: Path | None) -> bool:
-    """Whether several processes train one run; runs with several seeds are dealt out among them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or seeds > 1:
-        return False
-    from metapl.training import several  # noqa: PLC0415 - imports torch
-
-    return resume is None or not (resume / several.SEEDS).is_file()
+    with Group() as group:
+        together.follow(group)
 
 
 def _shared(find: Callable[[], Session | None], resume: Path | None, keeping: Keeping, started: float) -> None:
-    """Train one run in all processes, of which the first one writes."""
+    """Train one run in all processes, of which this is the one that writes."""
     from metapl.cli import stops, together  # noqa: PLC0415 - imports torch
     from metapl.training.together import Group  # noqa: PLC0415 - imports torch
 
     with Group() as group:
-        if group.processes.rank:
-            together.follow(group)
-            return
         with stops.beginning(resume):
             session = together.lead(group, find())
         if session is not None:

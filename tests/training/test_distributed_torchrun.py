@@ -171,10 +171,11 @@ def test_the_time_limit_of_process_0_ends_all(tmp_path):
     assert "--time-limit 15s is over" in said
 
 
-def test_bad_input_is_one_line(tmp_path):
-    code, said = run(2, *COMMON, *SHORT, "--lr", "1e30", "--out", str(tmp_path / "run"))
+@pytest.mark.parametrize(("options", "line"), [(["--lr", "1e30"], "is no longer finite"), (["--grad", "x"], "unknown")])
+def test_bad_input_is_one_line(tmp_path, options, line):
+    code, said = run(2, *COMMON, *SHORT, *options, "--out", str(tmp_path / "run"))
     assert code != 0
-    assert len(re.findall(r"metapl: .*is no longer finite", said)) == 1, said
+    assert len(re.findall(f"metapl: .*{line}", said)) == 1, said
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(whole):
