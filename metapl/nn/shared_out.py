@@ -166,4 +166,3 @@ def _together(
     logits, *summed = leave(processes, [placed, *changes])
     moved = {name: before[name] + change.detach() for name, change in zip(names, summed, strict=True)}
     return logits, {**after[0], **moved}
-
