@@ -31,7 +31,7 @@ def workers(parent: int) -> dict[int, int]:
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if f"\nPPid:\t{parent}\n" in (place / "status").read_text():
+            if f"\nPPid:\t{parent}\n" in (place / "status").read_text(encoding="utf-8"):
                 ranks = re.findall(rb"(?:^|\0)RANK=(\d+)", (place / "environ").read_bytes())
                 found.update({int(rank): int(place.name) for rank in ranks})
         except OSError:
@@ -44,7 +44,7 @@ def trial(count: int, rank: int, number: int) -> tuple[float, str]:
     with tempfile.TemporaryDirectory() as place:
         out, said = Path(place) / "run", Path(place) / "said"
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-        with said.open("w") as file:
+        with said.open("w", encoding="utf-8") as file:
             command = [*torchrun, "-m", "metapl", "train", *ARGUMENTS, "--out", str(out)]
             process = subprocess.Popen(command, stdout=file, stderr=file)
         while not [*(out / "checkpoints").glob("state-*")]:
@@ -52,7 +52,7 @@ def trial(count: int, rank: int, number: int) -> tuple[float, str]:
         start = time.monotonic()
         os.kill(workers(process.pid)[rank], number)
         process.wait()
-        lines = re.findall(r"metapl: .*", said.read_text())
+        lines = re.findall(r"metapl: .*", said.read_text(encoding="utf-8"))
         return time.monotonic() - start, lines[-1] if lines else ""
 
 

@@ -41,8 +41,11 @@ class Group:
 
     def __init__(self) -> None:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
-        self.processes = Processes(dist.get_rank(), dist.get_world_size(), self._reduce)
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        # Not by the environment: processes that are started again would find the addresses of those before.
+        store = _store(rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True")
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+        self.processes = Processes(rank, count, self._reduce)
         self.late: Callable[[Stopped], object] = lambda stopped: None  # noqa: ARG005
         """What a thread does before it ends a process whose main thread waits for one that is gone."""
         self._pulse = _Pulse(self.processes.rank, self.processes.count, self._end)
@@ -103,6 +106,13 @@ class Group:
             dist.destroy_process_group()
 
 
+def _store(is_master: bool) -> dist.Store:
+    """A connection of its own to the store of these processes, and not of those that were started before them."""
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(*place, is_master=is_master, timeout=PATIENCE, wait_for_workers=False, multi_tenant=True)
+    return dist.PrefixStore(f"metapl/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 def _in_words(error: BaseException) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -116,11 +126,7 @@ class _Pulse:
         self._rank, self._count, self._end = rank, count, end
         self.silent: list[int] = []
         """The processes that have given no sign of life; of those that this one looks after."""
-        # A connection of its own, since a call that waits holds up all others of the same connection.
-        self._store = dist.PrefixStore(
-            f"metapl/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}",
-            dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False),
-        )
+        self._store = _store(False)  # since a call that waits holds up all others of the same connection
         self._store.set(f"name/{rank}", f"{socket.gethostname()}, pid {os.getpid()}")
         self._store.add(f"beat/{rank}", 1)
         dist.barrier()  # now all have a name and a first sign of life

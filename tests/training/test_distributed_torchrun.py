@@ -37,6 +37,7 @@ def run(count, *args, options=()):
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         timeout=600,
         check=False,
     )
@@ -45,12 +46,12 @@ def run(count, *args, options=()):
 
 def log(folder):
     """What was measured on the way, without times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{name: line[name] for name in ("step", "metrics", "validation")} for line in lines]
 
 
 def scores(folder):
-    return json.loads((folder / "summary.json").read_text())["test"]
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["test"]
 
 
 def workers(parent):
@@ -58,7 +59,7 @@ def workers(parent):
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if f"\nPPid:\t{parent}\n" in (place / "status").read_text():
+            if f"\nPPid:\t{parent}\n" in (place / "status").read_text(encoding="utf-8"):
                 variables = (place / "environ").read_bytes().split(b"\0")
                 ranks = [one.removeprefix(b"RANK=") for one in variables if one.startswith(b"RANK=")]
                 found.update({int(rank): int(place.name) for rank in ranks})
@@ -72,7 +73,7 @@ class Going:
 
     def __init__(self, count, folder, *args, options=()):
         self.folder, self.count = folder, count
-        self.said = folder.with_suffix(".log").open("w+")
+        self.said = folder.with_suffix(".log").open("w+", encoding="utf-8")
         line = command(count, *args, "--out", str(folder), options=options)
         self.process = subprocess.Popen(line, env=ENVIRONMENT, stdout=self.said, stderr=subprocess.STDOUT)
 
@@ -103,7 +104,7 @@ class Going:
 
     def text(self):
         self.said.flush()
-        return self.folder.with_suffix(".log").read_text()
+        return self.folder.with_suffix(".log").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
