@@ -18,9 +18,11 @@ from torch._functorch.autograd_function import custom_function_call
 from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import TensorWeakRef
 
 __all__ = [
     "NAMES",
+    "TensorWeakRef",
     "TorchDispatchMode",
     "across_vmap",
     "custom_function_call",
@@ -34,11 +36,13 @@ __all__ = [
     "is_wrapped",
     "load_forward_formulas",
     "pytree",
+    "saved_by_hooks",
     "unwrap",
     "unwrap_dead",
 ]
 
 NAMES = (
+    "torch._C._autograd._top_saved_tensors_default_hooks",
     "torch._C._functorch.TransformType.Vmap",
     "torch._C._functorch.TransformType.Grad",
     "torch._C._functorch.TransformType.Jvp",
@@ -58,6 +62,7 @@ NAMES = (
     "torch.utils._pytree.tree_leaves",
     "torch.utils._pytree.tree_map",
     "torch.utils._pytree.tree_unflatten",
+    "torch.utils.weak.TensorWeakRef",
 )
 """All of them, from where they are imported."""
 
@@ -157,6 +162,11 @@ def has_forward_mode(function: Any) -> bool:
 def is_once_differentiable(node: Any) -> bool:
     """Whether a node is the error that `once_differentiable` leaves for a second derivative."""
     return type(node).__name__ == "Error"
+
+
+def saved_by_hooks() -> bool:
+    """Whether what autograd saves is given to hooks, as `torch.utils.checkpoint` has it, which saves nothing."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 @functools.cache

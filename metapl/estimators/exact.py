@@ -21,9 +21,9 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
                      = d(D_u mean inner(w, targets(θ))) / dθ,
 
     and D_u is the directional derivative along u. θ enters only at the loss, so there are two routes that pass
-    no Hessian (`metapl.estimators.route`): forward, one forward-mode pass at the *old* parameters, and reverse, back
-    through the recorded gradient. Left open, networks that train convolutions go forward, where that is cheaper, and
-    all others, and those with an operation that has no forward mode, in reverse.
+    no Hessian (`metapl.estimators.route`): forward, by tangents at the *old* parameters, for which the step's own pass
+    is used again, and reverse, back through the recorded gradient. Left open, networks that train convolutions go
+    forward, where that is cheaper, and all others, and those with an operation that has no forward mode, in reverse.
     For the cross entropy of soft labels p(θ) and plain SGD it is −(lr / batch) Σ_i ∇ p_i · D_v(−log q(x_i)), with q the
     network's probabilities and D_v now along v.
     Several steps are replayed one by one on the way back, by `metapl.core.unrolling.unroll`.
@@ -38,10 +38,12 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
             others: with BatchNorm in training mode, or noise that is not metapl's dropout, it is refused. θ, targets
             and batch must have the examples along their first axis.
         method: of `metapl.core.unrolling.unroll` for several steps, "replay", "mixed" or "reverse": the same numbers.
-        route: "auto", "forward" or "reverse", for one step: the same numbers up to rounding.
+        route: "auto", "forward" or "reverse", for one step: the same numbers up to rounding. "difference" takes D_u by
+            a one-sided difference instead, half as much work and an approximation (docs/results/cost.md).
 
-    Cost: 1 F + 1 B for the outer loss and, beyond the inner step itself, one jvp (3 F with its primal pass, times the
-    fraction) forward, or 2 F and the memory of a recorded gradient in reverse. For K > 1 steps, one step more and a
+    Cost: 1 F + 1 B for the outer loss and, beyond the inner step itself, 2 F forward (a jvp of 3 F times the fraction
+    below 1, and where the step's own pass cannot be used again), 2 F and the memory of a recorded gradient in reverse,
+    1 F by a difference. For K > 1 steps, one step more and a
     double backward a step (about 2 F + 2 B), and the memory of K train states and one step.
 
     Raises:
@@ -53,10 +55,10 @@ def exact(*, fraction: float = 1.0, method: str = "replay", route: str = "auto")
     if method not in ("replay", "mixed", "reverse"):
         raise ValueError(f"exact(method={method!r}) must be 'replay', 'mixed' or 'reverse', the exact ones")
     require(route)
-    if fraction < 1.0 and route == "reverse":
-        raise ValueError(f"exact(fraction={fraction}) goes by the forward route: leave route=reverse out")
+    if fraction < 1.0 and route in ("reverse", "difference"):
+        raise ValueError(f"exact(fraction={fraction}) goes by the forward route: leave route={route} out")
     estimate = partial(_estimate, fraction=fraction, method=method, route=route)
-    claim: Claim = "exact" if fraction == 1.0 else "unbiased"
+    claim: Claim = "approximate" if route == "difference" else "exact" if fraction == 1.0 else "unbiased"
     cost = "1 F + 1 B (outer), 2 F to 3 F; K > 1: 3 F + 3 B a step"
     return Estimator(lambda: (), estimate, claim, ("soft", "sampled", "argmax"), cost, several=fraction == 1.0)
 
