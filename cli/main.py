@@ -10,6 +10,7 @@ import typer
 
 from metapl.cli import (
     ablate,
+    bench,
     compare,
     data,
     embed,
@@ -59,6 +60,7 @@ app.add_typer(data.app, name="data", help=data.HELP)
 app.command("embed", help=embed.HELP)(embed.embed)
 app.command("grads", help=grads.HELP)(grads.grads)
 app.command("compare", help=compare.HELP)(compare.compare)
+app.command("bench", help=bench.HELP)(bench.bench)
 app.command("ablate", help=ablate.HELP)(ablate.ablate)
 app.command("tune", help=tune.HELP)(tune.tune)
 

@@ -86,22 +86,29 @@ class _Following(TorchDispatchMode):
         return result
 
 
-def interleave(calls: Mapping[str, Call], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every call, one call after another in each round, after a round of warm-up."""
+def interleave(
+    calls: Mapping[str, Call], rounds: int, device: torch.device, *, processor: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of every call, one call after another in each round, after a round of warm-up.
+
+    With `processor` they are the processor's, of all threads together: other programs on the machine take nothing from
+    them, and neither do threads that work side by side.
+    """
+    clock = time.process_time if processor else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(rounds + 1):
         for name, call in calls.items():
-            start = _now(device)
+            start = _now(device, clock)
             call()
             if index:
-                times[name].append(_now(device) - start)
+                times[name].append(_now(device, clock) - start)
     return times
 
 
-def _now(device: torch.device) -> float:
+def _now(device: torch.device, clock: Callable[[], float]) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return clock()
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
