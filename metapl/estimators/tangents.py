@@ -17,11 +17,13 @@ Tangent: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any
 
 
 class Rule(NamedTuple):
-    """The rule of an operation, and what it needs; of the rest it is given shapes."""
+    """The rule of an operation, and what it needs; of the rest it is given shapes, so that nobody keeps it."""
 
     tangent: Tangent
     arguments: bool = True
-    results: bool = False
+    """Whether it needs the arguments that are tensors."""
+    results: tuple[int, ...] = ()
+    """Which of the results it needs."""
 
 
 _aten = torch.ops.aten
@@ -102,10 +104,11 @@ def _batch_norm(given: Sequence[Any], moving: Sequence[Any], made: Sequence[Any]
 
 
 def _leaky_relu(given: Sequence[Any], moving: Sequence[Any], made: Sequence[Any]) -> Tensor | None:
-    """ẋ where x > 0, and slope · ẋ elsewhere."""
-    del made
-    x, *slope = given
-    found: Tensor = _aten.leaky_relu_backward(moving[0], x, slope[0] if slope else 0.01, False)
+    """ẋ where x > 0, and slope · ẋ elsewhere; x has the sign of the result, which is kept for the next layer anyway."""
+    _, *slope = given
+    if slope and slope[0] < 0.0:
+        raise RuntimeError("leaky_relu of a negative slope")
+    found: Tensor = _aten.leaky_relu_backward(moving[0], made[0], slope[0] if slope else 0.01, True)
     return found
 
 
@@ -128,9 +131,9 @@ RULES: dict[Any, Rule] = {
     _aten.addmm.default: Rule(_addmm),
     _aten.mm.default: Rule(_mm),
     _aten.bmm.default: Rule(_mm),
-    _aten.native_batch_norm.default: Rule(_batch_norm, results=True),
-    _aten.leaky_relu.default: Rule(_leaky_relu),
-    _aten.relu.default: Rule(_relu, arguments=False, results=True),
+    _aten.native_batch_norm.default: Rule(_batch_norm, results=(1, 2)),
+    _aten.leaky_relu.default: Rule(_leaky_relu, arguments=False, results=(0,)),
+    _aten.relu.default: Rule(_relu, arguments=False, results=(0,)),
     _aten.add.Tensor: Rule(_add, arguments=False),
 }
 """The rules by operation."""

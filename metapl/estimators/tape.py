@@ -48,7 +48,7 @@ class Tape(torch_private.TorchDispatchMode):
     """Notes what a pass does, from the parameters to the losses. It can be walked over once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.refused = "no pass was noted"
         """Why the notes are of no use; empty if they are."""
         self._notes: list[_Note] = []
@@ -123,8 +123,8 @@ class Tape(torch_private.TorchDispatchMode):
         if rule is not None and not rule.arguments:
             arguments, leaves = tree.map(_shape, arguments), []
         versions = [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
-        if rule is None or not rule.results:
-            results = tree.map(_shape, results)
+        kept = () if rule is None else rule.results
+        results = [one if place in kept else _shape(one) for place, one in enumerate(results)]
         self._notes.append(_Note(func, rule, arguments, given, versions, results, made))
 
     def along(self, u: Params, targets: PyTree) -> Tensor:
@@ -229,7 +229,7 @@ class _Walk:
     def _by_torch(self, note: _Note, moving: list[Tensor | None], renewed: bool) -> None:
         leaves, structure = tree.flatten(note.arguments)
         given = [
-            self.fresh.get(number, leaf.detach()) if isinstance(leaf, Tensor) else leaf
+            self.fresh.get(number or 0, leaf.detach()) if isinstance(leaf, Tensor) else leaf
             for number, leaf in zip(note.given, leaves, strict=True)
         ]
         with forward_ad.dual_level():

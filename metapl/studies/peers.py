@@ -24,7 +24,7 @@ Build = Callable[[], nn.Module]
 Step = Callable[[], object]
 """Takes the next step of a training that it holds."""
 
-RULE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+RULE: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 """What both networks are trained with, by torch.optim.SGD and by whatever stands in for it."""
 
 
@@ -36,7 +36,7 @@ class _Pair:
             self.teacher, self.student = (build().to(batch.x_labelled.device) for _ in range(2))
         self.average = copy.deepcopy(self.student)
         self.batch, self.recipe = batch, recipe
-        self.teacher_rule = torch.optim.SGD(self.teacher.parameters(), **RULE)  # type: ignore[arg-type]
+        self.teacher_rule = torch.optim.SGD(self.teacher.parameters(), **RULE)
 
     def taught(self) -> tuple[Tensor, Tensor]:
         """The teacher's own loss, a scalar, and its logits `[unlabelled, classes]` of the strong view."""
@@ -51,7 +51,7 @@ class _Pair:
     def move_teacher(self, loss: Tensor) -> None:
         """A step of the teacher, and of the average."""
         self.teacher_rule.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.teacher_rule.step()
         with torch.no_grad():
             for kept, new in zip(self.average.state_dict().values(), self.student.state_dict().values(), strict=True):
@@ -67,7 +67,7 @@ def port(build: Build, batch: Batch, recipe: Recipe) -> Step:
     batch.
     """
     pair = _Pair(build, batch, recipe)
-    rule = torch.optim.SGD(pair.student.parameters(), **RULE)  # type: ignore[arg-type]
+    rule = torch.optim.SGD(pair.student.parameters(), **RULE)
 
     def step() -> None:
         own, strong = pair.taught()
@@ -76,7 +76,7 @@ def port(build: Build, batch: Batch, recipe: Recipe) -> Step:
         labelled, unlabelled = pair.student(together).split([len(batch.x_labelled), len(batch.x_unlabelled)])
         old = F.cross_entropy(labelled.detach(), batch.y_labelled)
         rule.zero_grad()
-        F.cross_entropy(unlabelled, chosen).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(unlabelled, chosen).backward()
         rule.step()
         with torch.no_grad():
             new = F.cross_entropy(pair.student(batch.x_labelled), batch.y_labelled)
@@ -94,8 +94,7 @@ def torchopt(build: Build, batch: Batch, recipe: Recipe) -> Step:
     import torchopt as library  # noqa: PLC0415 - no dependency of metapl
 
     pair = _Pair(build, batch, recipe)
-    options: dict[str, Any] = dict(RULE)
-    rule = library.MetaSGD(pair.student, **options)
+    rule = library.MetaSGD(pair.student, **RULE)
 
     def step() -> None:
         own, strong = pair.taught()
