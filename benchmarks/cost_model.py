@@ -62,10 +62,9 @@ def operations(network: Network, labelled: int, unlabelled: int, name: str) -> i
     return (network.forward + network.backward) * passes + beyond * unlabelled
 
 
-def memory(network: Network, labelled: int, unlabelled: int, name: str) -> float:
-    """The teacher's pass is kept while the student's is, and with exact feedback the student's during the exam."""
-    examples = labelled + 3 * unlabelled + (labelled if name == "exact" else 0)
-    return network.kept * examples + STATES * network.parameters
+def memory(network: Network, labelled: int, unlabelled: int) -> float:
+    """The teacher's pass is kept while the student's is."""
+    return network.kept * (labelled + 3 * unlabelled) + STATES * network.parameters
 
 
 def main() -> None:
@@ -79,7 +78,7 @@ def main() -> None:
             unlabelled = labelled * ratio
             for name in GRADS:
                 flops = operations(network, labelled, unlabelled, name) / cost.flops(calls[name])
-                peak = memory(network, labelled, unlabelled, name) / cost.peak_memory(calls[name], torch.device("cpu"))
+                peak = memory(network, labelled, unlabelled) / cost.peak_memory(calls[name], torch.device("cpu"))
                 print(f"{model:22} {labelled}:{unlabelled:<3} {name:24} {flops:.3f} {peak:.3f}", flush=True)
 
 
