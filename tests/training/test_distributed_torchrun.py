@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from asserts import assert_close_tree
 
-pytestmark = pytest.mark.slow
-
 COMMON = [
     *("--data", "digits", "--labels", "20", "--validation", "30", "--method", "mpl", "--grad", "exact"),
     *("--batch", "24", "--report-every", "20", "--finetune-steps", "20", "--no-baselines"),
@@ -121,6 +119,7 @@ def require_like(found, whole):
     assert_close_tree(scores(found), scores(whole), rtol=2e-2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_process_writes_what_one_alone_does(whole, tmp_path):
     code, said = run(2, *COMMON, *SHORT, "--out", str(tmp_path / "run"))
     assert code == 0, said
@@ -129,7 +128,7 @@ def test_one_process_writes_what_one_alone_does(whole, tmp_path):
     require_like(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.slow)])
 def test_four_processes_are_killed_and_others_go_on(whole, tmp_path, count):
     folder = tmp_path / "run"
     with Going(4, folder, *COMMON, *SHORT) as going:
@@ -146,6 +145,7 @@ def test_four_processes_are_killed_and_others_go_on(whole, tmp_path, count):
     require_like(folder, whole)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_stands_still_ends_all_by_its_name(tmp_path, rank):
     with Going(2, tmp_path / "run", *COMMON, *LONG) as going:
@@ -157,6 +157,7 @@ def test_a_process_that_stands_still_ends_all_by_its_name(tmp_path, rank):
     assert ("is stored, `metapl train --resume" in said) == (rank == 1)
 
 
+@pytest.mark.long
 def test_torchrun_starts_them_again_and_the_run_goes_on(whole, tmp_path):
     with Going(2, tmp_path / "run", *COMMON, *SHORT, options=("--max-restarts", "1")) as going:
         going.hit(1, signal.SIGKILL)
@@ -165,6 +166,7 @@ def test_torchrun_starts_them_again_and_the_run_goes_on(whole, tmp_path):
     require_like(tmp_path / "run", whole)
 
 
+@pytest.mark.long
 def test_the_time_limit_of_process_0_ends_all(tmp_path):
     code, said = run(2, *COMMON, *LONG, "--time-limit", "15s", "--out", str(tmp_path / "run"))
     assert code != 0
@@ -172,6 +174,7 @@ def test_the_time_limit_of_process_0_ends_all(tmp_path):
     assert "--time-limit 15s is over" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("options", "line"), [(["--lr", "1e30"], "is no longer finite"), (["--grad", "x"], "unknown")])
 def test_bad_input_is_one_line(tmp_path, options, line):
     code, said = run(2, *COMMON, *SHORT, *options, "--out", str(tmp_path / "run"))
@@ -179,6 +182,7 @@ def test_bad_input_is_one_line(tmp_path, options, line):
     assert len(re.findall(f"metapl: .*{line}", said)) == 1, said
 
 
+@pytest.mark.long
 def test_a_finished_run_has_nothing_to_go_on_with(whole):
     code, said = run(2, "--resume", str(whole))
     assert code == 0, said
