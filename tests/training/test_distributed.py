@@ -63,6 +63,7 @@ SLOW = {
 SLOW |= {
     "forward": {**BATCH, "grad": "exact:route=forward"},
     "reverse": {**BATCH, "grad": "exact:route=reverse"},
+    "displaced": {**GROUP, "grad": "exact:route=difference"},
     "mixed": {**BATCH, "grad": "exact:method=mixed", "unroll": 4},
     "recorded": {**BATCH, "grad": "exact:method=reverse", "unroll": 4},
     "part": {**GROUP, "grad": "exact:fraction=0.5"},
@@ -76,7 +77,7 @@ SLOW |= {
 SLOW |= {grad: {**MLP, "grad": grad} for grad in ESTIMATORS if grad not in ("exact", "first-order")}
 
 
-MAGNIFIED = {"evolution": 1e-8, "difference": 1e-8}
+MAGNIFIED = {"evolution": 1e-8, "difference": 1e-8, "displaced": 1e-8}
 """Estimators that divide a difference of losses or gradients by a small number, and the rounding with it."""
 
 
