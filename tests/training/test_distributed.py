@@ -77,7 +77,7 @@ SLOW |= {
 SLOW |= {grad: {**MLP, "grad": grad} for grad in ESTIMATORS if grad not in ("exact", "first-order")}
 
 
-MAGNIFIED = {"evolution": 1e-8, "difference": 1e-8, "displaced": 1e-8}
+MAGNIFIED = {"evolution": 1e-8, "difference": 1e-8, "displaced": 1e-6}
 """Estimators that divide a difference of losses or gradients by a small number, and the rounding with it."""
 
 
