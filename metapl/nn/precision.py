@@ -46,10 +46,10 @@ def lowered(model: Model, name: str) -> Model:
     ) -> tuple[Any, Buffers]:
         if not train:
             return model.apply(params, buffers, x, train=train, key=key, rows=rows)
-        device = next(iter(params.values())).device.type
+        device = next((value.device.type for value in (*params.values(), *buffers.values())), "cpu")
         with torch.autocast(device, torch.bfloat16, cache_enabled=False), Interception(_wide_norms):
             logits, after = model.apply(params, buffers, x, train=train, key=key, rows=rows)
-        return tree.map(lambda one: one.float() if one.is_floating_point() else one, logits), after
+        return tree.map(lambda one: one.float() if one.dtype == torch.bfloat16 else one, logits), after
 
     return model._replace(apply=apply)
 

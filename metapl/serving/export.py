@@ -229,11 +229,17 @@ def export(run: Path, out: Path, kind: str = "safetensors", network: str = "", t
     return sorted(out.iterdir())
 
 
+def _holds(form: Form) -> str:
+    """What a graph takes, in words."""
+    encoder = form.details.get("encoder")
+    return f"features that {encoder} makes of images" if encoder else INPUTS[form.kind]
+
+
 def _config(serving: Serving, file: str) -> dict[str, Any]:
     form = serving.form
     traced = {
         "file": file,
-        "input": {"name": "x", "dtype": "float32", "shape": ["batch", *form.shape], "holds": INPUTS[form.kind]},
+        "input": {"name": "x", "dtype": "float32", "shape": ["batch", *form.shape], "holds": _holds(form)},
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", len(form.classes)]},
     }
     return {

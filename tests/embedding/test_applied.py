@@ -103,10 +103,13 @@ def test_a_run_on_images_is_one_on_their_features(place):
 
     assert invoke("eval", "images").code == 0
     assert invoke("eval", "images", "--data", "fresh").code == 0
-    for verb in (("suggest", "images"), ("report", "images"), ("export", "images", "--out", "ex")):
+    exported = ("export", "images", "--out", "ex", "--format", "torch-export")
+    for verb in (("suggest", "images"), ("report", "images"), exported):
         assert (done := invoke(*verb)).code == 0, done.err
     # What a person looks at are the images.
     assert (place / "images" / "suggestions.html").read_text().count("data:image/png") >= 40
+    taken = json.loads((place / "ex" / "config.json").read_text())["graph"]["input"]
+    assert (taken["shape"], taken["holds"]) == (["batch", 160], "features that own makes of images")
     card = (place / "ex" / "README.md").read_text()
     assert "A classifier of images through the features of `own`" in card
     assert 'applied.read(form, [Path("example.png")]' in card
