@@ -45,16 +45,18 @@ _PART = schema.table(
     }
 )
 
-FINGERPRINT = schema.table({"classes": schema.text(64), "train": _PART, "test": _PART})
+FINGERPRINT = schema.table({"classes": schema.text(64), "train": _PART, "test": _PART}, {"encoder": schema.text(64)})
 """How one is read."""
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:
-    """The fingerprint of a data set as it was read, for JSON.
+    """The fingerprint of a data set as it was read, and of the weights of what embedded it, for JSON.
 
     Cost: a pass over what is in memory, about a second a gigabyte.
     """
+    encoder = data.form.details.get("digest")
     return {
+        **({"encoder": encoder} if encoder else {}),
         "classes": _digest(json.dumps(data.form.classes).encode()),
         "train": _part(data.shown.x, data.y),
         "test": _part(data.shown.x_test, data.y_test),
@@ -100,6 +102,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         now: of the data as it is now.
     """
     found = [] if then["classes"] == now["classes"] else ["the names of the classes"]
+    found += [] if then.get("encoder") == now.get("encoder") else ["weights of the encoder"]
     for part, name in (("train", "training pool"), ("test", "test set")):
         one, other = then[part], now[part]
         if one["shape"] != other["shape"]:

@@ -70,9 +70,9 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def trained(data, out, *flags):
+def trained(data, out, *flags, code=0):
     done = invoke("train", "--data", data, *FLAGS, *flags, "--out", out)
-    assert done.code == 0, done.err
+    assert code is None or done.code == code, done.err
     return done
 
 
@@ -121,6 +121,15 @@ def test_what_the_encoder_was_is_asked_for(place, monkeypatch):
     done = invoke("predict", "run", "fresh", "--out", "p.csv")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "the weights of own are not those that the run was trained with" in done.err
+    assert "run was trained on: different weights of the encoder" in invoke("eval", "run").err
+
+
+def test_a_run_does_not_go_on_with_other_weights(place, monkeypatch):
+    trained("images.npz", "run", "--time-limit", "0.001s", code=None)
+    monkeypatch.setitem(applied.ENCODERS, "own", partial(encoder, seed=1))
+    done = invoke("train", "--resume", "run")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "weights of the encoder" in done.err
 
 
 def test_an_image_that_changed_is_noticed(place):
