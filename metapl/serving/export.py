@@ -38,7 +38,7 @@ INPUTS = {
     "images": "grey levels 0 … 255, white = 255, decoded and fitted as metapl.data.formats.decode describes",
     "table": "encoded features as metapl.data.formats.tables.encode makes them of the columns in `details`",
     "arrays": "numbers as they are in the files, channels first",
-    "features": "features as they are in the files",
+    "features": "features as they are in the files, or as the encoder in `details` makes them",
 }
 """What a graph takes, by the kind of a form."""
 
@@ -229,17 +229,11 @@ def export(run: Path, out: Path, kind: str = "safetensors", network: str = "", t
     return sorted(out.iterdir())
 
 
-def _holds(form: Form) -> str:
-    """What a graph takes, in words."""
-    encoder = form.details.get("encoder")
-    return f"features that {encoder} makes of images" if encoder else INPUTS[form.kind]
-
-
 def _config(serving: Serving, file: str) -> dict[str, Any]:
     form = serving.form
     traced = {
         "file": file,
-        "input": {"name": "x", "dtype": "float32", "shape": ["batch", *form.shape], "holds": _holds(form)},
+        "input": {"name": "x", "dtype": "float32", "shape": ["batch", *form.shape], "holds": INPUTS[form.kind]},
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", len(form.classes)]},
     }
     return {

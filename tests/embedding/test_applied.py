@@ -108,8 +108,10 @@ def test_a_run_on_images_is_one_on_their_features(place):
         assert (done := invoke(*verb)).code == 0, done.err
     # What a person looks at are the images.
     assert (place / "images" / "suggestions.html").read_text().count("data:image/png") >= 40
-    taken = json.loads((place / "ex" / "config.json").read_text())["graph"]["input"]
-    assert (taken["shape"], taken["holds"]) == (["batch", 160], "features that own makes of images")
+    written = json.loads((place / "ex" / "config.json").read_text())
+    assert written["graph"]["input"]["shape"] == ["batch", 160]
+    assert written["graph"]["input"]["holds"].endswith("or as the encoder in `details` makes them")
+    assert written["details"]["encoder"] == "own"
     card = (place / "ex" / "README.md").read_text()
     assert "A classifier of images through the features of `own`" in card
     assert 'applied.read(form, [Path("example.png")]' in card
