@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from metapl.nn import functional
     from metapl.nn.functional import cast, from_module
+    from metapl.nn.layout import channels_last
     from metapl.optim import (
         adam,
         adamw,
@@ -95,6 +96,7 @@ __all__ = [
     "bilevel",
     "cast",
     "chain",
+    "channels_last",
     "check_estimator",
     "checkpoints",
     "clip_by_global_norm",
@@ -170,6 +172,7 @@ _NAMES = {
     "estimators": "difference evograd evolution exact first_order forward gumbel higher none placebo sama score taylor "
     "truncated unadapted",
     "nn.functional": "cast from_module",
+    "nn.layout": "channels_last",
     "optim": "adam adamw chain clip_by_global_norm cosine from_torch groups injected rmsprop sgd to_torch",
     "registry.errors": "InputError",
     "testing": "check_estimator",

@@ -24,6 +24,7 @@ from metapl.evaluation import cost
 from metapl.methods.base import Method, Recipe, Trainable
 from metapl.methods.mpl import meta_pseudo_labels
 from metapl.nn import functional
+from metapl.nn.layout import channels_last
 from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.studies.peers import PEERS, RULE, Step
@@ -96,7 +97,7 @@ def steps(scene: Scene, estimators: Mapping[str, Estimator]) -> tuple[dict[str, 
     """
     batch, recipe = _batch(scene), Recipe()
     build = partial(models.build, scene.model, scene.shape, CLASSES)
-    trainable = Trainable(functional.from_module(build), optim.sgd(**RULE))
+    trainable = Trainable(channels_last(functional.from_module(build)), optim.sgd(**RULE))
     makers: dict[str, Callable[[], Step]] = {
         name: partial(_running, trainable, one, recipe, batch) for name, one in estimators.items()
     }

@@ -19,6 +19,7 @@ from metapl.models.adapters import ADAPTERS
 from metapl.models.calibrator import affine, residual
 from metapl.models.mlp import mlp
 from metapl.nn import functional
+from metapl.nn.layout import channels_last
 from metapl.nn.microbatch import in_parts
 from metapl.nn.precision import lowered
 from metapl.nn.shared_out import shared_out
@@ -84,7 +85,9 @@ def partly_trained(config: TrainConfig, field: str) -> Callable[[nn.Module], nn.
 def _model(config: TrainConfig, field: str, form: Form) -> Model:
     finish = partly_trained(config, field)
     build = lambda: finish(zoo.build(text(config, field), form.shape, len(form.classes)))  # noqa: E731 - called twice
-    return lowered(functional.from_module(build), config.precision)
+    model = functional.from_module(build)
+    outside = text(config, field).partition(":")[0] in zoo.KINDS
+    return lowered(model if outside else channels_last(model), config.precision)
 
 
 def _in_parts(config: TrainConfig, model: Model, processes: Processes) -> Model:
