@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     )
     from metapl.nn import functional
     from metapl.nn.functional import cast, from_module
-    from metapl.nn.layout import channels_last
     from metapl.optim import (
         adam,
         adamw,
@@ -96,7 +95,6 @@ __all__ = [
     "bilevel",
     "cast",
     "chain",
-    "channels_last",
     "check_estimator",
     "checkpoints",
     "clip_by_global_norm",
@@ -172,7 +170,6 @@ _NAMES = {
     "estimators": "difference evograd evolution exact first_order forward gumbel higher none placebo sama score taylor "
     "truncated unadapted",
     "nn.functional": "cast from_module",
-    "nn.layout": "channels_last",
     "optim": "adam adamw chain clip_by_global_norm cosine from_torch groups injected rmsprop sgd to_torch",
     "registry.errors": "InputError",
     "testing": "check_estimator",
