@@ -12,11 +12,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from metapl import models, optim
 from metapl.core import rng, tree
 from metapl.core.targets import TARGETS
-from metapl.core.types import Estimator
+from metapl.core.types import Estimator, Key, Model, PyTree
 from metapl.data.augment.base import Augment, identity
 from metapl.data.loader import Batch
 from metapl.estimators import AVAILABLE
@@ -28,6 +29,9 @@ from metapl.nn.layout import channels_last
 from metapl.registry import notation
 from metapl.registry.errors import InputError
 from metapl.studies.peers import PEERS, RULE, Step
+
+TrainStep = Callable[[PyTree, Batch, Key], tuple[PyTree, dict[str, Tensor]]]
+"""The pure step of a method."""
 
 BASE = "first-order"
 """The step whose cost is 1: the paper's."""
@@ -97,10 +101,7 @@ def steps(scene: Scene, estimators: Mapping[str, Estimator]) -> tuple[dict[str, 
     """
     batch, recipe = _batch(scene), Recipe()
     build = partial(models.build, scene.model, scene.shape, CLASSES)
-    trainable = Trainable(channels_last(functional.from_module(build)), optim.sgd(**RULE))
-    makers: dict[str, Callable[[], Step]] = {
-        name: partial(_running, trainable, one, recipe, batch) for name, one in estimators.items()
-    }
+    makers: dict[str, Callable[[], Step]] = {name: partial(running, scene, one) for name, one in estimators.items()}
     makers |= {name: partial(make, build, batch, recipe) for name, make in PEERS.items()}
     found, left_out = {}, {}
     for name, make in makers.items():
@@ -127,16 +128,35 @@ def _batch(scene: Scene) -> Batch:
     return Batch(*(value.to(scene.device) for value in (x, y, unlabelled)))
 
 
-def _running(trainable: Trainable, estimator: Estimator, recipe: Recipe, batch: Batch) -> Step:
+def running(
+    scene: Scene,
+    estimator: Estimator,
+    change: Callable[[Model], Model] = lambda model: model,
+    through: Callable[[TrainStep], TrainStep] = lambda step: step,
+) -> Step:
+    """A training of its own with an estimator.
+
+    Args:
+        scene: what its steps are taken on.
+        estimator: of the feedback.
+        change: what is made of the network, such as one in another precision.
+        through: what is made of the pure step, such as `torch.compile`.
+
+    Raises:
+        InputError: a network that does not exist, or that the estimator does not take.
+    """
+    build = partial(models.build, scene.model, scene.shape, CLASSES)
+    trainable = Trainable(change(channels_last(functional.from_module(build))), optim.sgd(**RULE))
     labels, augment = TARGETS[estimator.targets[0]], Augment(identity, identity)
     estimator.accepts(trainable.optimizer)
-    method: Method = meta_pseudo_labels(trainable, trainable, estimator, labels, augment, recipe)
+    method: Method = meta_pseudo_labels(trainable, trainable, estimator, labels, augment, Recipe())
+    taken, batch = through(method.step), _batch(scene)
     state, key = tree.to((method.init(rng.key(0)), rng.key(1)), batch.x_labelled.device)
 
     def step() -> None:
         nonlocal state, key
         key = rng.fold_in(key, 1)
-        state, _ = method.step(state, batch, key)
+        state, _ = taken(state, batch, key)
 
     return step
 
