@@ -68,7 +68,7 @@ COUNTS = (1, 4, 25)
 """Labels a class."""
 
 STEPS = 1000
-"""Of every network."""
+"""Of every network, unless others are given; `metapl train` takes 1,500."""
 
 ARMS: dict[str, dict[str, Any]] = {
     "panel": {"method": "supervised", "baselines": True},
@@ -82,11 +82,11 @@ ARMS: dict[str, dict[str, Any]] = {
 """What each changes; all but the panel and auto have no baselines."""
 
 
-def config(one: Set, count: int, seed: int, sets: Path, changes: dict[str, Any]) -> TrainConfig:
+def config(one: Set, count: int, seed: int, sets: Path, changes: dict[str, Any], steps: int = STEPS) -> TrainConfig:
     """The configuration of a run."""
     given = {key: value for key, value in changes.items() if key != "preset"}
     common = {"data": one.data.format(sets=sets), "labels": count * one.classes, "validation": 0, "seed": seed}
-    return resolve({"baselines": False, "steps": STEPS, **common, **given}, preset=changes.get("preset", ""))
+    return resolve({"baselines": False, "steps": steps, **common, **given}, preset=changes.get("preset", ""))
 
 
 def train(experiments: Sequence[Experiment]) -> list[Row]:
@@ -130,9 +130,10 @@ def _trained(choice: choosing.Choice, one: Experiment, found: dict[str, list[Row
     return {f"auto: {choice.name}": rows[seed][choice.config.method]}
 
 
-def make(name: str, count: int, arm: str, sets: Path, seeds: int, found: dict[str, list[Row]]) -> list[Row]:
+def make(name: str, count: int, arm: str, given: argparse.Namespace, found: dict[str, list[Row]]) -> list[Row]:
     """The rows of an arm, one a seed, beside those that were found before."""
-    experiments = population.members([config(SETS[name], count, seed, sets, ARMS[arm]) for seed in range(seeds)])
+    one, changes, seeds = SETS[name], ARMS[arm], range(given.seeds)
+    experiments = population.members([config(one, count, seed, given.sets, changes, given.steps) for seed in seeds])
     return automatic(experiments, found) if arm == "auto" else train(experiments)
 
 
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
     parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of every network")
     parser.add_argument("--table", action="store_true", help="print the table only")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -203,7 +205,7 @@ def main() -> None:
                 if path.exists():
                     continue
                 try:
-                    rows = make(name, count, arm, given.sets, given.seeds, read(given.out, name, count))
+                    rows = make(name, count, arm, given, read(given.out, name, count))
                 except InputError as error:  # as where a class has fewer examples
                     print(f"{name}, {count} a class, {arm}: {error}", flush=True)
                 else:
