@@ -28,7 +28,7 @@ from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
-from metapl.training import architectures, loggers, loop, lowering, phases, watching
+from metapl.training import architectures, compiling, loggers, loop, lowering, phases, watching
 from metapl.training.choosing import Choice
 from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
@@ -161,6 +161,8 @@ class Bars:
                 far = "" if event.near else "; far from it: --precision float32 is safer"
                 said = f"the first steps are those of float32 with a cosine of {cosine:.4f}, {length:.3f} as long"
                 console.print(f"{phase:<14} {precision}: {said}{far}")
+            case compiling.Compiled(phase, seconds):
+                console.print(f"{phase:<14} the step is compiled as one graph: the first one took {duration(seconds)}")
             case phases.Chosen(phase, text) if len(self._experiments) == 1:
                 console.print(f"{phase:<14} {text}")
 

@@ -108,6 +108,15 @@ def _counted(count: int, device: torch.device) -> Tensor:
     return counter ^ 0 if torch.compiler.is_compiling() else counter
 
 
+def _states(counter: Tensor) -> Tensor:
+    """counter · gamma, modulo 2⁶⁴."""
+    if not torch.compiler.is_compiling():
+        return counter * GAMMA
+    # For a C++ compiler no signed number overflows: a loop over these multiples would end before the first that does.
+    low, high = GAMMA % 2**32, (GAMMA >> 32) % 2**32
+    return counter * low + ((counter * high & 2**32 - 1) << 32)
+
+
 def bits(
     key: Key, shape: Sequence[int], device: torch.device | str | None = None, rows: Tensor | None = None
 ) -> Tensor:
@@ -121,7 +130,7 @@ def bits(
     else:
         width = math.prod(shape[1:])
         counter = rows.to(key.device)[:, None] * width + _counted(width, key.device)
-    return _mix(key + counter * GAMMA).reshape(tuple(shape))
+    return _mix(key + _states(counter)).reshape(tuple(shape))
 
 
 def uniform(

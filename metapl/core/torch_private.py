@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ __all__ = [
     "TensorWeakRef",
     "TorchDispatchMode",
     "across_vmap",
+    "compiler",
+    "compiler_errors",
     "custom_function_call",
     "has_forward_mode",
     "inside_forward_mode",
@@ -39,6 +41,7 @@ __all__ = [
     "saved_by_hooks",
     "unwrap",
     "unwrap_dead",
+    "why_compiled_again",
 ]
 
 NAMES = (
@@ -53,6 +56,10 @@ NAMES = (
     "torch._C._functorch.peek_interpreter_stack",
     "torch._C._functorch.unwrap_if_dead",
     "torch._decomp.decompositions_for_jvp",
+    "torch._dynamo.exc.FailOnRecompileLimitHit",
+    "torch._dynamo.exc.TorchDynamoException",
+    "torch._dynamo.lookup_backend",
+    "torch._dynamo.utils.get_compilation_metrics",
     "torch._functorch.autograd_function.custom_function_call",
     "torch.autograd.function.BackwardCFunction",
     "torch.utils._python_dispatch.TorchDispatchMode",
@@ -175,3 +182,21 @@ def load_forward_formulas() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+
+def compiler(name: str) -> Callable[..., Any]:
+    """What makes code of a graph for `torch.compile(backend=…)`, by name, for whoever counts the graphs."""
+    found: Callable[..., Any] = importlib.import_module("torch._dynamo").lookup_backend(name)
+    return found
+
+
+def compiler_errors() -> tuple[type[Exception], ...]:
+    """What `torch.compile` raises where it cannot make a graph or code of it, or has made too many."""
+    errors = importlib.import_module("torch._dynamo.exc")
+    return errors.TorchDynamoException, errors.FailOnRecompileLimitHit
+
+
+def why_compiled_again() -> str:
+    """The guard that has failed when something was last compiled, in torch's words; empty if it does not say."""
+    found = importlib.import_module("torch._dynamo.utils").get_compilation_metrics()
+    return (found[-1].recompile_reason or "") if found else ""

@@ -74,6 +74,7 @@ class TrainConfig:
     precision: str = _option(
         "float32", "What training passes are computed in: float32, or bf16 with all else in float32."
     )
+    compile: bool = _option(False, "Whether each phase's step is compiled, as one graph, when it is first taken.")
     batch_norm_batch: int = _option(0, "Examples that share BatchNorm statistics; 0: the whole batch.", least=0)
     batch_norm_groups: int = _option(0, "Groups of a batch with statistics of their own, in its place.", least=0)
     labelled_batch: int = _option(64, "Labelled examples a step; all of them if there are fewer.", least=1)

@@ -27,7 +27,7 @@ from metapl.methods.spec import Given, Models
 from metapl.optim.schedule import Rate
 from metapl.registry import notation
 from metapl.registry.errors import InputError, unknown
-from metapl.training import examples, rules, start
+from metapl.training import compiling, examples, rules, start
 from metapl.training.architectures import architectures
 from metapl.training.automatic import settle
 from metapl.training.class_means import class_means
@@ -187,6 +187,7 @@ def assemble(config: TrainConfig, data: Dataset, parts: Split, processes: Proces
         InputError: anything in it that is wrong.
     """
     config = settle(config, data.form)
+    compiling.require(config, data.y.device, processes)
     models = architectures(config, data.form, processes)
     method = methods.find(config.method)
     if missing := method.lacks(config):

@@ -24,6 +24,7 @@ from metapl.data.loader import Batch
 from metapl.methods.base import Method, Networks
 from metapl.registry.errors import InputError
 from metapl.training import nonfinite
+from metapl.training.compiling import Compiled
 
 
 class Stepped(NamedTuple):
@@ -57,7 +58,7 @@ class Reported(NamedTuple):
     networks: Networks
 
 
-Event: TypeAlias = Stepped | Reported
+Event: TypeAlias = Stepped | Reported | Compiled
 """What the loop yields."""
 
 
@@ -72,6 +73,8 @@ class Phase(NamedTuple):
     key: Key
     count: Callable[[Tensor], int] = len
     """How many examples a tensor of a batch holds."""
+    news: Callable[[], Compiled | None] = lambda: None
+    """What there is to say of how the step is computed, asked for after every one."""
 
 
 def start(phase: Phase) -> Stepped:
@@ -93,8 +96,8 @@ def steps(phase: Phase, at: Stepped, every: int = 50, strict: bool = True) -> It
         strict: whether a loss that is no longer finite is an error, rather than a bad result.
 
     Yields:
-        `Stepped` after every step; `Reported` after every `every` steps, and as the last event of all. A report that is
-        due where the phase stands comes first.
+        `Stepped` after every step; `Compiled` after the one in which it was compiled; `Reported` after every `every`
+        steps, and as the last event of all. A report that is due where the phase stands comes first.
 
     Raises:
         InputError: a loss that is no longer finite; checked at every report.
@@ -109,6 +112,9 @@ def steps(phase: Phase, at: Stepped, every: int = 50, strict: bool = True) -> It
         seen = at.seen + sum(phase.count(getattr(batch, field)) for field in phase.method.sees)
         at = at._replace(step=step + 1, state=state, gathered=(*at.gathered, metrics), seen=seen)
         yield at
+        if found := phase.news():
+            yield found
+            at = at._replace(seen=0, since=time.perf_counter())  # the rate is that of the steps to come
         if _due(at, every):
             yield _report(phase, at, strict)
             at = at._replace(gathered=(), seen=0, since=time.perf_counter())

@@ -46,11 +46,11 @@ def compared(experiment: Experiment, prepared: Callable[[Experiment], loop.Phase
 
     Cost: `STEPS` steps in each precision.
     """
-    config = replace(experiment.config, precision=PRECISIONS[0])
-    if config == experiment.config:
+    if experiment.config.precision == PRECISIONS[0]:
         return None
+    config = replace(experiment.config, precision=PRECISIONS[0], compile=False)  # for so few steps it is not worth it
     full = experiment._replace(config=config, models=architectures(config, experiment.data.form, experiment.processes))
-    phase = prepared(experiment)
+    phase = prepared(experiment._replace(config=replace(experiment.config, compile=False)))
     low, high = _change(phase), _change(prepared(full))
     lengths = [float(tree.norm(one)) for one in (low, high)]
     cosine = float(tree.dot(low, high)) / max(lengths[0] * lengths[1], 1e-30)

@@ -21,7 +21,7 @@ from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted, Seen
 from metapl.methods.spec import PhaseSpec
 from metapl.nn.shared_out import evaluated_by
-from metapl.training import loop, lowering, nonfinite, own_rows, seen, stored
+from metapl.training import compiling, loop, lowering, nonfinite, own_rows, seen, stored
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, SHARES, Experiment
 from metapl.training.sharing import require_shareable
@@ -43,6 +43,8 @@ class Result(NamedTuple):
     """How the networks that were fitted at once were set."""
     calibrated: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """By network, see `metapl.evaluation.temperature.calibrated`; none without a validation part."""
+    compiled: Mapping[str, float] = MappingProxyType({})
+    """Seconds that the first step of each phase took, where this process compiled it."""
 
 
 class Chosen(NamedTuple):
@@ -67,7 +69,7 @@ class Finished(NamedTuple):
     result: Result
 
 
-Event: TypeAlias = Began | lowering.Lowered | loop.Stepped | loop.Reported | Chosen | Finished
+Event: TypeAlias = Began | lowering.Lowered | loop.Event | Chosen | Finished
 """What a run yields."""
 
 
@@ -91,6 +93,7 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
     require_shareable(experiment)
     networks: dict[str, Variables] = tree.to(since.networks, experiment.device) if since else {}
     fits: dict[str, Fitted] = {}
+    compiled: dict[str, float] = {}
     fit = fitting(experiment)
     for spec in stored.remaining(methods.plan(experiment.config), since):
         if spec.fit:
@@ -107,12 +110,14 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
         if not at.step and (found := lowering.compared(experiment, prepared)):
             yield found
         for event in loop.steps(phase, at, experiment.config.report_every, strict):
+            if isinstance(event, compiling.Compiled):
+                compiled[event.phase] = event.seconds
             if isinstance(event, loop.Reported):
                 last = event.networks
                 require_same(experiment.processes, f"state at step {event.step} of {spec.name}", last)
             yield event
         networks.update(spec.keep(last))
-    yield Finished(judge(experiment, networks, fits.values()))
+    yield Finished(judge(experiment, networks, fits.values())._replace(compiled=compiled))
 
 
 def guided(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> Experiment:
@@ -161,7 +166,8 @@ def prepare_phase(experiment: Experiment, spec: PhaseSpec, networks: Networks) -
     given = experiment.given if own is None else experiment.given._replace(augment=own)
     method = guarded(config, spec.build(given, networks))
     at = batches(experiment, unroll(config, spec), sizes(config, spec, method), own is not None)
-    return loop.Phase(spec.name, method, at, getattr(config, spec.steps), experiment.keys.of(spec.name))
+    method, news = compiling.taken(config, method, spec.name)
+    return loop.Phase(spec.name, method, at, getattr(config, spec.steps), experiment.keys.of(spec.name), news=news)
 
 
 def guarded(config: TrainConfig, method: Method) -> Method:

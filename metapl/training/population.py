@@ -25,7 +25,7 @@ from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
-from metapl.training import experiment, loop, phases, stored
+from metapl.training import compiling, experiment, loop, phases, stored
 from metapl.training.config import VARYING, TrainConfig
 from metapl.training.experiment import COUNTS, GUIDE, MEANS, SHARES, Experiment
 from metapl.training.stored import Stored
@@ -110,6 +110,8 @@ def train_all(
     if len(experiments) > 1 and not why:
         try:
             yield from run(experiments, since.get(None))
+        except compiling.CannotCompileError as error:
+            why = f"together {str(error)[:200]}"
         except InputError:
             raise
         except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
@@ -141,6 +143,7 @@ def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Itera
     experiments = [*experiments]
     fits = [phases.fitting(one) for one in experiments]
     fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
+    compiled: dict[str, float] = {}
     for spec in stored.remaining(methods.plan(experiments[0].config), since):
         if spec.fit:
             for index, fit in enumerate(fits):
@@ -148,21 +151,24 @@ def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Itera
                 experiments[index] = phases.guided(experiments[index], spec, found.networks)
                 yield index, phases.Chosen(spec.name, fitted[index][spec.name].chosen)
             continue
-        method = together(experiments, spec, networks)
+        method, news = compiling.taken(experiments[0].config, together(experiments, spec, networks), spec.name)
         keys = torch.stack([one.keys.of(spec.name) for one in experiments])
         steps = getattr(experiments[0].config, spec.steps)
-        phase = loop.Phase(spec.name, method, batches(experiments, spec, method), steps, keys, _count)
+        phase = loop.Phase(spec.name, method, batches(experiments, spec, method), steps, keys, _count, news)
         yield None, phases.Began(spec.name, {**networks})
         at = stored.enter(loop.start(phase), since)
         for event in loop.steps(phase, at, experiments[0].config.report_every, strict=False):
-            if isinstance(event, loop.Stepped):
-                yield None, event
-            else:
+            if isinstance(event, loop.Reported):
                 last = event.networks
                 yield from ((index, _of(event, index)) for index in range(len(experiments)))
+                continue
+            if isinstance(event, compiling.Compiled):
+                compiled[event.phase] = event.seconds
+            yield None, event
         networks.update(spec.keep(last))
     for index, one in enumerate(experiments):
-        yield index, phases.Finished(phases.judge(one, member(networks, index), fitted[index].values()))
+        result = phases.judge(one, member(networks, index), fitted[index].values())
+        yield index, phases.Finished(result._replace(compiled=compiled))
 
 
 def _count(x: Tensor) -> int:

@@ -77,6 +77,7 @@ _SUMMARY = table(
     {
         "weights": table({"sha256": text(64)}),
         "chosen": by_name(among(NETWORKS), text(LONGEST)),
+        "compiled": by_name(text(100), number),
         "calibrated": by_name(among(NETWORKS), table({"temperature": positive, "nll": measured, "ece": _share})),
     },
 )

@@ -93,6 +93,7 @@ def save_end(
         "validation": result.validation,
         "chosen": dict(result.chosen),
         "calibrated": {name: dict(found) for name, found in result.calibrated.items()},
+        "compiled": dict(result.compiled),
         "config": asdict(_from_anywhere(experiment.config)),
         "pseudo_labels": experiment.labels,
         "seed": experiment.config.seed,

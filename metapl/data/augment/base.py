@@ -11,10 +11,12 @@ Examples:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -83,6 +85,39 @@ def require_whole(x: Tensor) -> None:
     """
     if drawn_for(x)[0] != len(x):
         raise WholeBatchError("a view that looks at the whole batch was given a part of it")
+
+
+_uncompiled: WeakValueDictionary[int, View] = WeakValueDictionary()
+_numbers = itertools.count()
+
+
+@torch.library.custom_op(
+    "metapl::view", mutates_args=(), schema="(Tensor x, Tensor key, int number) -> Tensor"
+)
+def _called(x: Tensor, key: Tensor, number: int) -> Tensor:
+    return _uncompiled[number](x, key)
+
+
+@_called.register_fake
+def _shaped(x: Tensor, key: Tensor, number: int) -> Tensor:
+    del key, number
+    return torch.empty_like(x)
+
+
+def uncompiled(view: View) -> View:
+    """The same view, which a compiled step calls as it is: for one that reads numbers back from the device.
+
+    The step stays one graph, in which the view is one operation. It must return a tensor of its own, of the shape, the
+    type and the strides of `x`.
+    """
+    number = next(_numbers)
+    _uncompiled[number] = view  # for as long as the view below is there
+
+    def called(x: Tensor, key: Key) -> Tensor:
+        found: Tensor = _called(x, key, number) if torch.compiler.is_compiling() else view(x, key)
+        return found
+
+    return called
 
 
 def compose(*views: View) -> View:

@@ -3,7 +3,7 @@
 Every image draws for itself how likely it is to be changed at all, then, layer after layer, one of fifteen operations
 and whether it is applied. The images are grouped by what they drew, so that each passes through one operation a layer;
 the sizes of the groups are all that is ever read back from the device, once a call. (Which is why the view cannot
-be vectorised by `torch.vmap`.)
+be vectorised by `torch.vmap`, and is called by a compiled step as it is.)
 
 Examples:
     >>> import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from metapl.core import rng
 from metapl.core.types import Key
 from metapl.data.augment import operations
-from metapl.data.augment.base import View, drawn_for
+from metapl.data.augment.base import View, drawn_for, uncompiled
 
 
 class Draw(NamedTuple):
@@ -152,4 +152,4 @@ def randaugment(
                     x[group] = operation(x[group], Draw(sign[layer, group], centre[layer, group]))
         return x
 
-    return view
+    return uncompiled(view)

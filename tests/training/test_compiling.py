@@ -1,0 +1,251 @@
+"""`--compile`: one graph a phase, the numbers of steps as they are, and one clear line where there can be no graph.
+
+The truth is the same step without a compiler.
+"""
+
+import logging
+import shutil
+import types
+
+import pytest
+import torch
+from asserts import relative_error
+from command import invoke
+from torch.nn import functional
+
+from metapl.core import rng, tree
+from metapl.core.collectives import Processes
+from metapl.data.augment import base
+from metapl.data.augment.randaugment import randaugment
+from metapl.data.loader import Batch
+from metapl.methods.base import Method
+from metapl.registry.errors import InputError
+from metapl.training import changes, compiling, loop, lowering, phases, population
+from metapl.training.config import TrainConfig, flag
+from metapl.training.experiment import prepare
+
+CPU = torch.device("cpu")
+
+
+def batch(count=4):
+    return Batch(torch.ones(count, 2), torch.zeros(count, dtype=torch.int64), torch.ones(3, 2))
+
+
+def step(state, batch, key):
+    new = {name: value + batch.x_labelled.mean() * rng.uniform(key, (2,)) for name, value in state.items()}
+    return new, {"loss": sum(value.sum() for value in new.values())}
+
+
+def compiled(fn=step, phase="uda"):
+    return compiling.Compilation(fn, phase, "eager")
+
+
+def taken(fn, state, steps=3):
+    metrics = {}
+    for index in range(steps):
+        state, metrics = fn(state, batch(), rng.key(index))
+    return tree.leaves((state, metrics))
+
+
+def test_a_step_becomes_one_graph_and_its_time_is_said_once():
+    state, found = {"a": torch.zeros(2), "b": torch.ones(2)}, compiled()
+    assert found.news() is None
+    assert relative_error(taken(found.step, state), taken(step, state)) <= 1e-6
+    assert found.graphs == 1
+    assert found.news() == ("uda", found.seconds)
+    assert found.seconds > 0
+    assert found.news() is None
+
+
+def test_tensors_that_are_one_and_then_several_make_no_second_graph(caplog):
+    zeros, found = torch.zeros(2), compiled()
+    taken(found.step, {"a": zeros, "b": zeros})
+    assert (found.graphs, caplog.records) == (1, [])
+
+
+def test_phases_with_the_same_code_and_other_sizes_are_no_recompilations(caplog):
+    one, other = compiled(), compiled(phase="finetune")
+    one.step({"a": torch.zeros(2)}, batch(4), rng.key(0))
+    for count in (5, 5):
+        other.step({"a": torch.zeros(2)}, batch(count), rng.key(0))
+    one.step({"a": torch.zeros(2)}, batch(4), rng.key(0))
+    assert (one.graphs, other.graphs, caplog.records) == (1, 1, [])
+
+
+def test_a_recompilation_is_warned_of_once_with_the_reason(caplog):
+    found = compiled()
+    with caplog.at_level(logging.WARNING, "metapl"):
+        for count in (4, 5, 6):
+            found.step({"a": torch.zeros(2)}, batch(count), rng.key(0))
+    assert found.graphs == 3
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert said.startswith("uda: the step is compiled again, which takes as long as the first time: ")
+    assert "x_labelled" in said
+    assert "\n" not in said
+
+
+def reads(state, batch, key):
+    return (state, {}) if float(batch.x_labelled.sum()) > 0 else step(state, batch, key)
+
+
+def refuses(state, batch, key):
+    raise InputError("not this one")
+
+
+@pytest.mark.parametrize(("fn", "words"), [(reads, ""), (refuses, r"not this one\): ")])
+def test_a_step_that_is_no_graph_is_refused_in_one_line(fn, words):
+    with pytest.raises(compiling.CannotCompileError) as caught:
+        taken(compiled(fn).step, {"a": torch.zeros(2)})
+    said = str(caught.value)
+    assert said.startswith("compile = true: no graph can be made of a step of uda (")
+    assert said.endswith(f"{words.replace(chr(92), '')}leave it out")
+    assert "\n" not in said
+
+
+def test_what_goes_wrong_in_a_graph_is_no_fault_of_the_compiler():
+    def wrong(state, batch, key):
+        torch._assert_async(state["a"].sum() > 0)
+        return step(state, batch, key)
+
+    with pytest.raises(RuntimeError, match="Expected"):
+        taken(compiled(wrong).step, {"a": torch.zeros(2)})
+
+
+def test_noise_that_is_no_function_of_the_key_is_refused():
+    def noisy(state, batch, key):
+        return {"a": functional.dropout(state["a"], 0.5)}, {}
+
+    with pytest.raises(InputError, match=r"^compile = true: uda: the network draws from torch's generator"):
+        compiled(noisy).step({"a": torch.ones(9)}, batch(), rng.key(0))
+
+
+def test_what_is_refused_before_anything_is_trained(monkeypatch):
+    config = TrainConfig(compile=True)
+    several = Processes(0, 2, lambda flat: flat)
+    with pytest.raises(InputError, match=r"^compile = true: a step of 2 processes "):
+        compiling.require(config, CPU, several)
+    compiling.require(TrainConfig(), CPU, several)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "which", lambda name: None)
+        with pytest.raises(InputError, match=r"C\+\+ compiler, and none is found: install g\+\+ or clang"):
+            compiling.require(config, CPU, several._replace(count=1))
+        compiling.require(config, torch.device("cuda"), several._replace(count=1))
+        done = invoke("train", "--compile", "--method", "uda")
+    assert done.code == 2
+    assert done.err.startswith("metapl: --compile true needs a C++ compiler")
+    monkeypatch.setenv("CXX", "mine")
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "mine" else None)
+    compiling.require(config, CPU, several._replace(count=1))
+
+
+def test_the_loop_says_it_after_the_first_step_and_leaves_that_out_of_the_rate(monkeypatch):
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    plain = Method(lambda key: {"a": torch.zeros(2)}, step, lambda state: {}, ("x_labelled",))
+    method, news = compiling.taken(TrainConfig(compile=True), plain, "uda")
+    phase = loop.Phase("uda", method, lambda step: batch(), 3, rng.key(0), news=news)
+    events = [*loop.steps(phase, loop.start(phase), every=3)]
+    assert [type(event).__name__ for event in events] == ["Stepped", "Compiled", "Stepped", "Stepped", "Reported"]
+    assert events[3].seen == 8
+    assert compiling.taken(TrainConfig(), plain, "uda")[0] is plain
+
+
+def test_a_run_does_not_go_on_compiled_that_was_not():
+    assert changes.options(TrainConfig(), TrainConfig(compile=True), None) == ["compile is True, and was False"]
+
+
+TINY = {"method": "mpl", "guide": "none", "steps": 5, "finetune_steps": 3, "baselines": False, "device": "cpu"}
+TINY |= {"model": "mlp:width=8,depth=1", "labels": 20, "report_every": 5}
+
+
+def test_members_that_make_no_graph_together_train_one_after_another(monkeypatch):
+    def run(experiments, since=None):
+        raise compiling.CannotCompileError("compile = true: no graph")
+        yield
+
+    monkeypatch.setattr(population, "run", run)
+    monkeypatch.setattr(phases, "run", lambda *given: iter(["event"]))
+    events = [*population.train_all([types.SimpleNamespace()] * 2 if False else _members())]
+    assert events == [(None, population.Apart("together: compile = true: no graph")), (0, "event"), (1, "event")]
+
+
+def _members():
+    return population.members([TrainConfig(**TINY, seed=seed) for seed in (0, 1)])
+
+
+def test_a_view_that_reads_numbers_back_is_one_operation_of_the_graph():
+    torch._dynamo.reset()
+    images = rng.randint(rng.key(0), (6, 1, 8, 8), 256).to(torch.uint8)
+    view = base.compose(randaugment(), base.identity)
+    fast = torch.compile(view, backend="eager", fullgraph=True)
+    assert torch.equal(fast(images, rng.key(1)), view(images, rng.key(1)))
+
+
+def test_precision_is_compared_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(compiling, "Compilation", None)
+    monkeypatch.setattr(compiling, "require", lambda *given: None)
+    experiment = prepare(TrainConfig(**TINY, precision="bf16", compile=True))
+    from metapl import methods
+
+    spec = methods.plan(experiment.config)[0]
+    assert lowering.compared(experiment, lambda one: phases.prepare_phase(one, spec, {})).near
+
+
+def trained(**options):
+    """The networks of each member, with the events of the compiler."""
+    seeds = options.pop("seeds", 1)
+    configs = [TrainConfig(**{**TINY, **options}, seed=seed) for seed in range(seeds)]
+    networks, events = {}, []
+    for index, event in population.train_all(population.members(configs), strict=True):
+        if isinstance(event, phases.Finished):
+            networks[index] = event.result.networks
+        if isinstance(event, compiling.Compiled | population.Apart):
+            events.append(event)
+    return tree.leaves(networks), events
+
+
+CASES = {
+    "estimators": {},
+    "first-order": {"grad": "first-order"},
+    "difference": {"grad": "exact:route=difference"},
+    "evograd": {"grad": "evograd"},
+    "none": {"grad": "none"},
+    "uda": {"method": "uda"},
+    "pseudo-labels": {"method": "pseudo-labels"},
+    "reduced": {"method": "reduced"},
+    "guided": {"guide": "consensus", "alignment": "adamatch", "threshold": "adaptive"},
+    "unrolled": {"unroll": 2},
+    "microbatches": {"microbatch": 16, "batch": 32},
+    "bf16": {"precision": "bf16"},
+    "rollback": {"on_nonfinite": "rollback"},
+    "mixed": {"mixing": "mixup", "optimizer": "adamw", "student_wait": 2},
+    "dropout": {"model": "mlp:width=8,depth=1,dropout=0.2"},
+    "convolutions": {"model": "convnet:width=4", "augment": "small"},
+    "seeds": {"seeds": 3},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own doing
+@pytest.mark.parametrize("case", CASES)
+def test_whole_runs(case, monkeypatch, caplog):
+    """Every phase one graph, and the networks those of a run without a compiler."""
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    expected, _ = trained(**CASES[case])
+    found, events = trained(**CASES[case], compile=True)
+    assert events
+    assert {type(event) for event in events} == {compiling.Compiled}
+    assert not [record for record in caplog.records if "compiled again" in record.getMessage()]
+    assert relative_error(found, expected) <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_generated_code_trains_the_same_and_goes_on_the_same(tmp_path):
+    options = {**TINY, "steps": 20, "report_every": 20, "finetune_steps": 3}
+    flags = [word for name, value in options.items() if name != "baselines" for word in (flag(name), value)]
+    for name in ("run", "stopped"):
+        done = invoke("train", *flags, "--no-baselines", "--compile", "--out", tmp_path / name, "--keep", 99,
+                      "--checkpoint-every", "5 steps")  # fmt: skip
+        assert done.code == 0, done.err
