@@ -161,8 +161,8 @@ class Bars:
                 far = "" if event.near else "; far from it: --precision float32 is safer"
                 said = f"the first steps are those of float32 with a cosine of {cosine:.4f}, {length:.3f} as long"
                 console.print(f"{phase:<14} {precision}: {said}{far}")
-            case compiling.Compiled(phase, seconds):
-                console.print(f"{phase:<14} the step is compiled as one graph: the first one took {duration(seconds)}")
+            case compiling.Compiled(phase, took):
+                console.print(f"{phase:<14} the step is compiled, as one graph: the first took {duration(took)}")
             case phases.Chosen(phase, text) if len(self._experiments) == 1:
                 console.print(f"{phase:<14} {text}")
 
@@ -187,8 +187,7 @@ class Bars:
         seconds = time.perf_counter() - self._began
         for log in self._logs[index]:
             log.write({**line, "images_per_second": event.images_per_second, "seconds": seconds})
-        task = self._task(event.phase, event.step, event.steps)
-        self._bars.update(task, text=_text(event, line["validation"]))
+        self._bars.update(self._task(event.phase, event.step, event.steps), text=_text(event, line["validation"]))
 
 
 def duration(seconds: float) -> str:

@@ -134,7 +134,9 @@ def _without(index: Tensor, taken: Tensor) -> Tensor:
 def _tried(config: TrainConfig, alignment: str, compared: bool) -> Callable[[Experiment], TrainConfig]:
     """The configuration in which a candidate is tried; the panel is fitted where it is `compared`."""
     steps = max(config.steps // SHORTER, 1)
-    tried = replace(config, compile=False, alignment=alignment, baselines=compared, steps=steps, warmup=config.warmup // SHORTER)
+    tried = replace(
+        config, compile=False, alignment=alignment, baselines=compared, steps=steps, warmup=config.warmup // SHORTER
+    )
     return lambda one: replace(tried, seed=one.config.seed)
 
 

@@ -52,6 +52,11 @@ class Compiled(NamedTuple):
     """That the first step took, which is compiled in it."""
 
 
+def seconds(event: object) -> dict[str, float]:
+    """What an event says of the time that compiling took, by phase; nothing if it is of something else."""
+    return {event.phase: event.seconds} if isinstance(event, Compiled) else {}
+
+
 class CannotCompileError(InputError):
     """A step that `torch.compile` does not take."""
 
@@ -73,8 +78,8 @@ def require(config: TrainConfig, device: torch.device, processes: Processes) -> 
     named = os.environ.get("CXX", "")
     if BACKEND == "inductor" and device.type == "cpu" and not any(map(shutil.which, (named or " ", *COMPILERS))):
         raise InputError(
-            "compile = true needs a C++ compiler, and none is found: install g++ or clang, or name one by CXX; or leave "
-            "it out",
+            "compile = true needs a C++ compiler, and none is found: install g++ or clang, name one by CXX, or leave it "
+            "out",
             "compile",
         )
 
@@ -147,8 +152,8 @@ class Compilation:
         self.seconds = time.perf_counter() - began
         if not torch.equal(before, torch.get_rng_state()):
             raise InputError(
-                f"compile = true: {self._phase}: the network draws from torch's generator, which a compiled step cannot "
-                "seed: use torch.nn.Dropout, or leave it out",
+                f"compile = true: {self._phase}: the network draws from torch's generator, which nothing seeds in a "
+                "compiled step: use torch.nn.Dropout, or leave it out",
                 "compile",
             )
         return found

@@ -110,8 +110,7 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
         if not at.step and (found := lowering.compared(experiment, prepared)):
             yield found
         for event in loop.steps(phase, at, experiment.config.report_every, strict):
-            if isinstance(event, compiling.Compiled):
-                compiled[event.phase] = event.seconds
+            compiled |= compiling.seconds(event)
             if isinstance(event, loop.Reported):
                 last = event.networks
                 require_same(experiment.processes, f"state at step {event.step} of {spec.name}", last)
@@ -164,9 +163,8 @@ def prepare_phase(experiment: Experiment, spec: PhaseSpec, networks: Networks) -
     config = experiment.config
     own = own_rows.views(experiment, spec.name)
     given = experiment.given if own is None else experiment.given._replace(augment=own)
-    method = guarded(config, spec.build(given, networks))
+    method, news = compiling.taken(config, guarded(config, spec.build(given, networks)), spec.name)
     at = batches(experiment, unroll(config, spec), sizes(config, spec, method), own is not None)
-    method, news = compiling.taken(config, method, spec.name)
     return loop.Phase(spec.name, method, at, getattr(config, spec.steps), experiment.keys.of(spec.name), news=news)
 
 

@@ -111,7 +111,7 @@ def train_all(
         try:
             yield from run(experiments, since.get(None))
         except compiling.CannotCompileError as error:
-            why = f"together {str(error)[:200]}"
+            why = f"together: {str(error)[:200]}"
         except InputError:
             raise
         except Exception as error:  # what torch.vmap cannot do stops in a way of its own each time
@@ -162,8 +162,7 @@ def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Itera
                 last = event.networks
                 yield from ((index, _of(event, index)) for index in range(len(experiments)))
                 continue
-            if isinstance(event, compiling.Compiled):
-                compiled[event.phase] = event.seconds
+            compiled |= compiling.seconds(event)
             yield None, event
         networks.update(spec.keep(last))
     for index, one in enumerate(experiments):

@@ -91,9 +91,7 @@ _uncompiled: WeakValueDictionary[int, View] = WeakValueDictionary()
 _numbers = itertools.count()
 
 
-@torch.library.custom_op(
-    "metapl::view", mutates_args=(), schema="(Tensor x, Tensor key, int number) -> Tensor"
-)
+@torch.library.custom_op("metapl::view", mutates_args=(), schema="(Tensor x, Tensor key, int number) -> Tensor")
 def _called(x: Tensor, key: Tensor, number: int) -> Tensor:
     return _uncompiled[number](x, key)
 
