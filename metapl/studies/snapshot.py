@@ -16,7 +16,7 @@ from metapl.methods import mpl
 from metapl.methods.base import Trainable
 from metapl.methods.teacher_pass import teacher_passes
 from metapl.registry.errors import InputError
-from metapl.training import loop, phases
+from metapl.training import compiling, loop, phases
 from metapl.training.experiment import Experiment
 
 
@@ -50,12 +50,13 @@ def trained(experiment: Experiment, steps: int, report: Callable[[loop.Reported]
     method = mpl.meta_pseudo_labels(teacher, student, experiment.estimator, kind, augment, numbers)
     placed = method._replace(init=lambda key: tree.to(method.init(key), place))
     given = phases.batches(experiment, experiment.config.unroll)
-    phase = loop.Phase("mpl", placed, given, steps, experiment.keys.of("mpl"))
+    taken, _ = compiling.taken(experiment.config, placed, "mpl")
+    phase = loop.Phase("mpl", taken, given, steps, experiment.keys.of("mpl"))
     at = loop.start(phase)
     for event in loop.steps(phase, at):
         if isinstance(event, loop.Reported):
             report(event)
-        else:
+        elif isinstance(event, loop.Stepped):
             at = event
     return Stage(experiment, at.state, steps)
 

@@ -78,8 +78,8 @@ def require(config: TrainConfig, device: torch.device, processes: Processes) -> 
     named = os.environ.get("CXX", "")
     if BACKEND == "inductor" and device.type == "cpu" and not any(map(shutil.which, (named or " ", *COMPILERS))):
         raise InputError(
-            "compile = true needs a C++ compiler, and none is found: install g++ or clang, name one by CXX, or leave it "
-            "out",
+            "compile = true needs a C++ compiler, and none is found: install g++ or clang, name one by CXX, or leave "
+            "it out",
             "compile",
         )
 

@@ -205,22 +205,14 @@ def trained(**options):
 
 
 CASES = {
-    "estimators": {},
     "first-order": {"grad": "first-order"},
     "difference": {"grad": "exact:route=difference"},
-    "evograd": {"grad": "evograd"},
-    "none": {"grad": "none"},
-    "uda": {"method": "uda"},
     "pseudo-labels": {"method": "pseudo-labels"},
-    "reduced": {"method": "reduced"},
-    "guided": {"guide": "consensus", "alignment": "adamatch", "threshold": "adaptive"},
-    "unrolled": {"unroll": 2},
-    "microbatches": {"microbatch": 16, "batch": 32},
-    "bf16": {"precision": "bf16"},
-    "rollback": {"on_nonfinite": "rollback"},
-    "mixed": {"mixing": "mixup", "optimizer": "adamw", "student_wait": 2},
-    "dropout": {"model": "mlp:width=8,depth=1,dropout=0.2"},
-    "convolutions": {"model": "convnet:width=4", "augment": "small"},
+    "reduced": {"method": "reduced", "precision": "bf16"},
+    "guided": {"guide": "consensus", "alignment": "adamatch", "threshold": "adaptive", "mixing": "mixup"},
+    "unrolled": {"unroll": 2, "microbatch": 16, "batch": 32, "student_wait": 2, "optimizer": "adamw"},
+    "rollback": {"on_nonfinite": "rollback", "model": "mlp:width=8,depth=1,dropout=0.2"},
+    "convolutions": {"model": "convnet:width=4", "augment": "small", "method": "uda"},
     "seeds": {"seeds": 3},
 }
 
