@@ -201,3 +201,14 @@ def _refused_route():
         Recipe(),
     )
     compiled(method.step, "eager")(method.init(rng.key(0)), batch, rng.key(1))
+
+
+def test_draws_are_those_without_a_compiler():
+    """The states are multiplied in two halves there; with positions in a larger array too."""
+    rows = torch.tensor([0, 7, 2**20])
+
+    def drawn(key):
+        return rng.bits(key, (3, 5)), rng.bits(key, (3, 5), rows=rows), rng.uniform(key, (3,))
+
+    with one_graph():
+        assert all(map(torch.equal, compiled(drawn, "eager")(rng.key(4)), drawn(rng.key(4))))
