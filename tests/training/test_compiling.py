@@ -248,7 +248,7 @@ def test_generated_code_has_the_same_numbers_and_goes_on_with_them(tmp_path):
     assert invoke("train", *flags, "--no-baselines", "--out", plain).code == 0
     for out in (whole, stopped):
         done = invoke("train", *flags, "--no-baselines", "--compile", "--out", out, "--keep", "2",
-                      "--checkpoint-every", "15 steps")  # fmt: skip
+                      "--checkpoint-every", "15")  # fmt: skip
         assert done.code == 0, done.err
         assert "mpl            the step is compiled, as one graph" in done.out
     (stopped / "summary.json").unlink()
