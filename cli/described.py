@@ -6,6 +6,7 @@ import torch
 
 from metapl.data import notes
 from metapl.data.augment import presets
+from metapl.data.formats import features
 from metapl.data.sources import EMBEDDED
 from metapl.training import automatic
 from metapl.training.experiment import Experiment
@@ -26,6 +27,8 @@ def described(experiment: Experiment) -> list[str]:
     if config.from_:
         what = "weights, split and labels" if experiment.begun() else "split and labels, no weights: none of its fit"
         found.append(notes.Note("start", f"{what} of {config.from_}"))
+    if data.form.kind == "features":
+        found.append(notes.Note("vectors", features.description(data.form, data.x.shape)))
     return [f"{note.about:<10} {note.text}" for note in found]
 
 

@@ -23,7 +23,6 @@ from metapl.cli.streams import OUTPUT
 from metapl.cli.tables import printed
 from metapl.core import tree
 from metapl.core.types import Model
-from metapl.data.formats import features
 from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
@@ -72,8 +71,6 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     )
     for line in described(experiment):
         console.print(line)
-    if experiment.data.form.kind == "features":
-        console.print(f"vectors    {features.description(experiment.data.form, experiment.data.x.shape)}")
     if methods.guide_of(config):
         console.print(f"targets    guided by {config.guide}, {config.alignment} alignment")
     if found := _networks(experiment):
@@ -85,6 +82,7 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
         )
     seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
     together = f", {experiment.processes.count} processes" if experiment.processes.count > 1 else ""
+    together += ", each step compiled when first taken, which may take minutes" if config.compile else ""
     console.print(f"device     {experiment.device}, {seeded}{together}")
     console.print(f"run        {folder}")
 
