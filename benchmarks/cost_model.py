@@ -1,85 +1,115 @@
-"""The formulas of docs/scaling.md against what is counted: operations and memory of whole steps.
+"""The model of docs/scaling.md against what is counted and timed: operations, memory and seconds of whole steps.
 
-    python benchmarks/cost_model.py
+    OMP_NUM_THREADS=1 python benchmarks/cost_model.py --rounds 5
 
-F and B, the operations of an example's forward pass and of its way back, A, the bytes that are kept in between, and P,
-the bytes of the parameters, are measured on one pass of the network alone. The rest follows. Nothing is timed.
+Of the network the model knows single passes that are counted on shapes alone; for seconds, one pass forward and back of
+the plain module as it is timed here. What a call and a byte between the passes take is timed once, on a tiny network
+and on a sum. Seconds are the processor's, and all calls take turns. Without --rounds nothing is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 
 from metapl import models
 from metapl.core import rng
 from metapl.evaluation import cost
-from metapl.studies import bench
+from metapl.studies import bench, cost_model, passes
+from metapl.studies.meta_network import Network
+from metapl.studies.passes import Size
 
+CPU = torch.device("cpu")
 NETWORKS = {
     "mlp:width=512": (1, 28, 28),
     "wrn:depth=16,width=1": (3, 32, 32),
     "resnet18:width=16": (3, 32, 32),
     "vit:depth=3,width=64,heads=2": (3, 32, 32),
+    "convnet": (3, 32, 32),
+    "efficientnet:width=0.5,dropout=0,drop_path=0": (3, 32, 32),
 }
+"""The last two were not looked at while the model was made."""
 SIZES = ((4, 7), (8, 2))
 """Labelled examples, and unlabelled ones for each of them."""
 GRADS = ("first-order", "exact", "exact:route=difference")
-STATES = 7
-"""Copies of all parameters: gradients, updates and new states of both optimisers."""
+TINY = Network("mlp:width=8,depth=1", (1, 8, 8))
+NUMBERS, TENSORS = 2**18, 64
+"""Of the sums that say what a byte takes: together they fit into no cache, as what an optimiser holds does not."""
 
 
-class Network(NamedTuple):
-    """What the formulas need to know of a network."""
+class Machine(NamedTuple):
+    """What single calls between the passes take here."""
 
-    forward: int
-    """Operations of a forward pass of one example."""
-    backward: int
-    """Of its way back."""
-    kept: float
-    """Bytes kept for the way back, of one example."""
-    parameters: int
-    """Bytes of all parameters."""
+    call: float
+    byte: float
 
 
-def measured(model: str, shape: tuple[int, ...], count: int = 8) -> Network:
-    """From one pass of the network."""
-    module = models.build(model, shape, bench.CLASSES)
-    x = rng.normal(rng.key(0), (count, *shape))
-    with torch.no_grad():
-        forward = cost.flops(lambda: module(x)) // count
-    both = cost.flops(lambda: torch.autograd.grad(module(x).sum(), list(module.parameters()))) // count
-    parameters = sum(4 * one.numel() for one in module.parameters())
-    return Network(forward, both - forward, cost.peak_memory(lambda: module(x), x.device) / count, parameters)
+def _steps(given: Network, size: Size, grads: Iterable[str]) -> dict[str, Callable[[], object]]:
+    scene = bench.Scene(given.model, given.shape, size.labelled, size.unlabelled // size.labelled)
+    calls, _ = bench.steps(scene, bench.choose(tuple(grads)))
+    return {name: calls[name] for name in grads}
 
 
-def operations(network: Network, labelled: int, unlabelled: int, name: str) -> int:
-    """Teacher on three views, student, exam; tangents have the products of a way back."""
-    passes = labelled + 2 * unlabelled + unlabelled + labelled
-    beyond = {"exact": network.backward, "exact:route=difference": network.forward}.get(name, 0)
-    return (network.forward + network.backward) * passes + beyond * unlabelled
+def _module(given: Network, count: int) -> dict[str, Callable[[], object]]:
+    """One pass of the plain module over so many examples, without a way back and with it."""
+    module = models.build(given.model, given.shape, given.classes)
+    x, params = rng.normal(rng.key(0), (count, *given.shape)), list(module.parameters())
+    return {"forward": lambda: module(x), "both": lambda: torch.autograd.grad(module(x).sum(), params)}
 
 
-def memory(network: Network, labelled: int, unlabelled: int) -> float:
-    """The teacher's pass is kept while the student's is."""
-    return network.kept * (labelled + 3 * unlabelled) + STATES * network.parameters
+def machine(rounds: int) -> Machine:
+    """Of a step on a tiny network, and of a sum."""
+    size, some = Size(2, 2), torch.ones(TENSORS, NUMBERS).unbind()
+    calls = {**_steps(TINY, size, ["first-order"]), "sums": lambda: [a + b for a, b in pairwise(some)]}
+    seconds = _medians(cost.interleave(calls, 8 * rounds, CPU, processor=True))
+    count = sum(one.calls for one in passes.measure(TINY, size, "first-order").all)
+    return Machine(seconds["first-order"] / count, seconds["sums"] / (3 * 4 * NUMBERS * (TENSORS - 1)))
+
+
+def _medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def compare(given: Network, size: Size, here: Machine | None, rounds: int) -> Iterable[dict[str, Any]]:
+    """Model over count, and over the time where there is a machine, of each estimator."""
+    calls = _steps(given, size, GRADS)
+    seconds: dict[str, float] = {}
+    if here is not None:
+        seconds = _medians(cost.interleave({**calls, **_module(given, size.unlabelled)}, rounds, CPU, processor=True))
+        rows = cost_model.Rows(size.unlabelled, *passes.plain(given, size.unlabelled))
+        forward = seconds["forward"] / size.unlabelled
+        speed = cost_model.Speed(forward, seconds["both"] / size.unlabelled - forward, *here)
+    for name in GRADS:
+        counted = passes.measure(given, size, name)
+        row = {
+            "flops": sum(one.flops for one in counted.all) / cost.flops(calls[name]),
+            "memory": max(cost_model.phases(counted).values()) / cost.peak_memory(calls[name], CPU),
+        }
+        if here is not None:
+            found = cost_model.timed(name, counted, size, speed, rows)
+            row |= {"time": found / seconds[name], "ms": 1e3 * seconds[name]}
+        yield {"grad": name, **row}
 
 
 def main() -> None:
     """Measure and print."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print(f"torch {torch.__version__}; formula over count, of operations and of memory")
-    for model, shape in NETWORKS.items():
-        network = measured(model, shape)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=0, help="timed steps of each kind")
+    parser.add_argument("--model", action="append", choices=NETWORKS, help="only these networks")
+    chosen = parser.parse_args()
+    here = machine(chosen.rounds) if chosen.rounds else None
+    print(f"torch {torch.__version__}; {here}; model over what is counted and timed")
+    for model in chosen.model or NETWORKS:
         for labelled, ratio in SIZES:
-            calls, _ = bench.steps(bench.Scene(model, shape, labelled, ratio), bench.choose(GRADS))
-            unlabelled = labelled * ratio
-            for name in GRADS:
-                flops = operations(network, labelled, unlabelled, name) / cost.flops(calls[name])
-                peak = memory(network, labelled, unlabelled) / cost.peak_memory(calls[name], torch.device("cpu"))
-                print(f"{model:22} {labelled}:{unlabelled:<3} {name:24} {flops:.3f} {peak:.3f}", flush=True)
+            size = Size(labelled, labelled * ratio)
+            for row in compare(Network(model, NETWORKS[model]), size, here, chosen.rounds):
+                print(f"{model:30.30} {size.labelled}:{size.unlabelled:<3} {row.pop('grad'):24}", end="")
+                print(*(f"{name} {value:.3f} " for name, value in row.items()), flush=True)
 
 
 if __name__ == "__main__":

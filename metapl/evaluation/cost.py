@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metapl.core import tree
 from metapl.core.torch_private import TorchDispatchMode
@@ -52,37 +52,63 @@ def peak_memory(call: Call, device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
-    with _Following() as following:
+    with Meter() as meter:
         call()
-    return following.peak
+    return meter.peak
 
 
-class _Following(TorchDispatchMode):
-    """Adds up the storages that are alive. The profiler would know them too, but it writes to standard error."""
+class Meter(TorchDispatchMode):
+    """Counts within a `with` block, below autograd: operations, and the bytes of the tensors that they make and read.
+
+    It adds up the storages that are alive, so that it works on the meta device too, where nothing is computed. The
+    profiler would know them as well, but it writes to standard error. What a kernel holds while it runs is not counted.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = self.peak = 0
+        self.live = 0
+        """Bytes made since the beginning and held now."""
+        self.peak = 0
+        """The most of them at once, since the last `restart`."""
+        self.moved = 0
+        """Bytes read and written since then: of each operation its arguments and results once, of views none."""
+        self.calls = 0
+        """Calls of operations since then."""
+        self.flops = 0
+        """As of `flops`, since then. torch's own counter would keep alive what a checkpoint computes anew."""
         self._known: dict[int, int] = {}
 
-    def _meet(self, values: Any, new: bool) -> None:
+    def restart(self) -> None:
+        """Begin anew with all but what is held."""
+        self.peak, self.moved, self.calls, self.flops = self.live, 0, 0, 0
+
+    def _meet(self, values: Any, new: bool) -> dict[int, int]:
+        """Take note of tensors; their bytes by storage."""
+        met: dict[int, int] = {}
         for tensor in tree.leaves(values):
             if not isinstance(tensor, Tensor):
                 continue
             storage = tensor.untyped_storage()
+            met[storage._cdata] = tensor.numel() * tensor.element_size()
             if storage._cdata not in self._known:
                 self._known[storage._cdata] = size = storage.nbytes() if new else 0
                 self.live += size
                 weakref.finalize(storage, self._forget, storage._cdata)
         self.peak = max(self.peak, self.live)
+        return met
 
     def _forget(self, address: int) -> None:
         self.live -= self._known.pop(address)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self._meet((args, kwargs), new=False)  # seen for the first time as an argument: it was there before the call
+        read = self._meet((args, kwargs), new=False)  # seen for the first time as an argument: it was there before
         result = func(*args, **(kwargs or {}))
-        self._meet(result, new=True)
+        written = self._meet(result, new=True)
+        self.calls += 1
+        count = flop_registry.get(func._overloadpacket)
+        self.flops += count(*args, **(kwargs or {}), out_val=result) if count else 0
+        if func._schema.is_mutable or not written.keys() <= read.keys():
+            self.moved += sum(read.values()) + sum(written.values())
         return result
 
 

@@ -1,0 +1,246 @@
+"""The single passes that a step of Meta Pseudo Labels is made of: operations, bytes and calls of each.
+
+They are taken on the meta device, on tensors that have a shape and no numbers. So a ResNet-50 on images of 224 × 224
+takes no memory and a few seconds, and what is counted is what the same pass takes where it is computed.
+`metapl.studies.cost_model` puts a step together from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from metapl import optim
+from metapl.core import autodiff, losses, rng, tree
+from metapl.core.targets import TARGETS
+from metapl.core.types import Buffers, Instance, Key, Params, Problem, TrainState
+from metapl.estimators import many_steps, one_step, route
+from metapl.evaluation import cost
+from metapl.methods.base import Trainable, apply_gradient, forward, new_train_state
+from metapl.studies.meta_network import Network, network
+
+T = TypeVar("T")
+
+RULE: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+"""What trains both networks."""
+
+KINDS = ("none", "first-order", "exact", "exact:route=forward", "exact:route=reverse", "exact:route=difference")
+"""The estimators that the model knows, as `--grad` has them."""
+
+
+class Pass(NamedTuple):
+    """What one pass costs."""
+
+    flops: int = 0
+    """Operations of products, convolutions and attention."""
+    moved: int = 0
+    """Bytes read and written, each operand of each operation once."""
+    calls: int = 0
+    """Operations of torch, below autograd."""
+    peak: int = 0
+    """The most bytes that it holds at once, beyond what was there before it."""
+    kept: int = 0
+    """Bytes that it leaves."""
+
+
+class Size(NamedTuple):
+    """How many examples a step has in one process."""
+
+    labelled: int
+    unlabelled: int
+    """Of all steps of the student together."""
+    unroll: int = 1
+    """K, the student's steps for each of the teacher's."""
+    alone: bool = True
+    """Whether it is the only process; others cannot use the student's own pass again for tangents."""
+
+
+class Passes(NamedTuple):
+    """The passes of one step, in their order."""
+
+    teacher: Pass
+    """Forward, on labelled, weak and strong views."""
+    student: Pass
+    """The student's step, all of them where there are several, and what the feedback needs of it."""
+    exam: Pass
+    """On the labelled examples, at the student's new parameters."""
+    update_back: Pass
+    """From the exam's gradient to the student's, through the optimiser."""
+    feedback: Pass
+    """From there to the pseudo labels."""
+    teacher_back: Pass
+    """To the teacher's gradient."""
+    update: Pass
+    """The teacher's optimiser, and the average of the student."""
+    params: int
+    """Bytes of the parameters of one network."""
+    buffers: int
+    """Of its running statistics."""
+    states: int
+    """Of parameters, buffers and optimiser of one network."""
+
+    @property
+    def all(self) -> tuple[Pass, ...]:
+        """The passes themselves."""
+        return self[:7]
+
+
+class _Counter:
+    """Takes calls one after another and counts each."""
+
+    def __init__(self) -> None:
+        self._meter = cost.Meter()
+
+    def __call__(self, call: Callable[[], T]) -> tuple[Pass, T]:
+        meter = self._meter
+        meter.restart()
+        before = meter.live
+        with meter:
+            result = call()
+        return Pass(meter.flops, meter.moved, meter.calls, meter.peak - before, meter.live - before), result
+
+
+def measure(given: Network, size: Size, kind: str) -> Passes:
+    """The passes of one step with an estimator of `KINDS`.
+
+    Raises:
+        InputError: as `network`.
+        ValueError: K does not divide the unlabelled examples, or the estimator does not take so many steps.
+    """
+    if size.unlabelled % size.unroll:
+        raise ValueError(f"{size.unlabelled} unlabelled examples cannot be dealt out to {size.unroll} steps")
+    if size.unroll > 1 and kind not in ("none", "exact"):
+        raise ValueError(f"{kind} takes one step of the student for each of the teacher's")
+    trainable = Trainable(network(given), optim.sgd(**RULE))
+    few = [_few(count, given.microbatch * size.unroll) for count in size[:2]]
+    (labelled, *more), (unlabelled, *many) = few
+    base = size._replace(labelled=labelled, unlabelled=unlabelled)
+    found = start = _measured(trainable, given.shape, base, kind)
+    for name, axis, other in (("labelled", size.labelled, more), ("unlabelled", size.unlabelled, many)):
+        for count in other:
+            then = _measured(trainable, given.shape, base._replace(**{name: count}), kind)
+            found = _further(found, start, then, (axis - getattr(base, name)) / (count - getattr(base, name)))
+    return found
+
+
+def _few(count: int, part: int) -> tuple[int, ...]:
+    """A number of examples; or, of a batch in many parts, two and three parts of it, from which a line goes on."""
+    return (count,) if not part or count <= 3 * part else (2 * part, 3 * part)
+
+
+def _further(found: Passes, start: Passes, then: Passes, times: float) -> Passes:
+    """So many times the difference of two further."""
+
+    def moved(value: int, one: int, other: int) -> int:
+        return round(value + times * (other - one))
+
+    passes = [Pass(*map(moved, *three)) for three in zip(found.all, start.all, then.all, strict=True)]
+    return Passes(*passes, *found[7:])
+
+
+def plain(given: Network, count: int) -> tuple[Pass, Pass]:
+    """One forward pass over so many examples, and its way back to the parameters.
+
+    Raises:
+        InputError: as `network`.
+    """
+    model, counter = network(given), _Counter()
+    params, buffers = model.init(rng.key(0))
+    x, key = _examples(given.shape, count), rng.key(2)
+    forward_pass, (logits, _, pull) = counter(
+        lambda: autodiff.vjp(lambda at: model.apply(at, buffers, x, train=True, key=key), params)
+    )
+    return forward_pass, counter(lambda: pull(logits))[0]
+
+
+def _examples(shape: tuple[int, ...], count: int) -> Tensor:
+    return torch.empty((count, *shape), device="meta")
+
+
+def _measured(trainable: Trainable, shape: tuple[int, ...], size: Size, kind: str) -> Passes:
+    teacher, student = (new_train_state(trainable, rng.key(seed)) for seed in (0, 1))
+    counter, key, ema = _Counter(), rng.key(2), tree.map(torch.empty_like, student[:2])
+    counts = {"labelled": size.labelled, "weak": size.unlabelled, "strong": size.unlabelled}
+    views = {name: _examples(shape, count) for name, count in counts.items()}
+    first, (logits, buffers, pull) = counter(
+        lambda: autodiff.vjp(
+            lambda params: forward(trainable.model, params, teacher.buffers, views, key), teacher.params
+        )
+    )
+    theta = logits["strong"]
+    instance = _instance(trainable, student, theta, views, size)
+    middle = _middle(counter, instance, kind, size)
+    back, grads = counter(lambda: pull(logits))
+    last, _ = counter(lambda: _updated(trainable, teacher, grads, buffers, ema, student))
+    return Passes(first, *middle, back, last, *map(_bytes, (student.params, student.buffers, student)))
+
+
+def _bytes(held: Any) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(held))
+
+
+def _instance(
+    trainable: Trainable, student: TrainState, theta: Tensor, views: dict[str, Tensor], size: Size
+) -> Instance:
+    def inner(params: Params, buffers: Buffers, targets: Tensor, batch: tuple[Tensor, Key]) -> tuple[Tensor, Buffers]:
+        x, key = batch
+        logits, after = trainable.model.apply(params, buffers, x, train=True, key=key)
+        return losses.cross_entropy(logits, targets), after
+
+    def outer(params: Params, buffers: Buffers, exam: tuple[Tensor, Tensor, Key]) -> Tensor:
+        x, y, key = exam
+        logits, _ = trainable.model.apply(params, buffers, x, train=True, key=key)
+        return losses.cross_entropy(logits, y).mean()
+
+    keys = rng.split(rng.key(3), size.unroll + 1)
+    batches = list(zip(views["strong"].chunk(size.unroll), keys[1:], strict=True))
+    y = torch.empty(size.labelled, dtype=torch.int64, device="meta")
+    problem = Problem(inner, outer, trainable.optimizer, TARGETS["soft"])
+    return Instance(problem, list(theta.chunk(size.unroll)), student, batches, (views["labelled"], y, keys[0]), keys[0])
+
+
+def _middle(counter: _Counter, instance: Instance, kind: str, size: Size) -> tuple[Pass, Pass, Pass, Pass]:
+    """The student's step, the exam, the way back through the update and from there to the labels.
+
+    Of several steps with exact feedback the first has all.
+    """
+    if kind == "none":
+        with torch.no_grad():
+            first, (state, _) = counter(lambda: many_steps.unrolled(instance, method="reverse"))
+            exam, _ = counter(partial(instance.problem.outer, state.params, state.buffers, instance.outer_batch))
+        return first, exam, Pass(), Pass()
+    if size.unroll > 1:
+        return counter(lambda: many_steps.unrolled_gradient(instance))[0], Pass(), Pass(), Pass()
+    first, (step, vjp) = counter(lambda: _step(instance, kind, alone=size.alone))
+    exam, (_, v) = counter(lambda: one_step.outer_gradient(instance.problem, step.state, instance.outer_batch))
+    through, u = counter(lambda: step.vjp(v))
+    return first, exam, through, counter(lambda: vjp(u))[0]
+
+
+def _step(instance: Instance, kind: str, *, alone: bool) -> tuple[one_step.Step, Callable[[Params], Any]]:
+    """The student's step, and its way back from the gradient to the pseudo labels."""
+    if kind == "first-order":
+        return one_step.step(instance, instance.problem.targets.apply(instance.thetas[0], instance.key)), lambda _: ()
+    name = kind.partition("route=")[2] or "auto"
+    convolves = any(param.ndim > 2 for param in instance.state.params.values())
+    if alone or not (name == "forward" or (name == "auto" and convolves)):
+        return route.step(instance, name)
+    taken, _ = route.watched_step(instance)
+    problem, (theta,), state, (batch,), _, key = instance
+
+    def tangents(u: Params) -> Any:
+        along = one_step.directional_derivative(problem, state, batch, u)
+        return autodiff.value_and_grad(lambda theta: along(problem.targets.apply(theta, key))[1].mean(), theta)[2]
+
+    return taken, tangents
+
+
+def _updated(
+    trainable: Trainable, teacher: TrainState, grads: Params, buffers: Buffers, ema: Any, student: TrainState
+) -> tuple[TrainState, Any]:
+    moved = apply_gradient(trainable.optimizer, teacher, grads, buffers)
+    return moved, tree.lerp(ema, (student.params, student.buffers), 0.01)
