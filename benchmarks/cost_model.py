@@ -20,6 +20,7 @@ import torch
 from metapl import models
 from metapl.core import rng
 from metapl.evaluation import cost
+from metapl.nn.layout import AXES
 from metapl.studies import bench, cost_model, passes
 from metapl.studies.meta_network import Network
 from metapl.studies.passes import Size
@@ -56,9 +57,11 @@ def _steps(given: Network, size: Size, grads: Iterable[str]) -> dict[str, Callab
 
 
 def _module(given: Network, count: int) -> dict[str, Callable[[], object]]:
-    """One pass of the plain module over so many examples, without a way back and with it."""
+    """One pass of the plain module over so many examples, images channels last; without a way back and with it."""
     module = models.build(given.model, given.shape, given.classes)
     x, params = rng.normal(rng.key(0), (count, *given.shape)), list(module.parameters())
+    if any(param.ndim == x.ndim == AXES for param in params):
+        x = x.contiguous(memory_format=torch.channels_last)
     return {"forward": lambda: module(x), "both": lambda: torch.autograd.grad(module(x).sum(), params)}
 
 
@@ -67,7 +70,7 @@ def machine(rounds: int) -> Machine:
     size, some = Size(2, 2), torch.ones(TENSORS, NUMBERS).unbind()
     calls = {**_steps(TINY, size, ["first-order"]), "sums": lambda: [a + b for a, b in pairwise(some)]}
     seconds = _medians(cost.interleave(calls, 8 * rounds, CPU, processor=True))
-    count = sum(one.calls for one in passes.measure(TINY, size, "first-order").all)
+    count = sum(one.calls for one in passes.measure(TINY, size, ["first-order"])["first-order"].all)
     return Machine(seconds["first-order"] / count, seconds["sums"] / (3 * 4 * NUMBERS * (TENSORS - 1)))
 
 
@@ -84,8 +87,7 @@ def compare(given: Network, size: Size, here: Machine | None, rounds: int) -> It
         rows = cost_model.Rows(size.unlabelled, *passes.plain(given, size.unlabelled))
         forward = seconds["forward"] / size.unlabelled
         speed = cost_model.Speed(forward, seconds["both"] / size.unlabelled - forward, *here)
-    for name in GRADS:
-        counted = passes.measure(given, size, name)
+    for name, counted in passes.measure(given, size, GRADS).items():
         row = {
             "flops": sum(one.flops for one in counted.all) / cost.flops(calls[name]),
             "memory": max(cost_model.phases(counted).values()) / cost.peak_memory(calls[name], CPU),

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 HELP = """Measure whole training steps: time, operations and memory of every estimator, and of steps without metapl.
 
-Without arguments: the network of `metapl train`, 16 labelled and 112 unlabelled examples; half a minute."""
+Without arguments: the network of `metapl train`, 16 labelled and 112 unlabelled examples; half a minute.
+With --plan nothing is measured: what a run would take on other machines is worked out from the network's passes."""
 
 SHAPES = {"mlp": (1, 8, 8), "linear": (1, 8, 8), "cosine": (1, 8, 8)}
 """Of one example by the name of the network, where it is no colour image of 32 × 32 pixels."""
@@ -24,12 +25,26 @@ ModelOption = typer.Option(help="Network of teacher and student, NAME:key=value,
 GradOption = typer.Option(
     help="Estimator, NAME:key=value,…; may be given again and again. \\[default: all]", show_default=False
 )
+BatchOption = typer.Option(help="Labelled examples. \\[default: 16]", show_default=False)
+RatioOption = typer.Option(help="Unlabelled examples for each labelled one. \\[default: 7]", show_default=False)
 ShapeOption = typer.Option(
     help="Of one example, such as 3,224,224. \\[default: 1,8,8 for an mlp, else 3,32,32]", show_default=False
 )
 ProcessorOption = typer.Option(
     "--processor-time", help="Count the processor's seconds, for a machine that other programs use too."
 )
+PlanOption = typer.Option(
+    "--plan",
+    help="Work out a run instead: cifar10, imagenet or jft of the paper, or own, by --model and --shape.",
+    show_default=False,
+)
+PlotOption = typer.Option(help="Draw time and memory to this PNG.", show_default=False)
+
+
+def _planned(text: str) -> Any:
+    return typer.Option(help=f"With --plan: {text}", show_default=False)
+
+
 NOTE = """FLOPs, time   of one step, and how many times those of the first; the quartiles over rounds in brackets
 memory        at most held beyond what was there before
 examples/s    labelled and unlabelled ones"""
@@ -39,19 +54,40 @@ def bench(  # noqa: PLR0913 - one parameter a flag
     *,
     model: Annotated[list[str] | None, ModelOption] = None,
     grad: Annotated[list[str] | None, GradOption] = None,
-    batch: Annotated[int, typer.Option(help="Labelled examples.")] = 16,
-    ratio: Annotated[int, typer.Option(help="Unlabelled examples for each labelled one.")] = 7,
+    batch: Annotated[int | None, BatchOption] = None,
+    ratio: Annotated[int | None, RatioOption] = None,
     shape: Annotated[str, ShapeOption] = "",
     rounds: Annotated[int, typer.Option(help="Timed steps of each kind, taking turns.")] = 20,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a plan a100 or h100.")] = "auto",
     processor: Annotated[bool, ProcessorOption] = False,
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file too.", show_default=False)] = None,
+    plot: Annotated[Path | None, PlotOption] = None,
+    plan: Annotated[str, PlanOption] = "",
+    unroll: Annotated[int | None, _planned("the student's steps for each of the teacher's.")] = None,
+    processes: Annotated[int | None, _planned("processes, each with a device of its own.")] = None,
+    precision: Annotated[str | None, _planned("float32 or bf16.")] = None,
+    microbatch: Annotated[int | None, _planned("most examples in memory at a time.")] = None,
+    steps: Annotated[int | None, _planned("steps of the run.")] = None,
+    device_flops: Annotated[float | None, _planned("operations a second that are reached.")] = None,
+    device_memory: Annotated[float | None, _planned("bytes of a device.")] = None,
+    device_call: Annotated[float | None, _planned("seconds of a call of torch.")] = None,
+    device_bandwidth: Annotated[float | None, _planned("bytes a second of its memory.")] = None,
+    link: Annotated[float | None, _planned("bytes a second to other processes.")] = None,
 ) -> None:
     """See HELP."""
-    for name, value in {"--batch": batch, "--ratio": ratio, "--rounds": rounds}.items():
-        if value < 1:
-            raise InputError(f"{name} {value} must be at least 1")
+    options = {"unroll": unroll, "processes": processes, "precision": precision, "microbatch": microbatch}
+    options |= {"steps": steps, "device_flops": device_flops, "device_memory": device_memory}
+    options |= {"device_bandwidth": device_bandwidth, "device_call": device_call, "link": link}
+    given = {name: value for name, value in options.items() if value is not None}
     sizes = _shape(shape)
+    _require({"batch": batch, "ratio": ratio, "rounds": rounds, **given})
+    if plan:
+        batches = {"batch": batch, "ratio": ratio, "shape": sizes, "device": "" if device == "auto" else device}
+        _plan(plan, {**{name: value for name, value in batches.items() if value}, **given}, model, grad, json, plot)
+        return
+    if given:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for a plan: give --plan own with it")
+    batch, ratio = batch or 16, ratio or 7
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.files import storage  # noqa: PLC0415 - quick help
     from metapl.studies import bench as measuring  # noqa: PLC0415 - imports torch
@@ -74,6 +110,35 @@ def bench(  # noqa: PLR0913 - one parameter a flag
     if json is not None:
         clock = {"rounds": rounds, "processor_time": processor}
         storage.write_json(json, {"environment": machine.environment(), **clock, "scenes": record})
+    if plot is not None:
+        from metapl.reporting import step_plot  # noqa: PLC0415 - imports torch
+
+        step_plot.step_costs(record, plot)
+
+
+def _require(numbers: dict[str, Any]) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, int | float) and (value < 1 if isinstance(value, int) else not value > 0):
+            least = "at least 1" if isinstance(value, int) else "above 0"
+            raise InputError(f"--{name.replace('_', '-')} {value} must be {least}")
+
+
+def _plan(
+    name: str,
+    given: dict[str, Any],
+    model: list[str] | None,
+    grad: list[str] | None,
+    json: Path | None,
+    plot: Path | None,
+) -> None:
+    """A plan is of one network and of the estimators that the model knows."""
+    if grad or plot is not None:
+        raise InputError(f"{'--grad' if grad else '--plot'} is not for a plan: leave it out, or --plan")
+    if model and len(model) > 1:
+        raise InputError(f"a plan is of one network, not {len(model)}: give --model once")
+    from metapl.cli import plan  # noqa: PLC0415 - imports torch
+
+    plan.show(name, {**given, **({"model": model[0]} if model else {})}, json)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ class StepPlan(NamedTuple):
     """The most bytes held at once, with what is there before the step."""
     moved: int
     """Bytes read and written by operations that run one by one."""
+    calls: int
+    """Operations of torch."""
     sent: int
     """Bytes sent to other processes, and as many received."""
 
@@ -40,6 +42,8 @@ class Device(NamedTuple):
     """Bytes."""
     bandwidth: float
     """Bytes a second between memory and processor."""
+    call: float
+    """Seconds from one operation to the next, however small, as torch calls them one by one."""
     link: float
     """Bytes a second that a process sends to others, while it receives as many."""
 
@@ -96,7 +100,8 @@ def sums(kind: str, passes: Passes, size: Size, classes: int) -> int:
     """Numbers that are added up over the processes in a step of all of them together.
 
     A gradient of the teacher, of the exam and of each step of the student, as many numbers as a network has parameters;
-    and the logits of every pass, and of every tangent. `size` is that of all processes together. Statistics of
+    and the logits of every pass. Several steps with exact feedback are replayed, K gradients more, and all but the
+    first are differentiated in the parameters, K − 1 more. `size` is that of all processes together. Statistics of
     BatchNorm are each process's own.
     """
     parameters = passes.params // WIDTH
@@ -106,8 +111,9 @@ def sums(kind: str, passes: Passes, size: Size, classes: int) -> int:
         gradients -= 1
     elif kind != "first-order":
         logits += size.unlabelled
-        if size.unroll > 1:  # replayed, and differentiated in the parameters again
-            gradients += 2 * size.unroll
+        if size.unroll > 1:
+            gradients += 2 * size.unroll - 1
+        if size.unroll > 1 or passes.tangents:  # replayed, or passed anew
             logits += size.unlabelled
     return gradients * parameters + logits * classes
 
@@ -127,14 +133,23 @@ def step(kind: str, passes: Passes, size: Size, classes: int, processes: int = 1
         classes: number of them.
         processes: number of them.
     """
-    flops, moved = (sum(getattr(one, what) for one in passes.all) for what in ("flops", "moved"))
+    flops, moved, calls = (sum(getattr(one, what) for one in passes.all) for what in ("flops", "moved", "calls"))
     held = before(passes) + max(phases(passes).values())
-    return StepPlan(flops, held, moved, ring(sums(kind, passes, size, classes), processes))
+    return StepPlan(flops, held, moved, calls, ring(sums(kind, passes, size, classes), processes))
 
 
 def seconds(plan: StepPlan, device: Device) -> float:
-    """A step on a device: operations or memory, whichever takes longer, and then the sums, which wait for them."""
-    return max(plan.flops / device.flops, plan.moved / device.bandwidth) + plan.sent / device.link
+    """A step on a device: whichever takes longest of calls, operations and memory; then the sums, which wait for it."""
+    return max(parts(plan, device).values()) + plan.sent / device.link
+
+
+def parts(plan: StepPlan, device: Device) -> dict[str, float]:
+    """Seconds of a step's operations, of its bytes and of its calls, each as if there were nothing else."""
+    return {
+        "operations": plan.flops / device.flops,
+        "bytes": plan.moved / device.bandwidth,
+        "calls": plan.calls * device.call,
+    }
 
 
 class Speed(NamedTuple):

@@ -13,6 +13,7 @@ from metapl.core import tree
 from metapl.core.interception import Interception
 from metapl.core.types import Buffers, Model, Params
 from metapl.nn import functional, microbatch, precision
+from metapl.nn.layout import channels_last
 from metapl.registry.errors import unknown
 
 
@@ -42,7 +43,7 @@ def network(given: Network) -> Model:
 
     if given.precision not in precision.PRECISIONS:
         raise unknown("precision", given.precision, precision.PRECISIONS)
-    model = functional.from_module(build)
+    model = channels_last(functional.from_module(build))
     model = model if given.precision == precision.PRECISIONS[0] else _lowered(model)
     return microbatch.in_parts(_keyless(model), given.microbatch) if given.microbatch else model
 

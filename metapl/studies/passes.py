@@ -7,9 +7,9 @@ takes no memory and a few seconds, and what is counted is what the same pass tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,32 +19,15 @@ from metapl.core import autodiff, losses, rng, tree
 from metapl.core.targets import TARGETS
 from metapl.core.types import Buffers, Instance, Key, Params, Problem, TrainState
 from metapl.estimators import many_steps, one_step, route
-from metapl.evaluation import cost
+from metapl.evaluation.cost import Counter, Pass
 from metapl.methods.base import Trainable, apply_gradient, forward, new_train_state
 from metapl.studies.meta_network import Network, network
-
-T = TypeVar("T")
 
 RULE: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 """What trains both networks."""
 
 KINDS = ("none", "first-order", "exact", "exact:route=forward", "exact:route=reverse", "exact:route=difference")
 """The estimators that the model knows, as `--grad` has them."""
-
-
-class Pass(NamedTuple):
-    """What one pass costs."""
-
-    flops: int = 0
-    """Operations of products, convolutions and attention."""
-    moved: int = 0
-    """Bytes read and written, each operand of each operation once."""
-    calls: int = 0
-    """Operations of torch, below autograd."""
-    peak: int = 0
-    """The most bytes that it holds at once, beyond what was there before it."""
-    kept: int = 0
-    """Bytes that it leaves."""
 
 
 class Size(NamedTuple):
@@ -82,6 +65,8 @@ class Passes(NamedTuple):
     """Of its running statistics."""
     states: int
     """Of parameters, buffers and optimiser of one network."""
+    tangents: bool = False
+    """Whether the feedback goes by forward mode."""
 
     @property
     def all(self) -> tuple[Pass, ...]:
@@ -89,41 +74,31 @@ class Passes(NamedTuple):
         return self[:7]
 
 
-class _Counter:
-    """Takes calls one after another and counts each."""
+def measure(given: Network, size: Size, kinds: Sequence[str]) -> dict[str, Passes]:
+    """The passes of one step with each of these estimators of `KINDS`.
 
-    def __init__(self) -> None:
-        self._meter = cost.Meter()
-
-    def __call__(self, call: Callable[[], T]) -> tuple[Pass, T]:
-        meter = self._meter
-        meter.restart()
-        before = meter.live
-        with meter:
-            result = call()
-        return Pass(meter.flops, meter.moved, meter.calls, meter.peak - before, meter.live - before), result
-
-
-def measure(given: Network, size: Size, kind: str) -> Passes:
-    """The passes of one step with an estimator of `KINDS`.
+    Of a batch in many microbatches two and three of them are counted, and the rest follows by a straight line.
 
     Raises:
         InputError: as `network`.
-        ValueError: K does not divide the unlabelled examples, or the estimator does not take so many steps.
+        ValueError: K does not divide the unlabelled examples, or an estimator does not take so many steps.
     """
     if size.unlabelled % size.unroll:
         raise ValueError(f"{size.unlabelled} unlabelled examples cannot be dealt out to {size.unroll} steps")
-    if size.unroll > 1 and kind not in ("none", "exact"):
-        raise ValueError(f"{kind} takes one step of the student for each of the teacher's")
+    if size.unroll > 1 and not set(kinds) <= {"none", "exact"}:
+        raise ValueError(
+            f"of {', '.join(kinds)} not all take {size.unroll} steps of the student for one of the teacher"
+        )
     trainable = Trainable(network(given), optim.sgd(**RULE))
-    few = [_few(count, given.microbatch * size.unroll) for count in size[:2]]
-    (labelled, *more), (unlabelled, *many) = few
+    part = given.microbatch
+    (labelled, *more), (unlabelled, *many) = _few(size.labelled, part), _few(size.unlabelled, part * size.unroll)
     base = size._replace(labelled=labelled, unlabelled=unlabelled)
-    found = start = _measured(trainable, given.shape, base, kind)
-    for name, axis, other in (("labelled", size.labelled, more), ("unlabelled", size.unlabelled, many)):
+    found = start = _measured(trainable, given.shape, base, kinds)
+    for name, there, other in (("labelled", size.labelled, more), ("unlabelled", size.unlabelled, many)):
         for count in other:
-            then = _measured(trainable, given.shape, base._replace(**{name: count}), kind)
-            found = _further(found, start, then, (axis - getattr(base, name)) / (count - getattr(base, name)))
+            then = _measured(trainable, given.shape, base._replace(**{name: count}), kinds)
+            times = (there - getattr(base, name)) / (count - getattr(base, name))
+            found = {kind: _further(found[kind], start[kind], then[kind], times) for kind in kinds}
     return found
 
 
@@ -148,7 +123,7 @@ def plain(given: Network, count: int) -> tuple[Pass, Pass]:
     Raises:
         InputError: as `network`.
     """
-    model, counter = network(given), _Counter()
+    model, counter = network(given), Counter()
     params, buffers = model.init(rng.key(0))
     x, key = _examples(given.shape, count), rng.key(2)
     forward_pass, (logits, _, pull) = counter(
@@ -161,9 +136,9 @@ def _examples(shape: tuple[int, ...], count: int) -> Tensor:
     return torch.empty((count, *shape), device="meta")
 
 
-def _measured(trainable: Trainable, shape: tuple[int, ...], size: Size, kind: str) -> Passes:
+def _measured(trainable: Trainable, shape: tuple[int, ...], size: Size, kinds: Sequence[str]) -> dict[str, Passes]:
     teacher, student = (new_train_state(trainable, rng.key(seed)) for seed in (0, 1))
-    counter, key, ema = _Counter(), rng.key(2), tree.map(torch.empty_like, student[:2])
+    counter, key, ema = Counter(), rng.key(2), tree.map(torch.empty_like, student[:2])
     counts = {"labelled": size.labelled, "weak": size.unlabelled, "strong": size.unlabelled}
     views = {name: _examples(shape, count) for name, count in counts.items()}
     first, (logits, buffers, pull) = counter(
@@ -173,10 +148,19 @@ def _measured(trainable: Trainable, shape: tuple[int, ...], size: Size, kind: st
     )
     theta = logits["strong"]
     instance = _instance(trainable, student, theta, views, size)
-    middle = _middle(counter, instance, kind, size)
+    middle = {kind: _middle(counter, instance, kind, size) for kind in kinds}
     back, grads = counter(lambda: pull(logits))
     last, _ = counter(lambda: _updated(trainable, teacher, grads, buffers, ema, student))
-    return Passes(first, *middle, back, last, *map(_bytes, (student.params, student.buffers, student)))
+    held = list(map(_bytes, (student.params, student.buffers, student)))
+    return {
+        kind: Passes(first, *passes, back, last, *held, _by_tangents(instance, kind)) for kind, passes in middle.items()
+    }
+
+
+def _by_tangents(instance: Instance, kind: str) -> bool:
+    """Whether an estimator goes by forward mode; left open, networks that train convolutions do."""
+    convolves = any(param.ndim > 2 for param in instance.state.params.values())
+    return kind == "exact:route=forward" or (kind == "exact" and convolves and len(instance.thetas) == 1)
 
 
 def _bytes(held: Any) -> int:
@@ -203,7 +187,7 @@ def _instance(
     return Instance(problem, list(theta.chunk(size.unroll)), student, batches, (views["labelled"], y, keys[0]), keys[0])
 
 
-def _middle(counter: _Counter, instance: Instance, kind: str, size: Size) -> tuple[Pass, Pass, Pass, Pass]:
+def _middle(counter: Counter, instance: Instance, kind: str, size: Size) -> tuple[Pass, Pass, Pass, Pass]:
     """The student's step, the exam, the way back through the update and from there to the labels.
 
     Of several steps with exact feedback the first has all.
@@ -225,10 +209,8 @@ def _step(instance: Instance, kind: str, *, alone: bool) -> tuple[one_step.Step,
     """The student's step, and its way back from the gradient to the pseudo labels."""
     if kind == "first-order":
         return one_step.step(instance, instance.problem.targets.apply(instance.thetas[0], instance.key)), lambda _: ()
-    name = kind.partition("route=")[2] or "auto"
-    convolves = any(param.ndim > 2 for param in instance.state.params.values())
-    if alone or not (name == "forward" or (name == "auto" and convolves)):
-        return route.step(instance, name)
+    if alone or not _by_tangents(instance, kind):
+        return route.step(instance, kind.partition("route=")[2] or "auto")
     taken, _ = route.watched_step(instance)
     problem, (theta,), state, (batch,), _, key = instance
 

@@ -66,3 +66,41 @@ def test_calls_take_turns():
 def test_quartiles():
     assert cost.quartiles([5.0, 1.0, 2.0, 4.0, 3.0]) == (2.0, 3.0, 4.0)
     assert cost.quartiles([5.0]) == (5.0, 5.0, 5.0)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+@pytest.mark.parametrize("through", [False, True])
+def test_flops_of_a_convolution_in_groups(groups, through):
+    """In closed form: each output is a sum over the inputs of its own group."""
+    layer = torch.nn.Conv2d(8, 16, 3, padding=1, groups=groups, bias=False)
+    x = torch.ones(2, 8, 5, 5, requires_grad=through)
+    one = 2 * (2 * 16 * 5 * 5) * (8 // groups) * 9
+    assert cost.flops(lambda: layer(x)) == one
+    assert cost.flops(lambda: layer(x).sum().backward()) == (3 if through else 2) * one
+    with cost.Meter() as meter:
+        layer(x).sum().backward()
+    assert meter.flops == (3 if through else 2) * one
+
+
+def test_a_meter_counts_bytes_and_calls():
+    a, kilobyte = torch.zeros(256), 1024
+    with cost.Meter() as meter:
+        b = a + 1
+        assert (meter.moved, meter.calls, meter.live, meter.peak) == (2 * kilobyte, 1, kilobyte, kilobyte)
+        meter.restart()
+        c = b.view(16, 16).t()[:3]
+        assert (meter.moved, meter.calls) == (0, 3)
+        c.add_(1)  # in place: read and written
+        assert (meter.moved, meter.peak) == (2 * 3 * 64, kilobyte)
+        del b, c
+    assert (meter.live, meter.peak) == (0, kilobyte)
+
+
+def test_a_counter_goes_on_from_what_is_held():
+    counter, a, kilobyte = cost.Counter(), torch.zeros(256, device="meta"), 1024
+    first, b = counter(lambda: (a + 1) * 2)
+    assert first == cost.Pass(0, 4 * kilobyte, 2, 2 * kilobyte, kilobyte)
+    second, _ = counter(b.sum)
+    assert second == cost.Pass(0, kilobyte + 4, 1, 4, 4)
+    third, _ = counter(lambda: b.view(16, 16) @ b.view(16, 16))
+    assert third.flops == 2 * 16**3
