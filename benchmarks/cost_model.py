@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -43,13 +44,6 @@ NUMBERS, TENSORS = 2**18, 64
 """Of the sums that say what a byte takes: together they fit into no cache, as what an optimiser holds does not."""
 
 
-class Machine(NamedTuple):
-    """What single calls between the passes take here."""
-
-    call: float
-    byte: float
-
-
 def _steps(given: Network, size: Size, grads: Iterable[str]) -> dict[str, Callable[[], object]]:
     scene = bench.Scene(given.model, given.shape, size.labelled, size.unlabelled // size.labelled)
     calls, _ = bench.steps(scene, bench.choose(tuple(grads)))
@@ -62,39 +56,56 @@ def _module(given: Network, count: int) -> dict[str, Callable[[], object]]:
     x, params = rng.normal(rng.key(0), (count, *given.shape)), list(module.parameters())
     if any(param.ndim == x.ndim == AXES for param in params):
         x = x.contiguous(memory_format=torch.channels_last)
-    return {"forward": lambda: module(x), "both": lambda: torch.autograd.grad(module(x).sum(), params)}
+    return {
+        f"forward {count}": lambda: module(x),
+        f"both {count}": lambda: torch.autograd.grad(module(x).sum(), params),
+    }
 
 
-def machine(rounds: int) -> Machine:
-    """Of a step on a tiny network, and of a sum."""
+def _single() -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
+    """What says how long a call takes, and a byte; and how many of them they make."""
     size, some = Size(2, 2), torch.ones(TENSORS, NUMBERS).unbind()
-    calls = {**_steps(TINY, size, ["first-order"]), "sums": lambda: [a + b for a, b in pairwise(some)]}
-    seconds = _medians(cost.interleave(calls, 8 * rounds, CPU, processor=True))
-    count = sum(one.calls for one in passes.measure(TINY, size, ["first-order"])["first-order"].all)
-    return Machine(seconds["first-order"] / count, seconds["sums"] / (3 * 4 * NUMBERS * (TENSORS - 1)))
+    calls = {"tiny": _steps(TINY, size, [GRADS[0]])[GRADS[0]], "sums": lambda: [a + b for a, b in pairwise(some)]}
+    count = sum(one.calls for one in passes.measure(TINY, size, GRADS[:1])[GRADS[0]].all)
+    return calls, {"tiny": count, "sums": 3 * 4 * NUMBERS * (TENSORS - 1)}
 
 
-def _medians(times: Mapping[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(found) for name, found in times.items()}
+class Timed(NamedTuple):
+    """What was timed."""
+
+    steps: dict[str, float]
+    """Seconds of each."""
+    speed: cost_model.Speed
 
 
-def compare(given: Network, size: Size, here: Machine | None, rounds: int) -> Iterable[dict[str, Any]]:
-    """Model over count, and over the time where there is a machine, of each estimator."""
+def _speed(given: Network, size: Size, calls: Mapping[str, Callable[[], object]], rounds: int) -> Timed:
+    """Seconds of the steps, and what the model needs of the machine; all calls take turns."""
+    few, many = size.labelled, size.labelled + 2 * size.unlabelled
+    single, counts = _single()
+    given_calls = {**calls, **_module(given, few), **_module(given, many), **single}
+    times = cost.interleave(given_calls, rounds, CPU, processor=True)
+    seconds = {name: statistics.median(found) for name, found in times.items()}
+    forward, both = (
+        cost_model.line((few, seconds[f"{name} {few}"]), (many, seconds[f"{name} {many}"]))
+        for name in ("forward", "both")
+    )
+    backward = cost_model.Line(both.fixed - forward.fixed, both.each - forward.each)
+    each = [seconds[name] / count for name, count in counts.items()]
+    return Timed({name: seconds[name] for name in calls}, cost_model.Speed(forward, backward, *each))
+
+
+def compare(given: Network, size: Size, rounds: int) -> Iterable[dict[str, Any]]:
+    """Model over count, and over the time if there are rounds, of each estimator."""
     calls = _steps(given, size, GRADS)
-    seconds: dict[str, float] = {}
-    if here is not None:
-        seconds = _medians(cost.interleave({**calls, **_module(given, size.unlabelled)}, rounds, CPU, processor=True))
-        rows = cost_model.Rows(size.unlabelled, *passes.plain(given, size.unlabelled))
-        forward = seconds["forward"] / size.unlabelled
-        speed = cost_model.Speed(forward, seconds["both"] / size.unlabelled - forward, *here)
+    timed = _speed(given, size, calls, rounds) if rounds else None
     for name, counted in passes.measure(given, size, GRADS).items():
         row = {
             "flops": sum(one.flops for one in counted.all) / cost.flops(calls[name]),
             "memory": max(cost_model.phases(counted).values()) / cost.peak_memory(calls[name], CPU),
         }
-        if here is not None:
-            found = cost_model.timed(name, counted, size, speed, rows)
-            row |= {"time": found / seconds[name], "ms": 1e3 * seconds[name]}
+        if timed is not None:
+            found = cost_model.timed(name, counted, size, timed.speed, partial(passes.plain, given))
+            row |= {"time": found / timed.steps[name], "ms": 1e3 * timed.steps[name]}
         yield {"grad": name, **row}
 
 
@@ -104,12 +115,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0, help="timed steps of each kind")
     parser.add_argument("--model", action="append", choices=NETWORKS, help="only these networks")
     chosen = parser.parse_args()
-    here = machine(chosen.rounds) if chosen.rounds else None
-    print(f"torch {torch.__version__}; {here}; model over what is counted and timed")
+    print(f"torch {torch.__version__}; model over what is counted and timed")
     for model in chosen.model or NETWORKS:
         for labelled, ratio in SIZES:
             size = Size(labelled, labelled * ratio)
-            for row in compare(Network(model, NETWORKS[model]), size, here, chosen.rounds):
+            for row in compare(Network(model, NETWORKS[model]), size, chosen.rounds):
                 print(f"{model:30.30} {size.labelled}:{size.unlabelled:<3} {row.pop('grad'):24}", end="")
                 print(*(f"{name} {value:.3f} " for name, value in row.items()), flush=True)
 

@@ -94,7 +94,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _scaled(row.flops, "FLOP"),
         _scaled(row.memory, "B") + ("" if row.fits else " !"),
         _scaled(row.sent, "B") if row.sent else "–",
-        f"{1e3 * row.seconds:,.3g} ms",
+        f"{row.seconds:.3g} s" if row.seconds >= 1.0 else f"{1e3 * row.seconds:.3g} ms",
         row.bound,
         f"{row.days:,.2f} days",
         f"{row.beyond:.2f}",

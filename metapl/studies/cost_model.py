@@ -11,6 +11,7 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from metapl.studies.passes import Pass, Passes, Size
@@ -152,48 +153,58 @@ def parts(plan: StepPlan, device: Device) -> dict[str, float]:
     }
 
 
+class Line(NamedTuple):
+    """Seconds of a pass over n examples: weights are read and their gradients written whatever n is."""
+
+    fixed: float
+    each: float
+
+    def at(self, count: int) -> float:
+        """Of so many examples."""
+        return self.fixed + self.each * count
+
+
+def line(small: tuple[int, float], large: tuple[int, float]) -> Line:
+    """Through two points, of examples and seconds."""
+    each = (large[1] - small[1]) / (large[0] - small[0])
+    return Line(small[1] - each * small[0], each)
+
+
 class Speed(NamedTuple):
     """What a machine has been seen to reach with a network."""
 
-    forward: float
-    """Seconds of a forward pass, for each example."""
-    backward: float
-    """Of its way back."""
+    forward: Line
+    """A forward pass."""
+    backward: Line
+    """Its way back."""
     call: float
-    """Of an operation of next to no numbers, with the price of Python around it."""
+    """Seconds of an operation of next to no numbers, with the price of Python around it."""
     byte: float
-    """Of a byte that an operation between the passes reads or writes."""
+    """Seconds of a byte that an operation between the passes reads or writes."""
 
 
-class Rows(NamedTuple):
-    """One pass of a network over so many examples, and its way back; as plain torch takes them."""
-
-    count: int
-    forward: Pass
-    backward: Pass
-
-
-def timed(kind: str, passes: Passes, size: Size, speed: Speed, rows: Rows) -> float:
+def timed(kind: str, passes: Passes, size: Size, speed: Speed, plain: Callable[[int], tuple[Pass, Pass]]) -> float:
     """A step in seconds, where the network's own passes were timed on the machine.
 
-    The passes of `operations` in seconds in place of operations. What the feedback takes goes at the rate of a way
-    back, by its operations. Optimisers, average, norms and whatever else is between the passes go by calls and bytes,
-    as far as there are more of them than the passes have.
+    The passes of `operations` in seconds in place of operations. What the feedback takes goes at the rate of the
+    student's way back, by its operations. Optimisers, average, norms and whatever else is between the passes go by
+    calls and bytes, as far as there are more of them than the passes have.
 
     Args:
         kind: the estimator.
         passes: of the step.
         size: of the step.
         speed: of the machine.
-        rows: the passes that were timed.
+        plain: a forward pass over so many examples and its way back as they are counted, `metapl.studies.passes.plain`.
     """
-    there, back = 2 * size.labelled + 3 * size.unlabelled, (1 if kind != "none" else 0) * size.labelled
-    back += size.labelled + 3 * size.unlabelled
-    seconds = speed.forward * there + speed.backward * back
-    seconds += speed.backward * rows.count * passes.feedback.flops / rows.backward.flops
-    turns = 2 if kind == "none" else 3
-    between = [one for one in passes.all if one is not passes.feedback]
-    calls = sum(one.calls for one in between) - 3 * rows.forward.calls - turns * rows.backward.calls
-    moved = sum(one.moved for one in between)
-    moved -= (rows.forward.moved * there + rows.backward.moved * back) // rows.count
-    return seconds + speed.call * max(calls, 0) + speed.byte * max(moved, 0)
+    counts = (size.labelled + 2 * size.unlabelled, size.unlabelled, size.labelled)
+    back = counts if kind != "none" else counts[:2]
+    share = passes.feedback.flops / plain(size.unlabelled)[1].flops
+    seconds = sum(map(speed.forward.at, counts)) + sum(map(speed.backward.at, back))
+    seconds += share * speed.backward.at(size.unlabelled)
+    known = [plain(count)[0] for count in counts] + [plain(count)[1] for count in back]
+    between = {}
+    for what in ("calls", "moved"):
+        of_passes = sum(getattr(one, what) for one in known) + share * getattr(plain(size.unlabelled)[1], what)
+        between[what] = max(sum(getattr(one, what) for one in passes.all) - of_passes, 0.0)
+    return seconds + speed.call * between["calls"] + speed.byte * between["moved"]

@@ -143,16 +143,23 @@ def test_seconds_by_hand():
     assert cost_model.seconds(plan, device) == 15.0 + 2.0
 
 
+def test_a_line_through_two_points():
+    assert cost_model.line((2, 5.0), (6, 13.0)) == (1.0, 2.0)
+    assert cost_model.Line(1.0, 2.0).at(10) == 21.0
+
+
 def test_timed_by_hand():
-    speed = cost_model.Speed(forward=1.0, backward=2.0, call=0.5, byte=0.25)
-    rows = cost_model.Rows(2, Pass(flops=4, moved=2, calls=0), Pass(flops=8, moved=4, calls=1))
-    there, back = 2 * 1 + 3 * 2, 2 * 1 + 3 * 2
-    feedback = 16 / (8 / 2) * 2.0
-    calls, moved = 6 - 3, (280 - 50) - (1 * there + 2 * back)
-    found = cost_model.timed("first-order", MADE_UP, Size(1, 2), speed, rows)
-    assert found == there * 1.0 + back * 2.0 + feedback + 0.5 * calls + 0.25 * moved
-    unguided = cost_model.timed("none", MADE_UP, Size(1, 2), speed, rows)
-    assert found - unguided == 2.0 - 0.5 * 1 - 0.25 * 2  # the exam's way back; its call and its bytes are others' then
+    """Passes over 5, 2 and 1 examples; the feedback is two ways back of 2."""
+    speed = cost_model.Speed(cost_model.Line(1.0, 0.5), cost_model.Line(2.0, 1.0), call=0.5, byte=0.25)
+    found, unguided = (
+        cost_model.timed(
+            kind, MADE_UP, Size(1, 2), speed, lambda count: (Pass(moved=count), Pass(4 * count, 2 * count, 1))
+        )
+        for kind in ("first-order", "none")
+    )
+    calls, moved = 7 - 3 - 2, 280 - (1 + 2) * (5 + 2 + 1) - 2 * 2 * 2
+    assert found == (3 + 4.0) + (3 * 2 + 8.0) + 2 * (2 + 2.0) + 0.5 * calls + 0.25 * moved
+    assert found - unguided == (2 + 1.0) - 0.5 * 1 - 0.25 * 2  # the exam's way back
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,15 @@ def test_the_runs_of_the_paper():
     ("model", "shape", "parameters", "forward"),
     [
         ("resnet50", (3, 224, 224), 25.557e6, 2 * 4.09e9),
-        ("wrn:depth=28,width=10", (3, 32, 32), 36.5e6, 2 * 5.2e9),
+        ("efficientnet:dropout=0,drop_path=0", (3, 224, 224), 5.3e6, 2 * 0.39e9),
     ],
 )
 @pytest.mark.slow
 def test_networks_have_the_published_numbers(model, shape, parameters, forward):
-    """Parameters and multiply-adds: He et al. 2016 as torchvision's table has them; Zagoruyko and Komodakis 2016."""
-    classes = 1000 if model == "resnet50" else 10
+    """Parameters and multiply-adds: ResNet-50 as torchvision's table has it; EfficientNet-B0 of Tan and Le, table 2."""
+    classes = 1000
     there, back = passes.plain(Network(model, shape, classes), 1)
-    assert there.flops == pytest.approx(forward, rel=0.02)
+    assert there.flops == pytest.approx(forward, rel=0.03)
     assert back.flops == pytest.approx(2 * forward, rel=0.05)
     found = passes.measure(Network(model, shape, classes), Size(1, 1), ["none"])["none"]
     assert found.params / 4 == pytest.approx(parameters, rel=0.01)
