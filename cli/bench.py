@@ -75,7 +75,12 @@ def bench(  # noqa: PLR0913 - one parameter a flag
     link: Annotated[float | None, _planned("bytes a second to other processes.")] = None,
 ) -> None:
     """See HELP."""
-    options = {"unroll": unroll, "processes": processes, "precision": precision, "microbatch": microbatch}
+    options: dict[str, Any] = {
+        "unroll": unroll,
+        "processes": processes,
+        "precision": precision,
+        "microbatch": microbatch,
+    }
     options |= {"steps": steps, "device_flops": device_flops, "device_memory": device_memory}
     options |= {"device_bandwidth": device_bandwidth, "device_call": device_call, "link": link}
     given = {name: value for name, value in options.items() if value is not None}

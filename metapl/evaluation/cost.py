@@ -50,7 +50,8 @@ def _convolved_back(
     torch's own formula forgets the groups for the gradient of the weight: 32 times too many for 32 channels apart.
     """
     *_, transposed, _, _, asked = how
-    return sum(asked[:2]) * int(conv_flop_count(x_shape, weight_shape, grad_shape, transposed=transposed))
+    one = conv_flop_count(list(x_shape), list(weight_shape), list(grad_shape), transposed=transposed)
+    return sum(asked[:2]) * int(one)
 
 
 _BACKWARD = torch.ops.aten.convolution_backward

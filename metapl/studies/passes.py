@@ -96,7 +96,8 @@ def measure(given: Network, size: Size, kinds: Sequence[str]) -> dict[str, Passe
     found = start = _measured(trainable, given.shape, base, kinds)
     for name, there, other in (("labelled", size.labelled, more), ("unlabelled", size.unlabelled, many)):
         for count in other:
-            then = _measured(trainable, given.shape, base._replace(**{name: count}), kinds)
+            larger = base._replace(labelled=count) if name == "labelled" else base._replace(unlabelled=count)
+            then = _measured(trainable, given.shape, larger, kinds)
             times = (there - getattr(base, name)) / (count - getattr(base, name))
             found = {kind: _further(found[kind], start[kind], then[kind], times) for kind in kinds}
     return found
@@ -113,8 +114,10 @@ def _further(found: Passes, start: Passes, then: Passes, times: float) -> Passes
     def moved(value: int, one: int, other: int) -> int:
         return round(value + times * (other - one))
 
-    passes = [Pass(*map(moved, *three)) for three in zip(found.all, start.all, then.all, strict=True)]
-    return Passes(*passes, *found[7:])
+    names = Passes._fields[: len(found.all)]
+    threes = zip(found.all, start.all, then.all, strict=True)
+    further: dict[str, Any] = {name: Pass(*map(moved, *three)) for name, three in zip(names, threes, strict=True)}
+    return found._replace(**further)
 
 
 def plain(given: Network, count: int) -> tuple[Pass, Pass]:
@@ -151,9 +154,16 @@ def _measured(trainable: Trainable, shape: tuple[int, ...], size: Size, kinds: S
     middle = {kind: _middle(counter, instance, kind, size) for kind in kinds}
     back, grads = counter(lambda: pull(logits))
     last, _ = counter(lambda: _updated(trainable, teacher, grads, buffers, ema, student))
-    held = list(map(_bytes, (student.params, student.buffers, student)))
+    params, buffers_held, states = map(_bytes, (student.params, student.buffers, student))
+    held: dict[str, Any] = {
+        "teacher_back": back,
+        "update": last,
+        "params": params,
+        "buffers": buffers_held,
+        "states": states,
+    }
     return {
-        kind: Passes(first, *passes, back, last, *held, _by_tangents(instance, kind)) for kind, passes in middle.items()
+        kind: Passes(first, *between, **held, tangents=_by_tangents(instance, kind)) for kind, between in middle.items()
     }
 
 

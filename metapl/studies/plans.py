@@ -31,7 +31,7 @@ card of 200 or 400 Gbit/s for each of them, as in machines of eight."""
 GRADS = ("none", "first-order", "exact", "exact:route=difference")
 """What is planned where there is one step of the student for each of the teacher's."""
 
-SECONDS_A_DAY = 86_400
+_DAY = 86_400
 
 
 class Run(NamedTuple):
@@ -156,7 +156,7 @@ def plan(run: Run, device: Device) -> list[Row]:
 
 def _row(grad: str, step: StepPlan, run: Run, device: Device, base: float) -> Row:
     seconds = cost_model.seconds(step, device)
-    days = seconds * run.steps / SECONDS_A_DAY
+    days = seconds * run.steps / _DAY
     parts, fits = cost_model.parts(step, device), step.memory <= device.memory
     bound = max(parts, key=lambda name: parts[name])
     return Row(grad, step.flops, step.memory, step.sent, seconds, bound, days, seconds / base, fits)
