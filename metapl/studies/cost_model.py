@@ -188,7 +188,8 @@ def timed(kind: str, passes: Passes, size: Size, speed: Speed, plain: Callable[[
 
     The passes of `operations` in seconds in place of operations. What the feedback takes goes at the rate of the
     student's way back, by its operations. Optimisers, average, norms and whatever else is between the passes go by
-    calls and bytes, as far as there are more of them than the passes have.
+    calls and bytes, as far as there are more of them than the passes have; so do the sums of parameters that a
+    difference takes beside its pass.
 
     Args:
         kind: the estimator.
@@ -203,8 +204,12 @@ def timed(kind: str, passes: Passes, size: Size, speed: Speed, plain: Callable[[
     seconds = sum(map(speed.forward.at, counts)) + sum(map(speed.backward.at, back))
     seconds += share * speed.backward.at(size.unlabelled)
     known = [plain(count)[0] for count in counts] + [plain(count)[1] for count in back]
-    between = {}
-    for what in ("calls", "moved"):
-        of_passes = sum(getattr(one, what) for one in known) + share * getattr(plain(size.unlabelled)[1], what)
-        between[what] = max(sum(getattr(one, what) for one in passes.all) - of_passes, 0.0)
+    parts = [one for one in passes.all if one is not passes.feedback]
+    if kind == "exact:route=difference":
+        parts.append(passes.feedback)
+        known.append(plain(size.unlabelled)[0])
+    between = {
+        what: max(sum(getattr(one, what) for one in parts) - sum(getattr(one, what) for one in known), 0)
+        for what in ("calls", "moved")
+    }
     return seconds + speed.call * between["calls"] + speed.byte * between["moved"]

@@ -151,15 +151,16 @@ def test_a_line_through_two_points():
 def test_timed_by_hand():
     """Passes over 5, 2 and 1 examples; the feedback is two ways back of 2."""
     speed = cost_model.Speed(cost_model.Line(1.0, 0.5), cost_model.Line(2.0, 1.0), call=0.5, byte=0.25)
-    found, unguided = (
-        cost_model.timed(
-            kind, MADE_UP, Size(1, 2), speed, lambda count: (Pass(moved=count), Pass(4 * count, 2 * count, 1))
-        )
-        for kind in ("first-order", "none")
-    )
-    calls, moved = 7 - 3 - 2, 280 - (1 + 2) * (5 + 2 + 1) - 2 * 2 * 2
+
+    def plain(count):
+        return Pass(moved=count), Pass(4 * count, 2 * count, 1)
+
+    kinds = ("first-order", "none", "exact:route=difference")
+    found, unguided, difference = (cost_model.timed(kind, MADE_UP, Size(1, 2), speed, plain) for kind in kinds)
+    calls, moved = 7 - 1 - 3, 280 - 50 - (1 + 2) * (5 + 2 + 1)
     assert found == (3 + 4.0) + (3 * 2 + 8.0) + 2 * (2 + 2.0) + 0.5 * calls + 0.25 * moved
     assert found - unguided == (2 + 1.0) - 0.5 * 1 - 0.25 * 2  # the exam's way back
+    assert difference - found == 0.5 * 1 + 0.25 * (50 - 2)  # what it has beside a forward pass
 
 
 @pytest.mark.parametrize(
