@@ -50,13 +50,16 @@ def step_costs(scenes: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]], field: str, colour: str) -> None:
     first = rows[0]["peak_memory_bytes"]
     values = [row["peak_memory_bytes"] / first if field == "memory_ratio" else row[field] for row in rows]
-    bars = axes.barh(range(len(rows)), values, color=colour, height=0.6)
-    axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize="small")
+    axes.barh(range(len(rows)), values, color=colour, height=0.6)
+    ends = values
     if field == "time_ratio":
-        ends = [(row["time_ratio"] - row["time_low"], row["time_high"] - row["time_ratio"]) for row in rows]
-        spread = list(zip(*ends, strict=True))
-        axes.errorbar(values, range(len(rows)), xerr=spread, fmt="none", ecolor="black", elinewidth=1)
+        ends = [row["time_high"] for row in rows]
+        spread = [(value - row["time_low"], row["time_high"] - value) for value, row in zip(values, rows, strict=True)]
+        errors = list(zip(*spread, strict=True))
+        axes.errorbar(values, range(len(rows)), xerr=errors, fmt="none", ecolor="black", elinewidth=1)
+    for place, (value, end) in enumerate(zip(values, ends, strict=True)):
+        axes.annotate(f"{value:.2f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize="small")
     axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set_xlim(0.0, 1.2 * max(*values, 1.0))
+    axes.set_xlim(0.0, 1.2 * max(*ends, 1.0))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(alpha=0.3, axis="x")

@@ -8,9 +8,12 @@ import torch
 from metapl import models, optim
 from metapl.core import rng
 from metapl.core.collectives import Processes
+from metapl.core.targets import TARGETS
+from metapl.data.augment.base import Augment, identity
 from metapl.evaluation import cost
 from metapl.evaluation.cost import Pass
 from metapl.methods.base import Recipe, Trainable
+from metapl.methods.mpl import meta_pseudo_labels
 from metapl.nn import functional, microbatch, precision
 from metapl.nn.layout import channels_last
 from metapl.nn.shared_out import shared_out
@@ -36,9 +39,15 @@ def step_of(model, shape, size, kind, change=channels_last):
     """A whole step where it is computed, with the network changed."""
     built = functional.from_module(lambda: models.build(model, shape, bench.CLASSES))
     trainable = Trainable(change(built), optim.sgd(**bench.RULE))
-    scene = bench.Scene(model, shape, size.labelled, size.unlabelled // size.labelled)
     estimator = bench.choose([kind])[kind]
-    step = bench._running(trainable, estimator, Recipe(unroll=size.unroll), bench._batch(scene))
+    labels, recipe = TARGETS[estimator.targets[0]], Recipe(unroll=size.unroll)
+    method = meta_pseudo_labels(trainable, trainable, estimator, labels, Augment(identity, identity), recipe)
+    scene = bench.Scene(model, shape, size.labelled, size.unlabelled // size.labelled)
+    state, batch = [method.init(rng.key(0))], bench._batch(scene)
+
+    def step():
+        state[0], _ = method.step(state[0], batch, rng.key(1))
+
     step()
     return step
 
