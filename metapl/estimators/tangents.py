@@ -103,6 +103,24 @@ def _batch_norm(given: Sequence[Any], moving: Sequence[Any], made: Sequence[Any]
     return found
 
 
+def _group_norm(given: Sequence[Any], moving: Sequence[Any], made: Sequence[Any]) -> Any:
+    """γ ẋ' + γ̇ x' + β̇, with x' the normalised x, whose Jacobian is symmetric as that of batch norm is."""
+    x, weight, _, *sizes, eps = given
+    x_moves, weight_moves, bias_moves = moving[:3]
+    _, center, scale = made
+    channels = (-1, *(1,) * (x.ndim - 2))
+    found = None
+    if x_moves is not None:
+        mask = [True, False, False]
+        found = _aten.native_group_norm_backward(x_moves, x, center, scale, None, *sizes, mask)[0]
+        found = found if weight is None else found * weight.reshape(channels)
+    if weight_moves is not None:
+        found = _sum(found, torch.native_group_norm(x, weight_moves, bias_moves, *sizes, eps)[0])
+    elif bias_moves is not None:
+        return NotImplemented
+    return found
+
+
 def _leaky_relu(given: Sequence[Any], moving: Sequence[Any], made: Sequence[Any]) -> Tensor | None:
     """ẋ where x > 0, and slope · ẋ elsewhere; x has the sign of the result, which is kept for the next layer anyway."""
     _, *slope = given
@@ -132,6 +150,7 @@ RULES: dict[Any, Rule] = {
     _aten.mm.default: Rule(_mm),
     _aten.bmm.default: Rule(_mm),
     _aten.native_batch_norm.default: Rule(_batch_norm, results=(1, 2)),
+    _aten.native_group_norm.default: Rule(_group_norm, results=(1, 2)),
     _aten.leaky_relu.default: Rule(_leaky_relu, arguments=False, results=(0,)),
     _aten.relu.default: Rule(_relu, arguments=False, results=(0,)),
     _aten.add.Tensor: Rule(_add, arguments=False),

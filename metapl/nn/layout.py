@@ -22,7 +22,8 @@ def channels_last(model: Model) -> Model:
     """The model with the images `[batch, channels, height, width]` of its passes in `torch.channels_last`.
 
     Layers hand the layout on. A network without kernels of four axes, or with other inputs, is passed as before; so it
-    is under `torch.vmap`, which knows no such layout, and under `torch.compile`, which chooses layouts by itself.
+    is under `torch.vmap` and in forward mode, which do not know such layouts everywhere (torch's formula for group norm
+    takes views), and under `torch.compile`, which chooses layouts by itself.
 
     For networks that take images of any layout: `x.view(len(x), -1)` of a feature map raises an error with these, and
     `x.flatten(1)` does not.
@@ -41,4 +42,4 @@ def channels_last(model: Model) -> Model:
 def _images(x: Any) -> bool:
     if not isinstance(x, Tensor) or x.ndim != AXES or not x.is_floating_point():
         return False
-    return not (torch.compiler.is_compiling() or torch_private.inside_vmap())
+    return not (torch.compiler.is_compiling() or torch_private.inside_vmap() or torch_private.inside_forward_mode())

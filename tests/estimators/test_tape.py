@@ -14,6 +14,7 @@ from metapl.estimators import route, tangents
 from metapl.estimators.tape import Tape
 from metapl.evaluation import cost
 from metapl.nn import functional
+from metapl.nn.layout import channels_last
 from metapl.registry.errors import InputError
 
 # torch.func.jvp scripts its decompositions when it is first called.
@@ -49,11 +50,15 @@ NETWORKS = {
     "vit": lambda: models.build("vit:depth=1,width=8,heads=2", IMAGES, 10),
     "resnet18": lambda: models.build("resnet18:width=4", IMAGES, 10),
     "mixed": Mixed,
+    "group norm": lambda: models.build("convnet:width=4,norm=group", IMAGES, 10),
+    "group norm without scales": lambda: nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4, affine=False), nn.Tanh(), nn.Flatten(), nn.Linear(144, 10))
+    ),
 }
 
 
-def instance_of(build, change=lambda logits: logits, smoothing=0.1, dtype=torch.float64):
-    model = functional.cast(functional.from_module(build), dtype)
+def instance_of(build, change=lambda logits: logits, smoothing=0.1, dtype=torch.float64, layout=lambda model: model):
+    model = layout(functional.cast(functional.from_module(build), dtype))
     params, buffers = model.init(rng.key(0))
     keys = rng.split(rng.key(1), 5)
     x, exam = (rng.normal(key, (4, *IMAGES), dtype) for key in keys[:2])
@@ -86,9 +91,10 @@ def direction(instance):
     return {name: rng.normal(key, value.shape, value.dtype) for (name, value), key in pairs}
 
 
+@pytest.mark.parametrize("layout", [lambda model: model, channels_last], ids=["as they are", "channels last"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_tangents_are_those_of_forward_mode(name):
-    instance = instance_of(NETWORKS[name])
+def test_tangents_are_those_of_forward_mode(name, layout):
+    instance = instance_of(NETWORKS[name], layout=layout)
     problem, (theta,), state, (batch,), _, _ = instance
     u, old, new = direction(instance), torch.softmax(theta, -1), torch.softmax(2.0 * theta, -1)
 

@@ -91,12 +91,23 @@ def feedback(model, params, buffers, grad):
     return estimators.exact(route=grad).estimate(instance, ())[0].grads[0]
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("route", ["forward", "reverse"])
-def test_exact_feedback_is_that_of_the_network(route):
-    model, params, buffers = plain(partial(models.build, "convnet:width=4,depth=1,norm=batch", (3, 8, 8), 4))
+def test_exact_feedback_is_that_of_the_network(route, norm):
+    model, params, buffers = plain(partial(models.build, f"convnet:width=4,depth=1,norm={norm}", (3, 8, 8), 4))
     expected, found = (feedback(one, params, buffers, route) for one in (model, channels_last(model)))
     assert expected.norm() > 1e-4
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_forward_mode_goes_through_group_norm():
+    model, params, buffers = plain(partial(models.build, "convnet:width=4,depth=1,norm=group", (3, 8, 8), 4))
+    x = images(5, 3, 8, 8)
+
+    def slope(model):
+        return torch.func.jvp(lambda params: model.apply(params, buffers, x, train=True)[0], (params,), (params,))[1]
+
+    torch.testing.assert_close(slope(channels_last(model)), slope(model), rtol=1e-9, atol=1e-11)
 
 
 def test_members_of_a_vmap_are_passed_as_before():
