@@ -1,6 +1,7 @@
 """Steps as they are and under `torch.compile(fullgraph=True)`: time, and how far the numbers move.
 
     python benchmarks/compile_cost.py --rounds 30
+    python benchmarks/compile_cost.py --rounds 100 --port  # whole steps, beside the common port's written by hand
 
 Steps of small networks, which live on calls more than on arithmetic, and of wide ResNets: Meta Pseudo Labels with exact
 feedback, alone and as `metapl train` takes it with its views, one of MAML over tasks, and the gradient through 20 inner
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch._dynamo
@@ -30,6 +32,7 @@ from metapl.methods.base import Recipe, Trainable
 from metapl.methods.mpl import meta_pseudo_labels
 from metapl.nn import functional
 from metapl.nn.layout import channels_last
+from metapl.studies import bench
 from metapl.training import loop, phases
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import prepare
@@ -127,14 +130,37 @@ def difference(fn: Callable[..., PyTree], fast: Callable[..., PyTree], given: tu
     return max(float((a - b).abs().max()) for a, b in zip(*ends, strict=True))
 
 
+def against_port(rounds: int) -> None:
+    """Compiled steps of Meta Pseudo Labels and the common port's, which is not compiled: the MLP, 16 + 112 images."""
+    scene = bench.Scene("mlp", (1, 8, 8))
+    names = ("first-order", "exact")
+    calls, _ = bench.steps(scene, bench.choose(names))
+    compiled = partial(torch.compile, fullgraph=True)
+    calls |= {
+        f"{name}, compiled": bench.running(scene, one, through=compiled) for name, one in bench.choose(names).items()
+    }
+    taken = cost.interleave(calls, rounds, scene.device, processor=True)
+    for name, seconds in taken.items():
+        ratios = [a / b for a, b in zip(seconds, taken["port, by hand"], strict=True)]
+        low, middle, high = cost.quartiles(ratios)
+        print(
+            f"{name}: {1e3 * cost.quartiles(seconds)[1]:.2f} ms, of the port x {middle:.2f} [{low:.2f}, {high:.2f}]",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="inductor")
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--port", action="store_true", help="beside the common port's step, and nothing else")
     args = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, backend {args.backend}")
+    if args.port:
+        against_port(args.rounds)
+        return
     for name in args.steps:
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
