@@ -115,7 +115,7 @@ def _group_norm(given: Sequence[Any], moving: Sequence[Any], made: Sequence[Any]
         found = _aten.native_group_norm_backward(x_moves, x, center, scale, None, *sizes, mask)[0]
         found = found if weight is None else found * weight.reshape(channels)
     if weight_moves is not None:
-        found = _sum(found, torch.native_group_norm(x, weight_moves, bias_moves, *sizes, eps)[0])
+        found = _sum(found, _aten.native_group_norm(x, weight_moves, bias_moves, *sizes, eps)[0])
     elif bias_moves is not None:
         return NotImplemented
     return found
