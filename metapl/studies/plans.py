@@ -19,7 +19,7 @@ SHARE = 0.4
 """Of the published peak that products and convolutions are assumed to reach."""
 
 CALL = 10e-6
-"""Seconds that Python and torch are assumed to take for a call. On the machine of docs/scaling.md it were 24 µs."""
+"""Seconds that Python and torch are assumed to take for a call. On the machine of docs/scaling.md it was 24 µs."""
 
 DEVICES = {
     "a100": Device(SHARE * 312e12, 80e9, 2.039e12, CALL, 25e9),

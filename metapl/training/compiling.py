@@ -76,10 +76,10 @@ def require(config: TrainConfig, device: torch.device, processes: Processes) -> 
             "compile",
         )
     named = os.environ.get("CXX", "")
-    if BACKEND == "inductor" and device.type == "cpu" and not any(map(shutil.which, (named or " ", *COMPILERS))):
+    if BACKEND == "inductor" and device.type == "cpu" and not any(map(shutil.which, [named] if named else COMPILERS)):
+        found = f"CXX={named}, which is not there" if named else "none is found"
         raise InputError(
-            "compile = true needs a C++ compiler, and none is found: install g++ or clang, name one by CXX, or leave "
-            "it out",
+            f"compile = true needs a C++ compiler, and {found}: install g++ or clang, name one by CXX, or leave it out",
             "compile",
         )
 

@@ -147,6 +147,10 @@ def test_what_is_refused_before_anything_is_trained(monkeypatch):
     monkeypatch.setenv("CXX", "mine")
     monkeypatch.setattr(shutil, "which", lambda name: name if name == "mine" else None)
     compiling.require(config, CPU, one)
+    monkeypatch.setenv("CXX", "another")  # the only one that torch then tries, whatever else there is
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "g++" else None)
+    with pytest.raises(InputError, match="compiler, and CXX=another, which is not there: install"):
+        compiling.require(config, CPU, one)
 
 
 def test_the_loop_says_it_after_the_first_step_and_leaves_that_out_of_the_rate(monkeypatch):
