@@ -46,9 +46,21 @@ def _shift(word: Tensor, bits: int) -> Tensor:
     return (word >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def _times(word: Tensor, constant: int) -> Tensor:
+    """word · constant, modulo 2⁶⁴.
+
+    For a C++ compiler no signed number overflows, and what it makes of one that does is anything. So in code that is
+    generated the factors are unsigned. Outside of it torch does not have such products on all devices, and needs none.
+    """
+    if not torch.compiler.is_compiling():
+        return word * constant
+    factor = torch.full((), constant, dtype=torch.int64, device=word.device)
+    return (word.view(torch.uint64) * factor.view(torch.uint64)).view(torch.int64)
+
+
 def _mix(word: Tensor) -> Tensor:
-    word = (word ^ _shift(word, 30)) * _MULTIPLY_1
-    word = (word ^ _shift(word, 27)) * _MULTIPLY_2
+    word = _times(word ^ _shift(word, 30), _MULTIPLY_1)
+    word = _times(word ^ _shift(word, 27), _MULTIPLY_2)
     return word ^ _shift(word, 31)
 
 
@@ -108,15 +120,6 @@ def _counted(count: int, device: torch.device) -> Tensor:
     return counter ^ 0 if torch.compiler.is_compiling() else counter
 
 
-def _states(counter: Tensor) -> Tensor:
-    """counter · gamma, modulo 2⁶⁴."""
-    if not torch.compiler.is_compiling():
-        return counter * GAMMA
-    # For a C++ compiler no signed number overflows: a loop over these multiples would end before the first that does.
-    low, high = GAMMA % 2**32, (GAMMA >> 32) % 2**32
-    return counter * low + ((counter * high & 2**32 - 1) << 32)
-
-
 def bits(
     key: Key, shape: Sequence[int], device: torch.device | str | None = None, rows: Tensor | None = None
 ) -> Tensor:
@@ -130,7 +133,7 @@ def bits(
     else:
         width = math.prod(shape[1:])
         counter = rows.to(key.device)[:, None] * width + _counted(width, key.device)
-    return _mix(key + _states(counter)).reshape(tuple(shape))
+    return _mix(key + _times(counter, GAMMA)).reshape(tuple(shape))
 
 
 def uniform(

@@ -204,7 +204,7 @@ def _refused_route():
 
 
 def test_draws_are_those_without_a_compiler():
-    """The states are multiplied in two halves there; with positions in a larger array too."""
+    """They are multiplied as unsigned numbers there; with positions in a larger array too."""
     rows = torch.tensor([0, 7, 2**20])
 
     def drawn(key):

@@ -276,3 +276,20 @@ def test_draws_whose_places_a_c_compiler_knows():
     views = base.compose(crops.flip(), crops.pad_crop(1), crops.cutout(2))
     fast = torch.compile(views, fullgraph=True, dynamic=False)
     assert torch.equal(fast(images, rng.key(1)), views(images, rng.key(1)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_keys_of_places_that_a_c_compiler_knows():
+    """The last two of fifty are what a vectorised loop leaves over, with its places written out."""
+
+    def keys(key):
+        return rng.fold_in(rng.split(key, 3)[1], torch.arange(50)), torch.vmap(rng.fold_in)(
+            torch.stack([key, key]), few
+        )
+
+    torch._dynamo.reset()
+    few = torch.arange(2)
+    fast = torch.compile(keys, fullgraph=True, dynamic=False)
+    assert all(map(torch.equal, fast(rng.key(9)), keys(rng.key(9))))
