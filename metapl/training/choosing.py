@@ -5,8 +5,8 @@
     right answers on what the fold left out ─► the preferred candidate, unless another is clearly better
 
 The preferred candidate is the guided network with the alignment that fits the number of classes. Another one takes its
-place if it has more right answers by over one and a half standard errors of the paired difference. With one label a
-class nothing can be left out, and the preferred candidate is trained. The guide itself is no candidate: it is as good
+place if it has more right answers by over `ERRORS` standard errors of the paired difference. With one label a class
+nothing can be left out, and the preferred candidate is trained. The guide itself is no candidate: it is as good
 as the network that it guides, and keeps all examples in place of weights.
 """
 
@@ -54,8 +54,11 @@ class Choice(NamedTuple):
         return self.name in LABELS_ALONE
 
 
-ERRORS = 1.5
-"""Standard errors of the paired difference by which another candidate must be better than the preferred one."""
+ERRORS = 2.4
+"""Standard errors of the paired difference by which another candidate must be better than the preferred one.
+
+By chance, one of five others that are equally good exceeds a margin of 2.4 in at most one choice of twenty.
+"""
 
 FOLDS = 3
 """Of the labelled examples; fewer where no class has as many labels."""

@@ -84,12 +84,12 @@ def hits(text):
     ("uda", "other", "name"),
     [
         ("1111110000", "1111110000", "uda"),
-        ("1111100000", "1111111000", "uda"),  # 2 more, and 1.5 · √2
-        ("1111100000", "1111111100", "supervised"),  # 3 more, and 1.5 · √3
-        ("1111100000", "0111111110", "uda"),  # 3 more, 1.5 · √5
+        ("1111000000", "1111111110", "uda"),  # 5 more, and 2.4 · √5 = 5.4
+        ("1111000000", "1111111111", "supervised"),  # 6 more, and 2.4 · √6 = 5.9
+        ("1110000000", "0111111111", "uda"),  # 6 more, and 2.4 · √8 = 6.8
     ],
 )
-def test_another_candidate_must_be_better_by_one_and_a_half_standard_errors(uda, other, name):
+def test_another_candidate_must_be_better_than_chance_makes_one_of_five(uda, other, name):
     config = prepared().config
     candidates = {"supervised": TrainConfig(method="supervised"), "uda": config}
     found = choosing._best(config, {"supervised": hits(other), "uda": hits(uda)}, candidates, "so")
