@@ -156,3 +156,19 @@ def tally(arm: str, cells: Sequence[dict[str, list[Row]]]) -> str:
     gaps = [difference(accuracies(found, arm), accuracies(found, "panel")) for found in cells if arm in found]
     won, lost = (sum(sign * mean > half for mean, half in gaps) for sign in (1, -1))
     return f"{arm} against the best of the panel: {won} won, {len(gaps) - won - lost} level, {lost} lost"
+
+
+def ahead(cells: Found) -> tuple[float, float]:
+    """How far the guided network is ahead of each other candidate of `--method auto`: mean and standard deviation.
+
+    Of the means over the seeds, for the data sets with more than one label a class; as shares of the test set.
+    """
+    others = (*methods.PANEL, "supervised")
+    there = [of(cells, name, count) for name in SETS for count in COUNTS if count > 1]
+    pairs = [(found["guided"], found["panel"]) for found in there if {"guided", "panel"} <= found.keys()]
+    means = [
+        statistics.fmean(one["uda"] - row[other] for one, row in zip(guided, panel, strict=True))
+        for guided, panel in pairs
+        for other in others
+    ]
+    return statistics.fmean(means), statistics.pstdev(means)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from metapl.training import choosing
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results" / "best.md"
 
@@ -46,3 +48,8 @@ def test_of_a_cell_that_is_kept_twice_the_last_counts(tmp_path):
     file = tmp_path / "kept.jsonl"
     file.write_text("".join(f'{{"data": "a", "labels": 1, "arm": "auto", "rows": [{{"x": {at}}}]}}\n' for at in (1, 2)))
     assert best_cells.read(file) == {("a", 1, "auto"): [{"x": 2}]}
+
+
+def test_the_choice_of_a_method_starts_from_what_the_page_says():
+    found = best_cells.ahead(best_cells.read(PAGE.with_suffix(".jsonl")))
+    assert found == pytest.approx((choosing.AHEAD, choosing.SPREAD), abs=0.01)
