@@ -140,35 +140,21 @@ def line(found: dict[str, list[Row]], arms: Sequence[str]) -> list[str]:
 
 
 def table(cells: Found, arms: Sequence[str]) -> list[str]:
-    """Lines of a table, with a row for each data set and count, and how often an arm beats the best of the panel."""
+    """Lines of a table, with a row for each data set and count, and how often each arm is ahead."""
     there = [(name, count, of(cells, name, count)) for name in SETS for count in COUNTS]
     there = [(name, count, found) for name, count, found in there if "panel" in found]
     columns = [part for arm in arms for part in (("best of the panel", "supervised") if arm == "panel" else (arm,))]
     rows = [["data", "labels a class", "seeds", *columns]]
     rows.append(["---"] * len(rows[0]))
     rows += [[name, str(count), str(len(found["panel"])), *line(found, arms)] for name, count, found in there]
-    won = [tally(arm, [found for _, _, found in there]) for arm in arms if AGAINST.get(arm) == "panel"]
+    won = [tally(arm, [found for _, _, found in there]) for arm in arms if arm != "panel"]
     return [*(f"| {' | '.join(row)} |" for row in rows), *won]
 
 
 def tally(arm: str, cells: Sequence[dict[str, list[Row]]]) -> str:
-    """How often an arm is ahead of the best of the panel by the interval, and behind it."""
-    gaps = [difference(accuracies(found, arm), accuracies(found, "panel")) for found in cells if arm in found]
+    """How often an arm is ahead of what it is compared with, by the interval, and behind it."""
+    other = AGAINST.get(arm, "guided")
+    gaps = [difference(accuracies(found, arm), accuracies(found, other)) for found in cells if {arm, other} <= {*found}]
     won, lost = (sum(sign * mean > half for mean, half in gaps) for sign in (1, -1))
-    return f"{arm} against the best of the panel: {won} won, {len(gaps) - won - lost} level, {lost} lost"
-
-
-def ahead(cells: Found) -> tuple[float, float]:
-    """How far the guided network is ahead of each other candidate of `--method auto`: mean and standard deviation.
-
-    Of the means over the seeds, for the data sets with more than one label a class; as shares of the test set.
-    """
-    others = (*methods.PANEL, "supervised")
-    there = [of(cells, name, count) for name in SETS for count in COUNTS if count > 1]
-    pairs = [(found["guided"], found["panel"]) for found in there if {"guided", "panel"} <= found.keys()]
-    means = [
-        statistics.fmean(one["uda"] - row[other] for one, row in zip(guided, panel, strict=True))
-        for guided, panel in pairs
-        for other in others
-    ]
-    return statistics.fmean(means), statistics.pstdev(means)
+    against = "the best of the panel" if other == "panel" else other
+    return f"{arm} against {against}: {won} ahead, {len(gaps) - won - lost} level, {lost} behind"

@@ -2,12 +2,12 @@
 
     labelled examples ─► folds, or the validation part if there is one
     each fold: the panel, the consensus, a network on labels alone, a guided network with and without alignment
-    right answers on what the fold left out ─► the preferred candidate, unless another is expected to be better
+    right answers on what the fold left out ─► the preferred candidate, unless another is clearly better
 
 The preferred candidate is the guided network with the alignment that fits the number of classes. Another one takes its
-place if it is expected to be better, by what is known beforehand and by the right answers; see `gain`. With one label a
-class nothing can be left out, and the preferred candidate is trained. The guide itself is no candidate: it is as good
-as the network that it guides, and keeps all examples in place of weights.
+place if it has over `AHEAD` more right answers. With one label a class nothing can be left out, and the preferred
+candidate is trained. The guide itself is no candidate: it is as good as the network that it guides, and keeps all
+examples in place of weights.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ class Choice(NamedTuple):
 
     @property
     def hurts(self) -> bool:
-        """Whether learning from unlabelled examples is expected to be worse than learning from labels alone."""
+        """Whether learning from unlabelled examples was clearly worse than learning from labels alone."""
         return self.name in LABELS_ALONE
 
 
-AHEAD, SPREAD = 0.04, 0.04
-"""How far the preferred candidate is ahead of another one before anything is asked: mean and standard deviation.
+AHEAD = 8
+"""How many right answers more another candidate must have than the preferred one.
 
-Of top-1, over the data sets and the four others of `docs/results/best.md`, with 4 and 25 labels a class.
+It stands for what is known beforehand. Let another candidate be the right one in a share p of the examples on which the
+two differ. With the prior Beta(8, 16), so that p is one third, it is expected to be the better one as soon as it has
+over 16 − 8 more right answers, however many are asked for.
 """
 
 FOLDS = 3
@@ -106,31 +108,9 @@ def choose(given: Sequence[Experiment], aligned: bool = False) -> list[Choice]:
     return [_best(one.config, found, candidates, _how(splits[0], one)) for one, found in zip(given, hits, strict=True)]
 
 
-def gain(preferred: Tensor, other: Tensor) -> float:
-    """How much higher the top-1 of the other candidate is expected to be than that of the preferred one.
-
-    The posterior mean under the prior N(−`AHEAD`, `SPREAD`²) of what the answers say, d ± s, where
-
-        d = (c − b) / (n + 2),   s² = ((b + c + 2) / (n + 2) − d²) / (n + 2)
-
-    and b and c of n examples are answered right by one of the two alone: the preferred, the other. Source: Bonett and
-    Price, *Adjusted Wald confidence interval for a difference of binomial proportions based on paired data*, Journal of
-    Educational and Behavioral Statistics 2012.
-
-    Args:
-        preferred: whether its answers are right, `[n]`, bool.
-        other: the same of the other candidate.
-    """
-    apart = other.double() - preferred.double()
-    count = len(apart) + 2
-    found = float(apart.sum()) / count
-    variance = ((float(apart.square().sum()) + 2) / count - found**2) / count
-    return (found * SPREAD**2 - AHEAD * variance) / (SPREAD**2 + variance)
-
-
 def _best(config: TrainConfig, hits: Mapping[str, Tensor], candidates: Mapping[str, TrainConfig], how: str) -> Choice:
     names = sorted(hits, key=lambda name: name != "uda")
-    best = max(names, key=lambda name: gain(hits["uda"], hits[name]) if name != "uda" else 0.0)
+    best = names[choice.best([hits[name] for name in names], AHEAD)]
     scores = tuple(Score(name, int(hits[name].sum()), len(hits[name])) for name in names)
     return Choice(replace(candidates[best], seed=config.seed), best, how, scores)
 

@@ -81,6 +81,12 @@ def test_the_most_hits_win(hits, winner):
     assert choice.best([torch.tensor([letter == "1" for letter in one]) for one in hits]) == winner
 
 
+@pytest.mark.parametrize(("more", "winner"), [(0, 0), (3, 0), (4, 1)])
+def test_another_one_must_be_so_many_hits_ahead_of_the_first(more, winner):
+    found = [torch.arange(20) < count for count in (10, 10 + more, 9 + more)]
+    assert choice.best(found, ahead=3) == winner
+
+
 def drowned(examples=120):
     """The class is in a small number beside large ones of noise: only a scale for each feature shows it."""
     y = torch.arange(examples) % 2

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from metapl.training import choosing
-
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results" / "best.md"
 
@@ -41,15 +39,10 @@ def test_cells_are_won_and_lost_by_the_interval():
         return {"panel": panel, "guided": [{"consensus": 0.0, "uda": at} for at in guided]}
 
     cells = [found([0.6, 0.7, 0.81]), found([0.4, 0.7, 0.7]), found([0.4, 0.5, 0.61]), {"panel": found([])["panel"]}]
-    assert best_cells.tally("guided", cells) == "guided against the best of the panel: 1 won, 1 level, 1 lost"
+    assert best_cells.tally("guided", cells) == "guided against the best of the panel: 1 ahead, 1 level, 1 behind"
 
 
 def test_of_a_cell_that_is_kept_twice_the_last_counts(tmp_path):
     file = tmp_path / "kept.jsonl"
     file.write_text("".join(f'{{"data": "a", "labels": 1, "arm": "auto", "rows": [{{"x": {at}}}]}}\n' for at in (1, 2)))
     assert best_cells.read(file) == {("a", 1, "auto"): [{"x": 2}]}
-
-
-def test_the_choice_of_a_method_starts_from_what_the_page_says():
-    found = best_cells.ahead(best_cells.read(PAGE.with_suffix(".jsonl")))
-    assert found == pytest.approx((choosing.AHEAD, choosing.SPREAD), abs=0.01)

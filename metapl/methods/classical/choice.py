@@ -79,7 +79,11 @@ def hits(trial: Trial, y: Tensor, answer: Callable[[Round], Tensor]) -> Tensor:
     return torch.cat([answer(one) == y[one.asked] for one in trial.rounds])
 
 
-def best(hits: Sequence[Tensor]) -> int:
-    """The setting with the most hits, by those `[asked]` of each, bool; the first of several."""
+def best(hits: Sequence[Tensor], ahead: int = 0) -> int:
+    """The setting to take, by the hits `[asked]` of each, bool; the first is the preferred one.
+
+    The one with the most hits, the first of several, if it has over `ahead` more than the first.
+    """
     counts = [int(one.sum()) for one in hits]
-    return counts.index(max(counts))
+    winner = counts.index(max(counts))
+    return winner if counts[winner] - counts[0] > ahead else 0
