@@ -5,7 +5,8 @@
     python benchmarks/best.py --sets SETS --out FILE --only digits --arms auto panel
     python benchmarks/best.py --out docs/results/best.jsonl --table --arms panel guided auto  # of what is there
 
-The validation part is empty, so that nobody has more labels than the count says: the panel and `auto` choose on these.
+Unless there is `--validation`, that part is empty, so that nobody has more labels than the count says: the panel and
+`auto` choose on these.
 Every figure is the test accuracy of the final weights. Each arm of a data set and count is one line of FILE.
 """
 
@@ -35,8 +36,9 @@ STEPS = 1000
 def config(one: Set, count: int, seed: int, changes: dict[str, Any], given: argparse.Namespace) -> TrainConfig:
     """The configuration of a run."""
     changed = {key: value for key, value in changes.items() if key != "preset"}
-    common = {"data": one.data.format(sets=given.sets), "labels": count * one.classes, "validation": 0, "seed": seed}
+    common = {"data": one.data.format(sets=given.sets), "labels": count * one.classes, "seed": seed}
     of_all = {"baselines": False, "steps": given.steps, "compile": given.compile}
+    of_all |= {} if given.validation else {"validation": 0}
     return resolve({**of_all, **common, **changed}, preset=changes.get("preset", ""))
 
 
@@ -98,6 +100,7 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=STEPS, help="of every network")
+    parser.add_argument("--validation", action="store_true", help="with the validation part that is the default")
     parser.add_argument("--compile", action="store_true", help="train in compiled steps")
     parser.add_argument("--table", action="store_true", help="print the table of these arms only")
     given = parser.parse_args()

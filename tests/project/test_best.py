@@ -17,7 +17,14 @@ LOCATION.loader.exec_module(best_cells)
 PRESETS = ["guided", "none", "exact", "first-order", "fixmatch", "flexmatch", "freematch", "softmatch", "adamatch"]
 
 
-@pytest.mark.parametrize(("name", "arms"), [("best", ["panel", "guided", "auto"]), ("best-presets", PRESETS)])
+@pytest.mark.parametrize(
+    ("name", "arms"),
+    [
+        ("best", ["panel", "guided", "auto"]),
+        ("best-validation", ["panel", "guided", "auto"]),
+        ("best-presets", PRESETS),
+    ],
+)
 def test_the_page_shows_the_accuracies_that_are_kept(name, arms):
     page = PAGE.read_text(encoding="utf-8")
     lines = best_cells.table(best_cells.read(PAGE.with_name(f"{name}.jsonl")), arms)
