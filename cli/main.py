@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from typing import Any
@@ -32,13 +31,6 @@ from metapl.cli.streams import INTERRUPTED, OUTPUT, Spoken
 from metapl.cli.tell import listen, tell
 from metapl.data import progress
 from metapl.registry.errors import InputError
-
-PATIENCE = ("GOMP_SPINCOUNT", "1000")
-"""How long a thread of torch waits for another one before it sleeps: libgomp's own number where cores are short.
-
-libgomp counts its own threads alone. With its default of 300,000, a step of a small network takes ten times as long as
-soon as another program has one of two cores.
-"""
 
 EPILOG = """Photographs in photos/, some of them named in photos/labels.csv with the columns filename and label:
 
@@ -93,7 +85,6 @@ CommandLineError: type[Exception] = UsageError.__bases__[0]
 
 def main() -> None:
     """Run the command line; the exit code is 2 for bad input or output, 130 when interrupted."""
-    os.environ.setdefault(*PATIENCE)  # before torch is imported
     streams.prepare()
     listen()
     code = _run()

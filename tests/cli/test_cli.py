@@ -74,15 +74,3 @@ def test_help_and_simple_errors_come_without_torch(args):
         "main()"
     )
     assert python(code, *args).stdout.splitlines()[-1] == "LOADED False False"
-
-
-@pytest.mark.parametrize(("given", "found"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
-def test_threads_sleep_soon_unless_their_user_says_otherwise(given, found):
-    code = (
-        "import os, sys, atexit\n"
-        f"os.environ.pop('GOMP_SPINCOUNT', None), os.environ.update({given})\n"
-        "atexit.register(lambda: print('SET', os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules))\n"
-        "from metapl.cli.main import main\n"
-        "main()"
-    )
-    assert python(code, "--help").stdout.splitlines()[-1] == f"SET {found} False"
