@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from best_cells import ARMS, COUNTS, SETS, Row, Set, accuracy, of, read, table
+from best_cells import ALL, ARMS, COUNTS, SETS, Row, Set, accuracy, of, read, table
 
 from metapl import methods
 from metapl.registry.errors import InputError
@@ -85,7 +85,7 @@ def _trained(choice: choosing.Choice, one: Experiment, found: dict[str, list[Row
 
 def make(name: str, count: int, arm: str, given: argparse.Namespace, found: dict[str, list[Row]]) -> list[Row]:
     """The rows of an arm, one a seed, beside those that were found before."""
-    one, changes, seeds = SETS[name], ARMS[arm], range(given.seeds)
+    one, changes, seeds = ALL[name], ARMS[arm], range(given.seeds)
     experiments = population.members([config(one, count, seed, changes, given) for seed in seeds])
     return automatic(experiments, found) if arm == "auto" else train(experiments)
 
@@ -95,8 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=Path, default=Path(), help="folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="file of the results")
-    parser.add_argument("--only", nargs="+", default=list(SETS), help="data sets")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--only", nargs="+", default=list(SETS), choices=list(ALL), metavar="SET", help="data sets")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--steps", type=int, default=STEPS, help="of every network")

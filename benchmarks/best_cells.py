@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ UNSEEN = (
     ("diabetes", "PimaIndiansDiabetes", 2),
     ("DNA", "DNA", 3),
 )
-"""Tables that had no part in any choice of a default."""
+"""Tables that had no part in any choice of a default when they were run first."""
 
 KEEL = {
     2: "australian chess crx heart magic mushroom phoneme saheart wisconsin yeast3 page-blocks0 banana bupa german "
@@ -44,7 +45,7 @@ KEEL = {
     15: "movement_libras",
     26: "letter",
 }
-"""Tables that had no part in any choice of a default, by the number of classes."""
+"""Tables by the number of classes."""
 
 SETS = {
     "digits": Set("digits", 10),
@@ -57,12 +58,18 @@ SETS = {
     "tumours": Set("breast-cancer", 2),
     "two moons": Set("moons", 2),
     "uneven segments": Set("{sets}/uneven.csv", 7),
+    **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
+}
+
+MORE = {
     "phishing": Set("{sets}/phishing.csv", 2),
     "power demand": Set("{sets}/aeon-ItalyPowerDemand.csv", 2),
     "vowels of nine speakers": Set("{sets}/aeon-JapaneseVowels.csv", 9),
-    **{name: Set(f"{{sets}}/mlbench-{file}.csv", classes) for name, file, classes in UNSEEN},
     **{name: Set(f"{{sets}}/keel-{name}.csv", classes) for classes, names in KEEL.items() for name in names.split()},
 }
+"""Those that are run by their names alone."""
+
+ALL = {**SETS, **MORE}
 
 COUNTS = (1, 4, 25)
 """Labels a class."""
@@ -88,7 +95,7 @@ def accuracy(arm: str, row: Row) -> float:
 
 
 def difference(ones: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """The mean of paired differences, and half of its 95 % interval by Student's t."""
+    """The mean of paired differences, of the seeds that both have, and half of its 95 % interval by Student's t."""
     gaps = [one - other for one, other in zip(ones, others, strict=False)]
     return statistics.fmean(gaps), stats.t.ppf(0.975, len(gaps) - 1) * statistics.stdev(gaps) / len(gaps) ** 0.5
 
@@ -103,10 +110,15 @@ Found = dict[tuple[str, int, str], list[Row]]
 
 
 def read(out: Path) -> Found:
-    """What a file holds; of a cell that is in it twice, the last."""
-    lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-    cells = map(json.loads, lines)
-    return {(one["data"], one["labels"], one["arm"]): one["rows"] for one in cells}
+    """What a file holds; of a cell that is in it twice, the last. A line that was cut off ends the program."""
+    found: Found = {}
+    for number, text in enumerate(out.read_text(encoding="utf-8").splitlines() if out.exists() else [], 1):
+        try:
+            one = json.loads(text)
+        except json.JSONDecodeError:
+            sys.exit(f"{out}, line {number}: not a whole cell, as where a process was killed: remove the line")
+        found[one["data"], one["labels"], one["arm"]] = one["rows"]
+    return found
 
 
 def of(found: Found, name: str, count: int) -> dict[str, list[Row]]:
@@ -138,13 +150,14 @@ def line(found: dict[str, list[Row]], arms: Sequence[str]) -> list[str]:
             alone = statistics.fmean(100 * row["supervised"] for row in found["panel"])
             cells += [f"{of_panel(found['panel'])[0]} {mean}", f"{alone:.1f}"]
         else:
-            cells.append(f"{mean} ({written(*difference(own, other))})" if own and other else mean)
+            fewer = f", {len(own)} seeds" if own and len(own) != len(found["panel"]) else ""
+            cells.append(f"{mean} ({written(*difference(own, other))}{fewer})" if own and other else mean)
     return cells
 
 
 def table(cells: Found, arms: Sequence[str]) -> list[str]:
     """Lines of a table, with a row for each data set and count, and how often each arm is ahead."""
-    there = [(name, count, of(cells, name, count)) for name in SETS for count in COUNTS]
+    there = [(name, count, of(cells, name, count)) for name in ALL for count in COUNTS]
     there = [(name, count, found) for name, count, found in there if "panel" in found]
     columns = [part for arm in arms for part in (("best of the panel", "supervised") if arm == "panel" else (arm,))]
     rows = [["data", "labels a class", "seeds", *columns]]

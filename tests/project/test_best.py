@@ -53,3 +53,18 @@ def test_of_a_cell_that_is_kept_twice_the_last_counts(tmp_path):
     file = tmp_path / "kept.jsonl"
     file.write_text("".join(f'{{"data": "a", "labels": 1, "arm": "auto", "rows": [{{"x": {at}}}]}}\n' for at in (1, 2)))
     assert best_cells.read(file) == {("a", 1, "auto"): [{"x": 2}]}
+
+
+def test_a_line_that_was_cut_off_is_named(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    file.write_text('{"data": "a", "labels": 1, "arm": "auto", "rows": []}\n{"data": "a", "lab')
+    with pytest.raises(SystemExit, match=r"kept\.jsonl, line 2: not a whole cell"):
+        best_cells.read(file)
+
+
+def test_an_arm_of_fewer_seeds_says_so():
+    panel = [{"logistic": at, "self-training": 0.1, "spreading": 0.2, "supervised": 0.3} for at in (0.5, 0.6, 0.7)]
+    guided = [{"consensus": 0.0, "uda": at} for at in (0.6, 0.7, 0.81)]
+    found = {"panel": panel, "guided": guided}
+    assert best_cells.line(found, ["panel", "guided"]) == ["logistic 60.0", "30.0", "70.3 (+10.3 ± 1.4)"]
+    assert best_cells.line({**found, "guided": guided[:2]}, ["guided"])[0].endswith(", 2 seeds)")
