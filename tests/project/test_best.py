@@ -45,8 +45,9 @@ def test_cells_are_won_and_lost_by_the_interval():
         panel = [{"logistic": at, "self-training": 0.1, "spreading": 0.2, "supervised": 0.3} for at in (0.5, 0.6, 0.7)]
         return {"panel": panel, "guided": [{"consensus": 0.0, "uda": at} for at in guided]}
 
-    cells = [found([0.6, 0.7, 0.81]), found([0.4, 0.7, 0.7]), found([0.4, 0.5, 0.61]), {"panel": found([])["panel"]}]
-    assert best_cells.tally("guided", cells) == "guided against the best of the panel: 1 ahead, 1 level, 1 behind"
+    ahead = found([0.6, 0.7, 0.81])
+    cells = [ahead, ahead, found([0.4, 0.7, 0.7]), found([0.4, 0.5, 0.61]), {"panel": found([])["panel"]}]
+    assert best_cells.tally("guided", cells) == "guided against the best of the panel: 2 ahead, 1 level, 1 behind"
 
 
 def test_of_a_cell_that_is_kept_twice_the_last_counts(tmp_path):
