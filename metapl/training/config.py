@@ -124,8 +124,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the limits of every field, and the fields that depend on each other."""
         require_within(self)
-        if self.method not in ("auto", *METHODS):
-            raise unknown("method", self.method, METHODS)
+        if self.method not in (known := ("auto", *METHODS)):
+            raise unknown("method", self.method, known)
         if self.on_nonfinite not in ON_NONFINITE:
             raise unknown("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.warmup + self.student_wait >= self.steps:

@@ -147,6 +147,8 @@ def test_methods():
         assert TrainConfig(method=method).method == method
     with pytest.raises(InputError, match=r"^unknown method 'mlp': did you mean 'mpl'\?"):
         TrainConfig(method="mlp")
+    with pytest.raises(InputError, match=r"^unknown method 'atuo': did you mean 'auto'\?"):
+        TrainConfig(method="atuo")
 
 
 @pytest.mark.parametrize(
