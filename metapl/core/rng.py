@@ -43,25 +43,26 @@ _SALT = _signed(0xD1B54A32D192ED03)  # keeps derived keys apart from the numbers
 
 def _shift(word: Tensor, bits: int) -> Tensor:
     """Logical right shift; torch's own is arithmetic."""
-    return (word >> bits) & ((1 << (64 - bits)) - 1)
+    return (word >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _times(word: Tensor, constant: int) -> Tensor:
-    """word · constant, modulo 2⁶⁴.
+    """word · constant, modulo 2⁶⁴; `word` may be overwritten.
 
     For a C++ compiler no signed number overflows, and what it makes of one that does is anything. So in code that is
     generated the factors are unsigned. Outside of it torch does not have such products on all devices, and needs none.
     """
     if not torch.compiler.is_compiling():
-        return word * constant
+        return word.mul_(constant)
     factor = torch.full((), constant, dtype=torch.int64, device=word.device)
     return (word.view(torch.uint64) * factor.view(torch.uint64)).view(torch.int64)
 
 
 def _mix(word: Tensor) -> Tensor:
-    word = _times(word ^ _shift(word, 30), _MULTIPLY_1)
-    word = _times(word ^ _shift(word, 27), _MULTIPLY_2)
-    return word ^ _shift(word, 31)
+    """The mixing function of SplitMix64; `word` is overwritten, which takes less than half of the time."""
+    word = _times(word.bitwise_xor_(_shift(word, 30)), _MULTIPLY_1)
+    word = _times(word.bitwise_xor_(_shift(word, 27)), _MULTIPLY_2)
+    return word.bitwise_xor_(_shift(word, 31))
 
 
 def _mixed(word: int) -> int:
@@ -145,8 +146,8 @@ def uniform(
 ) -> Tensor:
     """Uniform in (0, 1), both ends excluded: odd multiples of 2⁻²⁴ in float32, 2⁻⁵³ in float64; `rows` as in `bits`."""
     digits = 1 - round(math.log2(torch.finfo(dtype).eps))
-    odd = (_shift(bits(key, shape, device, rows), 65 - digits) << 1) + 1
-    return odd.to(dtype) * 2.0**-digits
+    odd = _shift(bits(key, shape, device, rows), 64 - digits).bitwise_or_(1)
+    return odd.to(dtype).mul_(2.0**-digits)
 
 
 def normal(
@@ -156,12 +157,12 @@ def normal(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Standard normal, by the inverse of the distribution function."""
-    return math.sqrt(2.0) * torch.erfinv(2.0 * uniform(key, shape, dtype, device) - 1.0)
+    return uniform(key, shape, dtype, device).mul_(2.0).sub_(1.0).erfinv_().mul_(math.sqrt(2.0))
 
 
 def randint(key: Key, shape: Sequence[int], high: int, device: torch.device | str | None = None) -> Tensor:
     """Integers 0 … high − 1, int64; the bias is below high · 2⁻⁵³."""
-    return (uniform(key, shape, torch.float64, device) * high).to(torch.int64)
+    return uniform(key, shape, torch.float64, device).mul_(high).to(torch.int64)
 
 
 def permutation(key: Key, count: int, device: torch.device | str | None = None) -> Tensor:

@@ -50,13 +50,13 @@ def swap(probability: float, groups: Sequence[int]) -> View:
         batch = len(x)
         which_key, other_key = rng.split(key, 2)
         which = rng.uniform(which_key, (batch, count), device=x.device) < probability
-        ahead = 1 + rng.randint(other_key, (batch, count), batch - 1, x.device)
-        other = torch.arange(batch, device=x.device)[:, None] + ahead
-        other = torch.where(other < batch, other, other - batch)  # % of whole numbers is slow
+        ahead = rng.randint(other_key, (batch, count), batch - 1, x.device)
+        other = ahead.add_(torch.arange(1, batch + 1, device=x.device)[:, None])
         if not alone:
             columns = group.to(x.device)
             which, other = which[:, columns], other[:, columns]
-        return torch.where(which, x.gather(0, other), x)
+        twice = torch.cat([x, x])  # in place of an index modulo the batch, which is slow
+        return torch.where(which, twice.gather(0, other), x)
 
     return view
 
