@@ -27,7 +27,7 @@ from metapl.evaluation.table import by_network
 from metapl.files.escape import visible
 from metapl.registry.errors import InputError
 from metapl.reporting import plots
-from metapl.training import architectures, compiling, loggers, loop, lowering, phases, watching
+from metapl.training import architectures, compiling, loggers, loop, lowering, phases, threads, watching
 from metapl.training.choosing import Choice
 from metapl.training.experiment import Experiment
 from metapl.training.phases import Result, Rows
@@ -83,7 +83,7 @@ def header(experiment: Experiment, folder: Path, seeds: Sequence[int] = ()) -> N
     seeded = f"{len(seeds)} seeds from {seeds[0]} on" if seeds else f"seed {config.seed}"
     together = f", {experiment.processes.count} processes" if experiment.processes.count > 1 else ""
     together += ", each step compiled when first taken, which may take minutes" if config.compile else ""
-    console.print(f"device     {experiment.device}, {seeded}{together}")
+    console.print(f"device     {threads.written(experiment.device)}, {seeded}{together}")
     console.print(f"run        {folder}")
 
 

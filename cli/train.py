@@ -128,7 +128,7 @@ def _configured(given: dict[str, Any], file: Path | None, preset: str, trust_cod
 def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     """New runs; none where there are more processes than seeds."""
     from metapl.studies import execution  # noqa: PLC0415 - imports torch
-    from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers, population, session, several, threads  # noqa: PLC0415 - imports torch
     from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
 
     if out is None and execution.processes() > 1:
@@ -136,6 +136,7 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     if out is not None and seeds == 1:
         session.require_new(out)
     experiment = prepare(config)
+    threads.settle(experiment, seeds)
     loggers.require(config)
     if config.method == config.grad == AUTO:
         experiment = _chosen(experiment, config.alignment != AUTO)
@@ -166,7 +167,7 @@ def _chosen(experiment: Experiment, aligned: bool) -> Experiment:
 def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[bool, bool]) -> Session | None:
     """Runs that go on; none where all are finished. `allowed` says whether by force, and whether code is trusted."""
     from metapl.studies import execution  # noqa: PLC0415 - imports torch
-    from metapl.training import loggers, population, session, several  # noqa: PLC0415 - imports torch
+    from metapl.training import loggers, population, session, several, threads  # noqa: PLC0415 - imports torch
 
     force, trust_code = allowed
     folders = several.find(folder)
@@ -177,6 +178,7 @@ def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[boo
     if not mine:
         return None
     experiments = population.members([replace(now, seed=now.seed + number) for number in mine])
+    threads.settle(experiments[0], len(folders))
     found = session.resume(experiments, [folders[number] for number in mine], folder, (then, now), spare, force)
     if found is None:
         typer.echo(f"{folder} is finished: there is nothing to go on with")

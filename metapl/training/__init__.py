@@ -9,6 +9,7 @@
     seen.py             what methods that are fitted at once may look at
     phases.py           a whole run: phase by phase, and the evaluation at the end; watching.py has the lines of its log
     population.py       several runs as one vectorised program
+    threads.py          how many threads torch takes for it on a CPU
     nonfinite.py        steps whose numbers are not finite
     stored.py           where a run stands, in a file; state_files.py has the names of these files
     keeping.py          when such files are written, as flags; keeper.py writes them

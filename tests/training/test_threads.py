@@ -1,0 +1,79 @@
+"""How many threads torch takes: one for small networks on a CPU, unless the environment says otherwise."""
+
+import pytest
+import torch
+
+from metapl.core import tree
+from metapl.training import threads
+from metapl.training.config import TrainConfig
+from metapl.training.experiment import prepare
+
+GIVEN = {"data": "moons:points=200", "model": "mlp:width=4,depth=1", "device": "cpu"}
+SIZE = 2 * 4 + 4 + 4 * 2 + 2
+"""Of this network: two numbers to four, these to two classes."""
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The numbers of threads that torch is told to take."""
+    found = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    for name in threads.NAMED:
+        monkeypatch.delenv(name, raising=False)
+    return found
+
+
+def prepared(**options):
+    return prepare(TrainConfig(**{**GIVEN, **options}))
+
+
+@pytest.mark.parametrize(("most", "together", "expected"), [(SIZE, 1, [1]), (SIZE - 1, 1, []), (SIZE, 2, [])])
+def test_one_thread_is_enough_for_so_many_numbers_in_all_runs_together(taken, monkeypatch, most, together, expected):
+    given = prepared()
+    assert tree.size(given.models.student.init(given.keys.root)) == SIZE
+    monkeypatch.setattr(threads, "SMALL", most)
+    threads.settle(given, together)
+    assert taken == expected
+
+
+def test_the_teacher_counts_too(taken):
+    threads.settle(prepared(grad="exact", teacher_model="mlp:width=1000,depth=2"))
+    assert taken == []
+
+
+def test_numbers_that_are_not_trained_count_too(taken):
+    threads.settle(prepared(model="mlp:width=1000,depth=2", freeze="!5", method="supervised"))
+    assert taken == []
+
+
+def test_convolutions_take_all_threads(taken):
+    threads.settle(prepared(data="digits", model="convnet:width=1"))
+    assert taken == []
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_the_environment_has_the_last_word(taken, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+    threads.settle(prepared())
+    assert taken == []
+
+
+def test_a_gpu_has_no_such_threads(taken):
+    given = prepared()
+    data = given.data._replace(y=given.data.y.to("meta"))
+    threads.settle(given._replace(data=data))
+    assert taken == []
+
+
+def test_the_default_run_takes_one(taken):
+    threads.settle(prepare(TrainConfig(device="cpu")))
+    assert taken == [1]
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "expected"),
+    [("cpu", 1, "cpu with one thread"), ("cpu", 3, "cpu with 3 threads"), ("cuda:1", 3, "cuda:1")],
+)
+def test_they_are_told_with_the_device(monkeypatch, device, count, expected):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    assert threads.written(torch.device(device)) == expected
