@@ -161,8 +161,8 @@ class Bars:
                 console.print(f"{phase:<14} {precision}: {said}{far}")
             case compiling.Compiled(phase, took):
                 console.print(f"{phase:<14} the step is compiled, as one graph: the first took {duration(took)}")
-            case phases.Chosen(phase, text) if len(self._experiments) == 1:
-                console.print(f"{phase:<14} {text}")
+            case phases.Chosen(phase, fitted) if len(self._experiments) == 1:
+                console.print(f"{phase:<14} {fitted.chosen}")
 
     def _task(self, phase: str, step: int, steps: int) -> Any:
         """The bar of a phase, which begins where the phase does, or where it goes on."""

@@ -161,7 +161,7 @@ def _chosen(experiment: Experiment, aligned: bool) -> Experiment:
     with display.waiting("comparing methods on the labels"):
         choice = choosing.choose([experiment], aligned)[0]
     display.choice(choice)
-    return assemble(choice.config, experiment.data, experiment.split)
+    return assemble(choice.config, experiment.data, experiment.split)._replace(fitted=choice.fitted)
 
 
 def _resumed(folder: Path, given: dict[str, Any], spare: str, allowed: tuple[bool, bool]) -> Session | None:

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from metapl.data.split import Split
 from metapl.methods.classical import choice
+from metapl.methods.seen import Fitted
 from metapl.training import experiment, phases, population
 from metapl.training.automatic import photographs
 from metapl.training.config import TrainConfig
@@ -47,6 +49,8 @@ class Choice(NamedTuple):
     """On what the candidates were compared."""
     scores: tuple[Score, ...] = ()
     """The preferred candidate first."""
+    fitted: Mapping[str, Fitted] = MappingProxyType({})
+    """What the run that was chosen need not fit again, by the phase: it was fitted to the same examples."""
 
     @property
     def hurts(self) -> bool:
@@ -96,16 +100,26 @@ def choose(given: Sequence[Experiment], aligned: bool = False) -> list[Choice]:
     alignments = [config.alignment] if aligned else [config.alignment, OTHER.get(config.alignment, "none")]
     candidates: dict[str, TrainConfig] = {}
     hits: list[dict[str, Tensor]] = [{} for _ in given]
+    fits: dict[str, list[Fits]] = {}
     for alignment in alignments:
         tried = _tried(config, alignment, compared=alignment == config.alignment)
-        answers = _answers([experiment.assemble(tried(one), one.data, one.split) for one in rounds])
+        answers, fits[alignment] = _answers([experiment.assemble(tried(one), one.data, one.split) for one in rounds])
         for name in (name for name in answers[0] if name != config.guide):
             label = name if alignment == config.alignment else f"{name}, {alignment} alignment"
             candidates[label] = replace(config, method=name, alignment=alignment)
             for index, found in enumerate(hits):
                 count = len(splits[0])
                 found[label] = torch.cat([one[name] for one in answers[index * count : (index + 1) * count]])
-    return [_best(one.config, found, candidates, _how(splits[0], one)) for one, found in zip(given, hits, strict=True)]
+    choices = [
+        _best(one.config, found, candidates, _how(splits[0], one)) for one, found in zip(given, hits, strict=True)
+    ]
+    if len(given[0].split.validation):  # folds are fitted to a part of the examples
+        first = fits[config.alignment]
+        choices = [
+            one._replace(fitted={**first[index], **fits[one.config.alignment][index]})
+            for index, one in enumerate(choices)
+        ]
+    return choices
 
 
 def _best(config: TrainConfig, hits: Mapping[str, Tensor], candidates: Mapping[str, TrainConfig], how: str) -> Choice:
@@ -145,10 +159,20 @@ def _tried(config: TrainConfig, alignment: str, compared: bool) -> Callable[[Exp
     return lambda one: replace(tried, seed=one.config.seed)
 
 
-def _answers(rounds: Sequence[Experiment]) -> list[dict[str, Tensor]]:
-    """Whether each example of the validation part is answered right, `[examples]`, bool, by network, of each round."""
+Fits: TypeAlias = dict[str, Fitted]
+"""By the phase."""
+
+
+def _answers(rounds: Sequence[Experiment]) -> tuple[list[dict[str, Tensor]], list[Fits]]:
+    """Whether each example of the validation part is answered right, `[examples]`, bool, by network, of each round.
+
+    And what was fitted at once in each.
+    """
     found: list[dict[str, Tensor]] = [{} for _ in rounds]
+    fits: list[Fits] = [{} for _ in rounds]
     for index, event in population.train_all(rounds):
+        if index is not None and isinstance(event, phases.Chosen):
+            fits[index][event.phase] = event.fitted
         if index is not None and isinstance(event, phases.Finished):
             one = rounds[index]
             y = one.data.y[one.split.validation.to(one.device)]
@@ -156,4 +180,4 @@ def _answers(rounds: Sequence[Experiment]) -> list[dict[str, Tensor]]:
             found[index] = {
                 name: phases.predict(one, name, network, "validation").argmax(1) == y for name, network in networks
             }
-    return found
+    return found, fits

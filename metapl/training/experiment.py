@@ -23,6 +23,7 @@ from metapl.data.sources import Dataset
 from metapl.data.split import Split
 from metapl.estimators import AVAILABLE
 from metapl.methods.base import Recipe, Trainable
+from metapl.methods.seen import Fitted
 from metapl.methods.spec import Given, Models
 from metapl.optim.schedule import Rate
 from metapl.registry import notation
@@ -71,6 +72,8 @@ class Experiment(NamedTuple):
     """What takes the place of some of the configuration's `VARYING` numbers, in a population: scalar tensors."""
     processes: Processes = ALONE
     """Who trains it together."""
+    fitted: Mapping[str, Fitted] = MappingProxyType({})
+    """What phases that are fitted at once have left already, by their names."""
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from metapl.data import loader
 from metapl.data.examples import Examples, subset
 from metapl.evaluation import metrics, temperature
 from metapl.methods.base import Method, Networks
-from metapl.methods.seen import Fitted, Seen
+from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.nn.shared_out import evaluated_by
 from metapl.training import compiling, loop, lowering, nonfinite, own_rows, seen, stored
@@ -51,8 +51,7 @@ class Chosen(NamedTuple):
     """A phase was fitted at once."""
 
     phase: str
-    text: str
-    """The settings, and how they were chosen, in one line."""
+    fitted: Fitted
 
 
 class Began(NamedTuple):
@@ -94,13 +93,13 @@ def run(experiment: Experiment, strict: bool = True, since: Stored | None = None
     networks: dict[str, Variables] = tree.to(since.networks, experiment.device) if since else {}
     fits: dict[str, Fitted] = {}
     compiled: dict[str, float] = {}
-    fit = fitting(experiment)
+    fit = seen.fitting(experiment)
     for spec in stored.remaining(methods.plan(experiment.config), since):
         if spec.fit:
-            fits[spec.name] = fit(spec.fit)
+            fits[spec.name] = fit(spec.name, spec.fit)
             networks.update(fits[spec.name].networks)
             experiment = guided(experiment, spec, networks)
-            yield Chosen(spec.name, fits[spec.name].chosen)
+            yield Chosen(spec.name, fits[spec.name])
             continue
         phase = prepare_phase(experiment, spec, networks)
         fitted = {name for found in fits.values() for name in found.networks}
@@ -128,19 +127,6 @@ def guided(experiment: Experiment, spec: PhaseSpec, networks: Networks) -> Exper
         return experiment
     said = torch.log_softmax(predict(experiment, spec.name, networks[spec.name], "pool"), dim=-1)
     return experiment._replace(varied={**experiment.varied, GUIDE: said, SHARES: said.double().exp().mean(dim=0)})
-
-
-def fitting(experiment: Experiment) -> Callable[[Callable[[Seen], Fitted]], Fitted]:
-    """What fits the phases of a run that are fitted at once; their examples are read when the first one asks."""
-    looked = cache(lambda: seen.gather(experiment))
-
-    def fit(method: Callable[[Seen], Fitted]) -> Fitted:
-        found, left_out = method(looked()), looked().left_out
-        require_same(experiment.processes, "classical network", [*found.networks.values()])
-        less = f"; {left_out:,} examples are left out" if left_out else ""
-        return Fitted(tree.to(dict(found.networks), experiment.device), found.chosen + less)
-
-    return fit
 
 
 def finish(events: Iterator[Event]) -> Result:

@@ -25,7 +25,7 @@ from metapl.methods.base import Method, Networks
 from metapl.methods.seen import Fitted
 from metapl.methods.spec import PhaseSpec
 from metapl.registry.errors import InputError
-from metapl.training import compiling, experiment, loop, phases, stored
+from metapl.training import compiling, experiment, loop, phases, seen, stored
 from metapl.training.config import VARYING, TrainConfig
 from metapl.training.experiment import COUNTS, GUIDE, MEANS, SHARES, Experiment
 from metapl.training.stored import Stored
@@ -141,15 +141,15 @@ def run(experiments: Sequence[Experiment], since: Stored | None = None) -> Itera
     """
     networks: dict[str, Variables] = tree.to(since.networks, experiments[0].device) if since else {}
     experiments = [*experiments]
-    fits = [phases.fitting(one) for one in experiments]
+    fits = [seen.fitting(one) for one in experiments]
     fitted: list[dict[str, Fitted]] = [{} for _ in experiments]
     compiled: dict[str, float] = {}
     for spec in stored.remaining(methods.plan(experiments[0].config), since):
         if spec.fit:
             for index, fit in enumerate(fits):
-                found = fitted[index][spec.name] = fit(spec.fit)
+                found = fitted[index][spec.name] = fit(spec.name, spec.fit)
                 experiments[index] = phases.guided(experiments[index], spec, found.networks)
-                yield index, phases.Chosen(spec.name, fitted[index][spec.name].chosen)
+                yield index, phases.Chosen(spec.name, found)
             continue
         method, news = compiling.taken(experiments[0].config, together(experiments, spec, networks), spec.name)
         keys = torch.stack([one.keys.of(spec.name) for one in experiments])

@@ -1,24 +1,45 @@
-"""What the methods of a run that are fitted at once may look at."""
+"""The methods of a run that are fitted at once: what they may look at, and their fits."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from metapl.core import rng
+from metapl.core import rng, tree
+from metapl.core.collectives import require_same
 from metapl.core.types import Key
 from metapl.data.examples import subset
 from metapl.data.loader import in_order
 from metapl.data.notes import some
-from metapl.methods.seen import Prior, Seen
+from metapl.methods.seen import Fitted, Prior, Seen
 from metapl.models.fitted import MOST
 from metapl.registry.errors import InputError
 from metapl.training.experiment import Experiment
 
 NUMBERS = 2**24
 """The most numbers in the examples of all parts together, 64 MiB."""
+
+
+def fitting(experiment: Experiment) -> Callable[[str, Callable[[Seen], Fitted]], Fitted]:
+    """`fit(phase, method)` for the phases of a run that are fitted at once; one that is `fitted` is not fitted again.
+
+    The examples are read when the first one asks.
+    """
+    looked = cache(lambda: gather(experiment))
+
+    def fit(phase: str, method: Callable[[Seen], Fitted]) -> Fitted:
+        if phase in experiment.fitted:
+            return experiment.fitted[phase]
+        found, left_out = method(looked()), looked().left_out
+        require_same(experiment.processes, "classical network", [*found.networks.values()])
+        less = f"; {left_out:,} examples are left out" if left_out else ""
+        return Fitted(tree.to(dict(found.networks), experiment.device), found.chosen + less)
+
+    return fit
 
 
 def room(shape: tuple[int, ...], classes: int) -> int:

@@ -1,8 +1,8 @@
-"""How many threads torch takes on a CPU: one where networks are small.
+"""How many threads torch and BLAS take on a CPU: one where networks are small.
 
 A step of a small network is hundreds of short operations, and at the end of each the threads wait for each other. On
-idle cores that takes as long as it saves, and where another program has one of the cores, ten times as long.
-`OMP_NUM_THREADS` has the last word.
+idle cores that takes as long as it saves, and where another program has one of the cores, ten times as long. It is the
+same with the small matrices of the classical panel. `OMP_NUM_THREADS` has the last word.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from metapl.core import tree
 from metapl.core.types import Model
@@ -26,7 +27,7 @@ NAMED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def settle(experiment: Experiment, together: int = 1) -> None:
-    """Let torch take one thread from now on, where that is enough and the user has not said how many.
+    """Let torch and BLAS take one thread from now on, where that is enough and the user has not said how many.
 
     Args:
         experiment: what is trained.
@@ -34,7 +35,10 @@ def settle(experiment: Experiment, together: int = 1) -> None:
     """
     said = any(name in os.environ for name in NAMED)
     if not said and experiment.device.type == "cpu" and _enough(experiment, together):
+        import scipy.linalg  # noqa: F401, PLC0415 - has a BLAS of its own, which is only found once it is there
+
         torch.set_num_threads(1)
+        threadpool_limits(1, user_api="blas")
 
 
 def _enough(experiment: Experiment, together: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metapl import methods
 from metapl.registry.errors import InputError
-from metapl.training import loop, phases, run_files, run_folder, state_files, stored
+from metapl.training import loop, phases, run_files, run_folder, seen, state_files, stored
 from metapl.training.experiment import prepare
 
 
@@ -32,11 +32,11 @@ def end_now(run: Path, into: Path, device: str = "auto", trust_code: bool = Fals
     if found is None or len(found.seeds) > 1:
         raise InputError(f"{run} is not finished, and has stored no state of its own yet: wait for one, or for its end")
     experiment = prepare(config, run / "split.json")
-    networks, fits, fit = dict(found.networks), [], phases.fitting(experiment)
+    networks, fits, fit = dict(found.networks), [], seen.fitting(experiment)
     for spec in stored.remaining(methods.plan(config), found):
         if not spec.fit:
             break
-        fits.append(fit(spec.fit))
+        fits.append(fit(spec.name, spec.fit))
         experiment = phases.guided(experiment, spec, fits[-1].networks)
     phase = phases.prepare_phase(
         experiment, spec, {**networks, **{k: v for one in fits for k, v in one.networks.items()}}

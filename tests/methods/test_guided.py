@@ -11,7 +11,7 @@ from metapl.data.loader import Batch
 from metapl.methods import base
 from metapl.methods.consistency.predictions import Predictions
 from metapl.registry.errors import InputError
-from metapl.training import phases, population
+from metapl.training import phases, population, seen
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import GUIDE, prepare
 
@@ -87,7 +87,7 @@ def test_a_run_looks_up_what_its_guide_says_of_the_pool(name):
     given = prepare(TrainConfig(**TINY, guide=name))
     (spec, own) = methods.plan(given.config)
     assert (spec.name, own.name) == (name, "uda")
-    network = phases.fitting(given)(spec.fit).networks[name]
+    network = seen.fitting(given)(spec.name, spec.fit).networks[name]
     found = phases.guided(given, spec, {name: network}).recipe.guide
     said, _ = given.models.of(name).apply(*network, given.data.x, train=False)
     np.testing.assert_allclose(found.exp(), softmax(said.double().numpy()), atol=1e-5)
@@ -115,7 +115,7 @@ def wanted(experiment):
 def guided(**options):
     given = prepare(TrainConfig(**{**TINY, "alignment": "uniform", **options}))
     spec = methods.plan(given.config)[0]
-    network = phases.fitting(given)(spec.fit).networks["consensus"]
+    network = seen.fitting(given)(spec.name, spec.fit).networks["consensus"]
     return given, phases.guided(given, spec, {"consensus": network})
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from asserts import assert_close_tree
 
-from metapl.training import choosing, phases
+from metapl.training import choosing, phases, seen
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import assemble, prepare
 
@@ -65,6 +66,26 @@ def test_the_scores_are_those_of_runs_of_their_own():
     assert set(scores) == set(rows) - {"consensus"}
     for name, share in scores.items():
         assert share == pytest.approx(rows[name]["top1"], abs=1e-6)
+
+
+@pytest.mark.parametrize("taken", ["uda", "uda, uniform alignment", "spreading"])
+def test_what_was_fitted_to_the_same_examples_is_not_fitted_again(monkeypatch, taken):
+    given = prepared(validation=40, labels=20)
+    best = choosing._best
+    monkeypatch.setattr(choosing, "_best", lambda *given: best(*given)._replace(config=given[2][taken]))
+    (found,) = choosing.choose([given])
+    run = assemble(found.config, given.data, given.split)
+    expected = phases.finish(phases.run(run))
+    monkeypatch.setattr(seen, "gather", lambda _: pytest.fail("it is fitted again"))
+    made = phases.finish(phases.run(run._replace(fitted=found.fitted)))
+    assert made.chosen == expected.chosen
+    assert_close_tree(made.networks, expected.networks, rtol=0)
+
+
+def test_folds_leave_nothing_for_the_run():
+    (found,) = choosing.choose([prepared(labels=20)])
+    assert found.how.startswith("3 folds")
+    assert found.fitted == {}
 
 
 @pytest.mark.slow

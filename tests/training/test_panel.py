@@ -88,7 +88,7 @@ def test_seeds_that_train_together_have_each_its_own():
     assert not population.refuses(members)
     events = list(population.run(members))
     results = [event.result for _, event in events if isinstance(event, phases.Finished)]
-    told = [(index, event.phase, event.text) for index, event in events if isinstance(event, phases.Chosen)]
+    told = [(index, event.phase, event.fitted.chosen) for index, event in events if isinstance(event, phases.Chosen)]
     for index, config in enumerate(configs):
         alone = phases.finish(phases.run(experiment.prepare(config)))
         assert results[index].chosen == alone.chosen
@@ -197,7 +197,7 @@ def test_more_than_there_is_room_for_is_left_out_and_told(monkeypatch):
     assert (len(found.x), found.labelled, found.validation) == (130, 20, 30)
     everything = len(torch.cat([given.split.labelled, given.split.unlabelled]).unique())
     assert found.left_out == everything - 100
-    told = phases.fitting(given)(methods.find("logistic").phases[0].fit)
+    told = seen.fitting(given)("logistic", methods.find("logistic").phases[0].fit)
     assert told.chosen.endswith(f"; {found.left_out:,} examples are left out")
     again = seen.gather(given)
     assert torch.equal(found.x, again.x)
@@ -213,5 +213,5 @@ def test_room_is_for_two_examples_a_class_and_never_for_too_many():
 def test_nothing_of_the_run_is_written_on():
     given = prepared()
     before = tree.map(torch.clone, (given.data.x, given.data.y, tuple(given.split)))
-    phases.fitting(given)(methods.find("spreading").phases[0].fit)
+    seen.fitting(given)("spreading", methods.find("spreading").phases[0].fit)
     assert_close_tree((given.data.x, given.data.y, tuple(given.split)), before, rtol=0)

@@ -1,5 +1,9 @@
 """How many threads torch takes: one for small networks on a CPU, unless the environment says otherwise."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -12,12 +16,16 @@ GIVEN = {"data": "moons:points=200", "model": "mlp:width=4,depth=1", "device": "
 SIZE = 2 * 4 + 4 + 4 * 2 + 2
 """Of this network: two numbers to four, these to two classes."""
 
+ONE = [1, ("blas", 1)]
+"""What is set where one thread is enough."""
+
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The numbers of threads that torch is told to take."""
+    """The numbers of threads that torch and BLAS are told to take."""
     found = []
     monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.setattr(threads, "threadpool_limits", lambda count, user_api: found.append((user_api, count)))
     for name in threads.NAMED:
         monkeypatch.delenv(name, raising=False)
     return found
@@ -27,7 +35,7 @@ def prepared(**options):
     return prepare(TrainConfig(**{**GIVEN, **options}))
 
 
-@pytest.mark.parametrize(("most", "together", "expected"), [(SIZE, 1, [1]), (SIZE - 1, 1, []), (SIZE, 2, [])])
+@pytest.mark.parametrize(("most", "together", "expected"), [(SIZE, 1, ONE), (SIZE - 1, 1, []), (SIZE, 2, [])])
 def test_one_thread_is_enough_for_so_many_numbers_in_all_runs_together(taken, monkeypatch, most, together, expected):
     given = prepared()
     assert tree.size(given.models.student.init(given.keys.root)) == SIZE
@@ -67,7 +75,7 @@ def test_a_gpu_has_no_such_threads(taken):
 
 def test_the_default_run_takes_one(taken):
     threads.settle(prepare(TrainConfig(device="cpu")))
-    assert taken == [1]
+    assert taken == ONE
 
 
 @pytest.mark.parametrize(
@@ -77,3 +85,19 @@ def test_the_default_run_takes_one(taken):
 def test_they_are_told_with_the_device(monkeypatch, device, count, expected):
     monkeypatch.setattr(torch, "get_num_threads", lambda: count)
     assert threads.written(torch.device(device)) == expected
+
+
+def test_both_blas_of_the_panel_take_one():
+    """numpy and scipy have one each; in a process of its own, since it is for good."""
+    code = (
+        "import torch; from threadpoolctl import threadpool_info\n"
+        "from metapl.training import threads\n"
+        "from metapl.training.config import TrainConfig\n"
+        "from metapl.training.experiment import prepare\n"
+        f"threads.settle(prepare(TrainConfig(**{GIVEN})))\n"
+        "import sklearn.decomposition\n"
+        "print(torch.get_num_threads(), [one['num_threads'] for one in threadpool_info() if one['user_api'] == 'blas'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in threads.NAMED}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() in (["1", "[1,", "1]"], ["1", "[1]"])
