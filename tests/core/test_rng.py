@@ -262,3 +262,21 @@ def test_under_other_transforms_one_key_still_seeds():
         expected = torch.rand(2).sum()
     assert torch.func.grad(drawn)(torch.tensor(2.0)) == expected
     assert torch.equal(torch.vmap(drawn, randomness="same")(torch.ones(3)), expected.expand(3))
+
+
+def test_what_is_given_is_not_written_on():
+    """Words are mixed in place, but never those of the caller."""
+    key, several, data, rows = rng.key(3), torch.arange(4), torch.arange(5), torch.tensor([2, 0])
+    before = [one.clone() for one in (key, several, data, rows)]
+    rng.fold_in(key, 7)
+    rng.fold_in(key, data)
+    rng.split(key, 3)
+    rng.split(several, 2)
+    rng.bits(key, (2, 1), rows=rows)
+    rng.randint(key, (6,), 5)
+    rng.normal(key, (6,))
+    for draw in (rng.uniform, rng.normal, rng.gumbel):
+        torch.vmap(lambda one, draw=draw: draw(one, (3,)))(several)
+    torch.vmap(lambda one: rng.fold_in(key, one))(data)
+    for one, was in zip((key, several, data, rows), before, strict=True):
+        assert torch.equal(one, was)
