@@ -1,6 +1,7 @@
 """`benchmarks/best.py`: the page shows what the kept accuracies say."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,30 @@ def test_the_page_shows_the_accuracies_that_are_kept(name, arms):
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) > 10
     assert "\n".join(rows) in page
+
+
+def short(found):
+    """The panel, the guided network and their difference, as the README has them: in bold who is ahead."""
+    panel, _, guided = best_cells.line(found, ["panel", "guided"])
+    one, other, half = panel.split()[-1], *re.fullmatch(r"(\S+) \((.*)\)", guided).groups()
+    mean, spread = (float(text.replace("−", "-")) for text in half.split(" ± "))
+    names = [f"**{one}**" if mean < -spread else one, f"**{other}**" if mean > spread else other]
+    return f"{', '.join(names)} ({half})"
+
+
+def test_the_readme_shows_them_too():
+    found = best_cells.read(PAGE.with_name("best.jsonl"))
+    sets = list(dict.fromkeys(name for name, _, _ in found))
+    rows = {
+        name: [
+            short(best_cells.of(found, name, count)) if (name, count, "panel") in found else ""
+            for count in best_cells.COUNTS
+        ]
+        for name in sets
+    }
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, cells in rows.items():
+        assert f"| {name} | {' | '.join(cells)} |" in readme
 
 
 def test_differences_are_those_of_a_paired_t_test():
