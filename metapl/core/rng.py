@@ -162,7 +162,7 @@ def normal(
 
 def randint(key: Key, shape: Sequence[int], high: int, device: torch.device | str | None = None) -> Tensor:
     """Integers 0 … high − 1, int64; the bias is below high · 2⁻⁵³."""
-    return uniform(key, shape, torch.float64, device).mul_(high).to(torch.int64)
+    return (uniform(key, shape, torch.float64, device) * high).to(torch.int64)
 
 
 def permutation(key: Key, count: int, device: torch.device | str | None = None) -> Tensor:

@@ -101,19 +101,20 @@ def choose(given: Sequence[Experiment], aligned: bool = False) -> list[Choice]:
     candidates: dict[str, TrainConfig] = {}
     hits: list[dict[str, Tensor]] = [{} for _ in given]
     fits: dict[str, list[Fits]] = {}
+    whole = len(given[0].split.validation) > 0  # folds are fitted to a part of the examples
     for alignment in alignments:
         tried = _tried(config, alignment, compared=alignment == config.alignment)
-        answers, fits[alignment] = _answers([experiment.assemble(tried(one), one.data, one.split) for one in rounds])
+        answers, found = _answers([experiment.assemble(tried(one), one.data, one.split) for one in rounds])
+        if whole:
+            fits[alignment] = found
         for name in (name for name in answers[0] if name != config.guide):
             label = name if alignment == config.alignment else f"{name}, {alignment} alignment"
             candidates[label] = replace(config, method=name, alignment=alignment)
-            for index, found in enumerate(hits):
+            for index, own in enumerate(hits):
                 count = len(splits[0])
-                found[label] = torch.cat([one[name] for one in answers[index * count : (index + 1) * count]])
-    choices = [
-        _best(one.config, found, candidates, _how(splits[0], one)) for one, found in zip(given, hits, strict=True)
-    ]
-    if len(given[0].split.validation):  # folds are fitted to a part of the examples
+                own[label] = torch.cat([one[name] for one in answers[index * count : (index + 1) * count]])
+    choices = [_best(one.config, own, candidates, _how(splits[0], one)) for one, own in zip(given, hits, strict=True)]
+    if whole:
         first = fits[config.alignment]
         choices = [
             one._replace(fitted={**first[index], **fits[one.config.alignment][index]})

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 from command import invoke
 
-from metapl.training import choosing
+from metapl.training import choosing, seen, threads
 
 TINY = ("--steps", "3", "--batch", "16", "--no-baselines", "--device", "cpu", "--model", "mlp:width=4,depth=1")
 MOONS = ("--data", "moons:points=200", "--labels", "20", "--validation", "80")
@@ -39,6 +39,22 @@ def test_another_method_is_taken_and_the_scores_are_printed(tmp_path):
     (right,) = (line for line in outcome.out.splitlines() if line.startswith("           right: uda "))
     assert right.count("/80") == 6
     assert ("worse than from the labels alone" in outcome.out) == (method == "logistic")
+
+
+def test_the_run_takes_what_the_comparison_has_fitted(tmp_path, monkeypatch):
+    gather, asked = seen.gather, []
+    monkeypatch.setattr(seen, "gather", lambda one: asked.append(one.config.alignment) or gather(one))
+    assert invoke("train", *TINY, *MOONS, "--out", tmp_path / "run").code == 0
+    assert asked == ["none", "uniform"]
+
+
+def test_threads_are_settled_where_a_run_begins_and_where_it_goes_on(tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(threads, "settle", lambda one, together: counts.append((one.config.model, together)))
+    flags = ("--data", "moons:points=60", "--labels", "2", "--validation", "0", "--seeds", "2")
+    assert invoke("train", *TINY, *flags, "--out", tmp_path / "runs").code == 0
+    assert invoke("train", "--resume", tmp_path / "runs").code == 0
+    assert counts == [(TINY[-1], 2)] * 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from asserts import assert_close_tree
 
+from metapl.methods.seen import Fitted
 from metapl.training import choosing, phases, seen
 from metapl.training.config import TrainConfig
 from metapl.training.experiment import assemble, prepare
@@ -80,6 +81,21 @@ def test_what_was_fitted_to_the_same_examples_is_not_fitted_again(monkeypatch, t
     made = phases.finish(phases.run(run._replace(fitted=found.fitted)))
     assert made.chosen == expected.chosen
     assert_close_tree(made.networks, expected.networks, rtol=0)
+
+
+def test_each_seed_has_its_own_fits():
+    both = choosing.choose([prepared(validation=40, labels=20, seed=seed) for seed in (3, 5)])
+    (alone,) = choosing.choose([prepared(validation=40, labels=20, seed=5)])
+    for name, one in alone.fitted.items():
+        assert_close_tree(both[1].fitted[name].networks, one.networks, rtol=0)
+    assert set(alone.fitted) == {"logistic", "self-training", "spreading", "consensus"}
+
+
+def test_of_some_that_are_there_the_others_are_fitted():
+    given = prepared(validation=40, labels=20)
+    fit = seen.fitting(given._replace(fitted={"consensus": Fitted({}, "it was there")}))
+    assert fit("consensus", lambda _: pytest.fail("it is fitted again")).chosen == "it was there"
+    assert fit("logistic", lambda looked: Fitted({}, f"of {looked.labelled}")).chosen == "of 20"
 
 
 def test_folds_leave_nothing_for_the_run():
