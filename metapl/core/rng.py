@@ -59,7 +59,7 @@ def _times(word: Tensor, constant: int) -> Tensor:
 
 
 def _mix(word: Tensor) -> Tensor:
-    """The mixing function of SplitMix64; `word` is overwritten, which takes less than half of the time."""
+    """The mixing function of SplitMix64; `word` is overwritten, so that no memory is taken for each step."""
     word = _times(word.bitwise_xor_(_shift(word, 30)), _MULTIPLY_1)
     word = _times(word.bitwise_xor_(_shift(word, 27)), _MULTIPLY_2)
     return word.bitwise_xor_(_shift(word, 31))
