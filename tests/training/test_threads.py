@@ -108,7 +108,7 @@ def test_they_are_told_with_the_device(monkeypatch, device, count, expected):
 
 
 def test_both_blas_of_the_panel_take_one():
-    """numpy and scipy have one each; in a process of its own, since it is for good."""
+    """In a process of its own, since it is for good."""
     code = (
         "import torch; from threadpoolctl import threadpool_info\n"
         "from metapl.training import threads\n"
@@ -116,8 +116,12 @@ def test_both_blas_of_the_panel_take_one():
         "from metapl.training.experiment import prepare\n"
         f"threads.settle(prepare(TrainConfig(**{GIVEN})))\n"
         "import sklearn.decomposition\n"
-        "print(torch.get_num_threads(), [one['num_threads'] for one in threadpool_info() if one['user_api'] == 'blas'])"
+        "blas = [one['num_threads'] for one in threadpool_info() if one['user_api'] == 'blas']\n"
+        "print(torch.get_num_threads(), *blas)"
     )
-    environment = {name: value for name, value in os.environ.items() if name not in threads.NAMED}
+    environment = {name: value for name, value in os.environ.items() if name not in (*threads.NAMED, "WORLD_SIZE")}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["1", "[1,", "1]"]
+    torch_takes, *blas_take = said.stdout.split()
+    assert torch_takes == "1"
+    assert blas_take  # one or two, by how numpy and scipy were built
+    assert set(blas_take) == {"1"}
