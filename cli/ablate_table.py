@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from metapl.cli.display import console
 from metapl.cli.tables import printed
+from metapl.registry import launch
 from metapl.studies import execution, folder, specification, tables
 from metapl.studies.execution import Run
 from metapl.studies.specification import Job, Study
@@ -42,7 +43,7 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave it as it stands."""
-        if kind is None and execution.processes() == 1:  # else the others may still be at theirs
+        if kind is None and launch.processes() == 1:  # else the others may still be at theirs
             self._bars.update(self._task, completed=self._total, text="")
         self._bars.stop()
 

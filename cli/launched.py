@@ -1,19 +1,20 @@
-"""What torchrun says of the processes that it has started. Importing this file does not import torch."""
+"""What becomes of a command in several processes. Importing this file does not import torch."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from metapl.registry import launch
 
 
 def follows(seeds: int, resume: Path | None) -> bool:
     """Whether this process trains a run that process 0 writes."""
-    return is_shared(seeds, resume) and int(os.environ.get("RANK", "0")) > 0
+    return is_shared(seeds, resume) and launch.rank() > 0
 
 
 def is_shared(seeds: int, resume: Path | None) -> bool:
     """Whether several processes train one run; runs with several seeds are dealt out among them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or seeds > 1:
+    if launch.processes() == 1 or seeds > 1:
         return False
     from metapl.training import several  # noqa: PLC0415 - imports torch
 
@@ -22,5 +23,4 @@ def is_shared(seeds: int, resume: Path | None) -> bool:
 
 def has_begun(out: Path | None) -> bool:
     """Whether torchrun has started a command again (`--max-restarts`), after its run had begun in a folder."""
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    return restarts > 0 and out is not None and (out / "config.toml").is_file()
+    return launch.restarts() > 0 and out is not None and (out / "config.toml").is_file()

@@ -16,6 +16,7 @@ from metapl import methods
 from metapl.cli import launched
 from metapl.cli.flags import Config, Preset, with_flags
 from metapl.cli.tell import TrustCode
+from metapl.registry import launch
 from metapl.registry.errors import InputError
 from metapl.studies import checks
 from metapl.training.automatic import AUTO
@@ -131,7 +132,7 @@ def _begun(config: TrainConfig, out: Path | None, seeds: int) -> Session | None:
     from metapl.training import loggers, population, session, several, threads  # noqa: PLC0415 - imports torch
     from metapl.training.experiment import prepare  # noqa: PLC0415 - imports torch
 
-    if out is None and execution.processes() > 1:
+    if out is None and launch.processes() > 1:
         raise InputError("several processes need one folder: give --out")
     if out is not None and seeds == 1:
         session.require_new(out)

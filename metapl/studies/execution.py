@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from metapl.core import tree
 from metapl.evaluation.metrics import ADDED, METRICS
 from metapl.files import storage
+from metapl.registry import launch
 from metapl.registry.errors import InputError
 from metapl.studies.specification import Job
 from metapl.training import automatic, loop, phases, population, watching
@@ -102,14 +102,9 @@ def _require_files(jobs: Sequence[Job]) -> None:
             raise InputError(f"run {job.name!r} is too long for the name of a file: name the arms in a TOML file")
 
 
-def processes() -> int:
-    """How many processes share the work: as many as torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def mine(work: Sequence[T]) -> Sequence[T]:
     """The part of the work of this process."""
-    return work[int(os.environ.get("RANK", "0")) :: processes()]
+    return work[launch.rank() :: launch.processes()]
 
 
 def groups(jobs: Sequence[Job], together: int) -> list[list[Job]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metapl.core import rng
+from metapl.registry import launch
 from metapl.registry.errors import InputError
 from metapl.studies import execution, folder, results, specification
 from metapl.studies.checks import Given
@@ -75,7 +76,7 @@ def start(about: Study, budget: Budget, out: Path) -> list[Search]:
             holds something else.
     """
     package = _package()
-    if execution.processes() > 1:
+    if launch.processes() > 1:
         raise InputError("metapl tune is one process, since trials depend on those before: start it without torchrun")
     conditions = specification.conditions(about)
     searches = [_search(package, about, budget, condition, arm) for condition in conditions for arm in about.arms]

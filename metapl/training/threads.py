@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from metapl.core import tree
+from metapl.registry import launch
 from metapl.training import architectures
 from metapl.training.experiment import Experiment
 
@@ -39,7 +40,7 @@ def settle(experiment: Experiment, together: int = 1) -> None:
         together: how many such runs are one program.
     """
     said = any(name in os.environ for name in NAMED)
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    alone = launch.processes() == 1
     if alone and not said and experiment.device.type == "cpu" and _enough(experiment, together):
         torch.set_num_threads(1)
         threadpool_limits(1, user_api="blas")
