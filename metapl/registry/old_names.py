@@ -204,6 +204,7 @@ NAMES: dict[str, str] = {
     "metapl.study.TABLES": "metapl.studies.checks.TABLES",
     "metapl.study.require_few": "metapl.studies.checks.require_few",
     "metapl.study.settings": "metapl.studies.specification.conditions",
+    "metapl.sweep.processes": "metapl.registry.launch.processes",
     "metapl.testing.cases.exam_after": "metapl.testing.cases.outer_after",
     "metapl.train.fit": "metapl.training.loop.steps",
     "metapl.types.Assignment": "metapl.core.types.Instance",
